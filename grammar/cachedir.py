@@ -1,0 +1,36 @@
+"""Where generated files are kept between runs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def cache_directory() -> Path | None:
+    """`$NONROOT_CACHE`, else `$XDG_CACHE_HOME/nonroot`, else `~/.cache/nonroot`; None if it cannot be written."""
+    configured = os.environ.get("NONROOT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    directory = Path(configured) if configured else Path(base) / "nonroot"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return directory if os.access(directory, os.W_OK) else None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file so that a reader sees the old or the new content, never a part; failures are ignored.
+
+    The cache is only a convenience: a full or read-only disk must not stop a command.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(temporary)
+    except OSError:
+        return
