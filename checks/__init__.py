@@ -1,0 +1,1 @@
+"""Proofs, fuzzing, replay and the command line: everything that looks at the models from outside."""

@@ -1,0 +1,7 @@
+"""`python -m checks` is `nonroot`."""
+
+import sys
+
+from checks.cli import main
+
+sys.exit(main())

@@ -1,0 +1,175 @@
+"""The command line.  Each command is a module of `checks.commands`, imported only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+
+EXIT_USAGE = 2
+EXIT_INTERNAL = 5
+EXIT_INTERRUPTED = 130
+
+DESCRIPTION = "A machine-checked specification of x86 virtualization: run it, prove it, fuzz it."
+
+EPILOG = """\
+A first tour:
+  nonroot list                               what is specified, and what is known of it
+  nonroot show MOV_TO_CR3                    one instruction: spec, generated code, exits, verdict
+  nonroot prove 'trap.RDMSR.*'               prove some theorems (all without arguments)
+  nonroot asm examples/hello.asm -o hello.bin
+  nonroot run hello.bin hello.bin            two guests side by side
+  nonroot fuzz --seconds 10                  compare the fast model with the reference
+
+Exit status: 0 success, 1 a difference or a refuted theorem, 2 usage or specification error,
+3 unknown or time-out, 4 vacuous theorem, 5 internal error, 130 interrupted.
+`nonroot COMMAND --help` explains each command with examples.
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command's name, what it does in one line, and examples for its help."""
+
+    name: str
+    summary: str
+    examples: tuple[str, ...]
+
+
+COMMANDS = (
+    Command(
+        "check",
+        "check specification files and report every error with its place",
+        ("nonroot check", "nonroot check spec/cpu/paging.isa"),
+    ),
+    Command(
+        "fmt",
+        "lay out specification files",
+        ("nonroot fmt", "nonroot fmt --check", "nonroot fmt spec/cpu/paging.isa"),
+    ),
+    Command(
+        "list",
+        "list instructions, handlers, steps and theorems",
+        ("nonroot list", "nonroot list instructions"),
+    ),
+    Command(
+        "show",
+        "show an instruction: spec, generated code, exits and verdict",
+        ("nonroot show CLTS", "nonroot show MOV_TO_CR3"),
+    ),
+    Command(
+        "run",
+        "run guest images, several side by side",
+        ("nonroot run hello.bin", "nonroot run a.elf b.bin --engine fast", "nonroot run hello.bin --trace"),
+    ),
+    Command(
+        "asm",
+        "assemble a guest into a flat image",
+        ("nonroot asm examples/hello.asm -o hello.bin",),
+    ),
+    Command(
+        "prove",
+        "prove the theorems",
+        ("nonroot prove", "nonroot prove 'trap.RDMSR.*' -j 2", "nonroot prove --json results.json"),
+    ),
+    Command(
+        "replay",
+        "replay a counterexample, a fuzz case or recorded vectors on a model",
+        ("nonroot replay counterexamples/x.json", "nonroot replay cases.jsonl.gz -o out.jsonl"),
+    ),
+    Command(
+        "fuzz",
+        "compare two engines on random cases derived from the specification",
+        ("nonroot fuzz --seconds 30", "nonroot fuzz --cases 2000 --seed 7", "nonroot fuzz --corpus corpus"),
+    ),
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns the exit status; the console script's entry point."""
+    argv = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = _dispatch(argv)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has gone: nobody is left to tell.  Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(argv: list[str]) -> int:
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    args = _parser(chosen).parse_args(argv)
+    module = _module(args.command)
+    return _run(module, args)
+
+
+def _run(module: ModuleType, args: argparse.Namespace) -> int:
+    """Runs a command; errors of the user's input are one line, errors of ours a traceback and status 5."""
+    from checks.commands.errors import UsageError
+    from grammar import SpecificationError
+
+    try:
+        status: int = module.run(args)
+        return status
+    except SpecificationError as error:
+        print(error.render(), file=sys.stderr)
+        return EXIT_USAGE
+    except UsageError as error:
+        print(f"nonroot: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"nonroot: {error.filename or args.command}: {error.strerror or error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"checks.commands.{name}")
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser.  Only the chosen command's module is imported, for its arguments."""
+    parser = argparse.ArgumentParser(
+        prog="nonroot",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nonroot {_version()}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.summary[0].upper() + command.summary[1:] + ".",
+            epilog="Examples:\n" + "".join(f"  {example}\n" for example in command.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if command.name == chosen:
+            subparser.add_argument(
+                "--spec", type=Path, metavar="DIR", help="specification directory (default: the built-in one)"
+            )
+            _module(command.name).add_arguments(subparser)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("nonroot")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

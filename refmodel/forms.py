@@ -1,0 +1,72 @@
+"""The forms of instructions: each row of the opcode tables at each operand size, as it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grammar.ir import EncodingRow, Instruction, OperandCode, Program
+from refmodel.encoding import Pattern, pattern
+from refmodel.operands import Immediate, Operand
+from refmodel.registers import GENERAL, Register
+from refmodel.syntax import Template, template
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """An instruction in one of its encodings at one operand size."""
+
+    instruction: Instruction
+    pattern: Pattern
+    size: int
+    template: Template
+
+    @property
+    def row(self) -> EncodingRow:
+        """The row of the opcode table."""
+        return self.pattern.row
+
+    def widths(self) -> tuple[int | None, ...]:
+        """The widths of the operands' values."""
+        return self.pattern.widths(self.size)
+
+
+def forms(program: Program) -> list[Form]:
+    """Every form of every instruction, in the order of the specification."""
+    result = []
+    for instruction in program.instructions.values():
+        bodies = {body.widths for body in instruction.bodies}
+        for row in instruction.rows:
+            shape = pattern(row, program.operands)
+            result += [
+                Form(instruction, shape, size, template(instruction))
+                for size in shape.operand_sizes()
+                if shape.widths(size) in bodies
+            ]
+    return result
+
+
+def bind(form: Form, operands: tuple[Operand, ...]) -> dict[str, Operand] | None:
+    """The operands by parameter name, None if the form is written differently."""
+    written = form.template.operands
+    if len(written) != len(operands):
+        return None
+    bound: dict[str, Operand] = {}
+    for place, operand in zip(written, operands, strict=True):
+        if isinstance(place, str):
+            bound[place] = operand
+        elif place != operand:
+            return None
+    for name, code in zip(form.instruction.operands, form.pattern.operands, strict=True):
+        if name not in bound:
+            bound[name] = implied(code, form.size)
+    return bound
+
+
+def implied(code: OperandCode, size: int) -> Operand:
+    """The operand that a code stands for by itself: a fixed register or the constant 1."""
+    if code.kind == "one":
+        return Immediate(1)
+    if code.register is None:
+        raise ValueError(f"operand code {code.name} cannot be left out of the syntax")
+    width = code.width if isinstance(code.width, int) else size
+    return Register(GENERAL, code.register, width)

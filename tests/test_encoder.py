@@ -1,0 +1,202 @@
+"""The encoder against iced-x86, which decodes our bytes: same length, same instruction, same operands.
+
+Every form of every instruction is tried with operands that reach all of ModR/M, SIB, REX and the immediates'
+sizes. iced-x86's own text, in NASM syntax, is assembled again and must give an encoding no longer than ours.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import iced_x86
+import pytest
+
+import grammar
+from refmodel.encoder import Encoder
+from refmodel.encoding import encoded_bits
+from refmodel.forms import Form, forms
+from refmodel.operands import Immediate, Memory, Operand
+from refmodel.registers import BY_NAME, CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register
+
+ADDRESS = 0x40_0000
+
+PROGRAM = grammar.load()
+ENCODER = Encoder(PROGRAM)
+FORMS = forms(PROGRAM)
+
+MEMORY = (
+    Memory(base=3),
+    Memory(base=5),
+    Memory(base=4, displacement=8),
+    Memory(base=12),
+    Memory(base=13, displacement=-0x80),
+    Memory(base=0, index=1, scale=4, displacement=0x80),
+    Memory(base=8, index=15, scale=8),
+    Memory(index=9, scale=2, displacement=-1),
+    Memory(displacement=0x1234),
+    Memory(displacement=ADDRESS + 0x1000, relative=True),
+    Memory(base=0, segment=4),
+    Memory(base=2, displacement=4, address_width=32),
+)
+
+
+def registers(kinds: tuple[str, ...], width: int | None) -> list[Register]:
+    return [r for r in BY_NAME.values() if r.kind in kinds and width in (None, r.width)]
+
+
+def written(form: Form, index: int) -> Iterator[Operand]:
+    """The operands to try in one place of a form."""
+    code, width = form.pattern.operands[index], form.widths()[index]
+    match code.kind:
+        case "rm" | "rm_memory" | "rm_register":
+            if code.kind != "rm_memory":
+                yield from registers((GENERAL, HIGH_BYTE), width)
+            if code.kind != "rm_register":
+                yield from (Memory(**{**fields(m), "width": width}) for m in MEMORY)
+        case "reg" | "opcode_register":
+            yield from registers((GENERAL, HIGH_BYTE), width)
+        case "register":
+            yield from (r for r in registers((GENERAL,), width) if r.number == code.register)
+        case "segment_register":
+            yield from registers((SEGMENT,), None)
+        case "control_register":
+            yield from (r for r in registers((CONTROL,), None) if r.number in (0, 2, 3, 4, 8))
+        case "debug_register":
+            yield from (r for r in registers((DEBUG,), None) if r.number < 8)
+        case "one":
+            yield Immediate(1)
+        case "offset":
+            yield Memory(displacement=0x1122334455667788, width=width)
+        case "relative":
+            yield from (Immediate(ADDRESS + d) for d in (-100, 0, 100, -0x10000, 0x10000))
+        case _:
+            bits = encoded_bits(code, form.size)
+            yield from (Immediate(v) for v in (0, 1, -1, (1 << bits - 1) - 1, -(1 << bits - 1)))
+
+
+def fields(memory: Memory) -> dict[str, int | bool | None]:
+    return {name: getattr(memory, name) for name in Memory.__slots__}
+
+
+def cases(form: Form) -> Iterator[dict[str, Operand]]:
+    """Each place through all its operands while the others keep their first, then some at the same time."""
+    choices = [list(written(form, index)) for index in range(len(form.pattern.operands))]
+    first = [choice[0] for choice in choices]
+    seen = set()
+    for index, choice in enumerate(choices):
+        for operand in choice:
+            seen.add((*first[:index], operand, *first[index + 1 :]))
+    seen |= set(itertools.islice(itertools.product(*(choice[::5] for choice in choices)), 40))
+    seen.add(tuple(first))
+    return (dict(zip(form.instruction.operands, operands, strict=True)) for operands in sorted(seen, key=str))
+
+
+def decode(code: bytes) -> iced_x86.Instruction:
+    decoder = iced_x86.Decoder(64, code, ip=ADDRESS)
+    return decoder.decode()
+
+
+# Mnemonics of ours whose text stands for two operand sizes: iced-x86 calls the 16-bit form differently.
+SAME_INSTRUCTION = {
+    ("cdq", 16): "cwd",
+    ("cwde", 16): "cbw",
+    ("pushfq", 16): "pushf",
+    ("popfq", 16): "popf",
+    ("jmp", 64): "jmp",
+    ("int1", 32): "int1",
+}
+
+
+def expected_mnemonic(form: Form) -> str:
+    own = form.template.mnemonics[0]
+    return SAME_INSTRUCTION.get((own, form.size), own)
+
+
+@pytest.mark.parametrize("name", list(PROGRAM.instructions))
+def test_iced_decodes_what_was_encoded(name: str) -> None:
+    tried = 0
+    for form in (f for f in FORMS if f.instruction.name == name):
+        for operands in cases(form):
+            code = ENCODER.encode_form(form, operands, ADDRESS)
+            if code is None:
+                continue
+            tried += 1
+            instruction = decode(code)
+            told = f"{form.row.operands} size {form.size}: {operands} -> {code.hex(' ')} -> {instruction}"
+            assert instruction.code != iced_x86.Code.INVALID, told
+            assert instruction.len == len(code), told
+            check_operands(form, operands, instruction, told)
+    assert tried, "no operands could be encoded"
+
+
+def check_operands(form: Form, operands: dict[str, Operand], decoded: iced_x86.Instruction, told: str) -> None:
+    """Every operand that the syntax shows, compared through iced-x86's own view of the instruction."""
+    shown = [p if not isinstance(p, str) else operands[p] for p in form.template.operands]
+    text = iced_x86.Formatter(iced_x86.FormatterSyntax.NASM)
+    text.uppercase_all = False
+    mnemonics = {text.format_mnemonic(decoded), decoded_name(decoded)}
+    assert mnemonics & set(form.template.mnemonics) or expected_mnemonic(form) in mnemonics, told
+    assert text.operand_count(decoded) == len(shown), told
+    for place, operand in enumerate(shown):
+        index = text.get_instruction_operand(decoded, place)
+        if index is None:
+            assert isinstance(operand, Immediate), told
+            assert operand.value == 1, told
+            continue
+        check_operand(decoded, index, operand, told)
+
+
+def decoded_name(decoded: iced_x86.Instruction) -> str:
+    names = {value: name for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
+    return names[decoded.mnemonic].lower()
+
+
+def check_operand(decoded: iced_x86.Instruction, index: int, operand: Operand, told: str) -> None:
+    kind = decoded.op_kind(index)
+    if isinstance(operand, Register):
+        assert kind == iced_x86.OpKind.REGISTER, told
+        assert decoded.op_register(index) == iced_register(operand), told
+    elif isinstance(operand, Memory):
+        assert kind == iced_x86.OpKind.MEMORY, told
+        check_memory(decoded, operand, told)
+    elif kind == iced_x86.OpKind.NEAR_BRANCH64:
+        assert decoded.near_branch64 == operand.value % 2**64, told
+    else:
+        assert (decoded.immediate(index) - operand.value) % (1 << immediate_bits(kind)) == 0, told
+
+
+def immediate_bits(kind: int) -> int:
+    narrow = {iced_x86.OpKind.IMMEDIATE8: 8, iced_x86.OpKind.IMMEDIATE16: 16, iced_x86.OpKind.IMMEDIATE32: 32}
+    return narrow.get(kind, 8 if kind == iced_x86.OpKind.IMMEDIATE8TO16 else 16)
+
+
+def iced_register(register: Register) -> int:
+    name = {"r8b": "r8l"}.get(str(register), str(register))
+    if register.kind == GENERAL and register.width == 8 and register.number > 7:
+        name = f"r{register.number}l"
+    return int(getattr(iced_x86.Register, name.upper()))
+
+
+def check_memory(decoded: iced_x86.Instruction, memory: Memory, told: str) -> None:
+    if memory.relative:
+        assert decoded.is_ip_rel_memory_operand, told
+        assert decoded.memory_displacement == memory.displacement, told
+        return
+    names = {64: ("rax rcx rdx rbx rsp rbp rsi rdi", ""), 32: ("eax ecx edx ebx esp ebp esi edi", "d")}
+    low, suffix = names[memory.address_width]
+    registers_ = [*low.split(), *(f"r{n}{suffix}" for n in range(8, 16))]
+
+    def number(register: int) -> int | None:
+        if register == iced_x86.Register.NONE:
+            return None
+        return next(
+            i for i, name in enumerate(registers_) if getattr(iced_x86.Register, name.upper()) == register
+        )
+
+    assert number(decoded.memory_base) == memory.base, told
+    assert number(decoded.memory_index) == memory.index, told
+    assert memory.index is None or decoded.memory_index_scale == memory.scale, told
+    assert (decoded.memory_displacement - memory.displacement) % (1 << memory.address_width) == 0, told
+    prefix = decoded.segment_prefix
+    assert (prefix == iced_x86.Register.FS) == (memory.segment == 4), told
