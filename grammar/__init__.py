@@ -4,6 +4,7 @@
 """
 
 from grammar.diagnostics import Diagnostic, SpecificationError, render
+from grammar.format import format_text
 from grammar.ir import Program
 from grammar.load import check_directory, check_files, default_directory, load
 from grammar.source import Span
@@ -16,6 +17,7 @@ __all__ = [
     "check_directory",
     "check_files",
     "default_directory",
+    "format_text",
     "load",
     "render",
 ]

@@ -133,7 +133,9 @@ class SpecificationChecker:
                 self.functions.groups.add(str(item.tree.children[0]))
             case "output":
                 name, parameters = item.tree.children
-                output = ir.OutputDeclaration(item.span(item.tree), item.doc, str(name), self._parameters(item, parameters))
+                output = ir.OutputDeclaration(
+                    item.span(item.tree), item.doc, str(name), self._parameters(item, parameters)
+                )
                 self.functions.outputs[str(name)] = self.program.outputs[str(name)] = output
 
     def _parameters(self, item: Item, node: Node | None) -> tuple[ir.Parameter, ...]:
@@ -152,9 +154,13 @@ class SpecificationChecker:
     def _expressions(self, item: Item, scope: Scope) -> ExpressionChecker:
         return ExpressionChecker(self.env, self.functions, item, scope)
 
-    def _pure(self, item: Item, node: Node, parameters: tuple[ir.Parameter, ...], type_: ir.Type | None) -> ir.Expr:
+    def _pure(
+        self, item: Item, node: Node, parameters: tuple[ir.Parameter, ...], type_: ir.Type | None
+    ) -> ir.Expr:
         """An expression without effects over `parameters`."""
-        scope = Scope(locals={p.name: LocalName(p.type, False, item.span(item.tree)) for p in parameters}, guarded=1)
+        scope = Scope(
+            locals={p.name: LocalName(p.type, False, item.span(item.tree)) for p in parameters}, guarded=1
+        )
         checker = self._expressions(item, scope)
         return checker.infer(node) if type_ is None else checker.check(node, type_)
 
@@ -169,7 +175,11 @@ class SpecificationChecker:
         if kind in ("register", "state") and children[3] is not None:
             value = self._expressions(item, Scope()).check(children[3], declaration.type)
             if not isinstance(value, ir.Literal):
-                raise fail("constant", "the value at reset must be known when the file is checked", item.span(children[3]))
+                raise fail(
+                    "constant",
+                    "the value at reset must be known when the file is checked",
+                    item.span(children[3]),
+                )
             reset = value.value
         owner = self._owner(item, kind, clauses, declaration.indices)
         itself = ir.Read(declaration.type, name, tuple(ir.Local(p.type, p.name) for p in declaration.indices))
@@ -225,7 +235,9 @@ class SpecificationChecker:
         for row in rows:
             with self._reporting():
                 condition = self._pure(item, row.children[1], (), ir.BOOL)
-                rules.append(ir.Predicate(item.span(row), item.doc_of(row), str(row.children[0]), (), condition))
+                rules.append(
+                    ir.Predicate(item.span(row), item.doc_of(row), str(row.children[0]), (), condition)
+                )
         self.program.rules[str(name)] = ir.Rules(item.span(item.tree), item.doc, str(name), tuple(rules))
 
     def _predicate(self, item: Item) -> None:
@@ -233,11 +245,13 @@ class SpecificationChecker:
         if item.tree.data == "invariant":
             parameters = self._parameters(item, parameter_nodes[0])
         else:
-            holder = type(item.tree)("parameters", [p for p in parameter_nodes if p is not None])
+            holder = Node("parameters", [p for p in parameter_nodes if p is not None])
             parameters = self._parameters(item, holder)
         condition = self._pure(item, condition_node, parameters, ir.BOOL)
         predicate = ir.Predicate(item.span(item.tree), item.doc, str(name), parameters, condition)
-        (self.program.policies if item.tree.data == "policy" else self.program.invariants)[str(name)] = predicate
+        (self.program.policies if item.tree.data == "policy" else self.program.invariants)[str(name)] = (
+            predicate
+        )
 
     def _code(self, item: Item) -> None:
         declarations = self.functions.declarations
@@ -250,7 +264,9 @@ class SpecificationChecker:
             case "step":
                 function = self.functions.instance(declarations[name], {}, place)
                 hardware = item.tree.children[0] is not None
-                self.program.steps[name] = ir.Step(place, item.doc, name, hardware, function.parameters, function.body)
+                self.program.steps[name] = ir.Step(
+                    place, item.doc, name, hardware, function.parameters, function.body
+                )
             case "handler":
                 reason = str(item.tree.children[0])
                 function = self.functions.instance(declarations[f"handle_{reason}"], {}, place)
@@ -269,7 +285,12 @@ class SpecificationChecker:
         enum = kind.fields[0][1]
         if not isinstance(enum, ir.Enum) or reason not in dict(enum.members):
             known = dict(enum.members) if isinstance(enum, ir.Enum) else {}
-            raise fail("exit", f"'{reason}' is no member of {enum}", item.span(item.tree.children[0]), hint=self.env.suggestion(reason, known))
+            raise fail(
+                "exit",
+                f"'{reason}' is no member of {enum}",
+                item.span(item.tree.children[0]),
+                hint=self.env.suggestion(reason, known),
+            )
         return dict(enum.members)[reason]
 
     def _transfer(self, item: Item, name: str) -> ir.Transfer:
@@ -278,7 +299,9 @@ class SpecificationChecker:
             with self._reporting():
                 left, right = (self._pure(item, row.children[i], (), None) for i in (0, 1))
                 if isinstance(left, ir.Read) and isinstance(right, ir.Read):
-                    rows.append(ir.TransferRow(item.span(row), left.name, left.indices, right.name, right.indices))
+                    rows.append(
+                        ir.TransferRow(item.span(row), left.name, left.indices, right.name, right.indices)
+                    )
         return ir.Transfer(item.span(item.tree), item.doc, name, tuple(rows))
 
     # --- encodings
@@ -291,9 +314,13 @@ class SpecificationChecker:
             rows = tuple(encoding_row(item, row, None) for row in item.tree.children)
             self.program.undefined_encodings += rows
             return
-        for instruction in check_instruction(self.env, self.functions, self.program.operands, item, self._report):
+        for instruction in check_instruction(
+            self.env, self.functions, self.program.operands, item, self._report
+        ):
             if instruction.name in self.program.instructions:
-                raise fail("duplicate", f"the instruction '{instruction.name}' is declared twice", _header(item))
+                raise fail(
+                    "duplicate", f"the instruction '{instruction.name}' is declared twice", _header(item)
+                )
             self.program.instructions[instruction.name] = instruction
 
 
@@ -304,7 +331,7 @@ def _is_generic(parameter: Node) -> bool:
         return False
     if type_.data == "named_type":
         return bool(str(type_.children[0]) == "width")
-    return type_.data == "bits_type" and type_.children[0].data != "number"
+    return bool(type_.data == "bits_type" and type_.children[0].data != "number")
 
 
 def _name(item: Item) -> str | None:

@@ -39,7 +39,12 @@ def operand_codes(item: Item) -> dict[str, ir.OperandCode]:
     for row in item.tree.children:
         name, kind, *rest = (str(c) for c in row.children)
         if kind not in KINDS:
-            raise fail("operand", f"unknown kind of operand '{kind}'", item.span(row.children[1]), hint=f"one of {', '.join(sorted(KINDS))}")
+            raise fail(
+                "operand",
+                f"unknown kind of operand '{kind}'",
+                item.span(row.children[1]),
+                hint=f"one of {', '.join(sorted(KINDS))}",
+            )
         register = None
         if kind == "register":
             register = parse_number(rest.pop(0)) if rest and rest[0].isdigit() else None
@@ -111,4 +116,9 @@ def check_operands(row: ir.EncodingRow, codes: dict[str, ir.OperandCode], count:
         if name not in codes:
             raise fail("operand", f"unknown operand code '{name}'", row.span, hint="see the `operands` table")
     if len(row.operands) != count:
-        raise fail("operand", f"the row has {len(row.operands)} operand(s), the instruction {count}", row.span, [(span, "the instruction")])
+        raise fail(
+            "operand",
+            f"the row has {len(row.operands)} operand(s), the instruction {count}",
+            row.span,
+            [(span, "the instruction")],
+        )

@@ -58,7 +58,9 @@ class ExpressionChecker:
             "truth": lambda node, _: ir.Literal(ir.BOOL, int(node.children[0] == "true")),
             "name": self._name,
             "unary": self._unary,
-            "binary": lambda node, e: self._binary(node, str(node.children[1]), node.children[0], node.children[2], e),
+            "binary": lambda node, e: self._binary(
+                node, str(node.children[1]), node.children[0], node.children[2], e
+            ),
             "bit_or": lambda node, e: self._binary(node, "|", node.children[0], node.children[1], e),
             "bit_xor": lambda node, e: self._binary(node, "^", node.children[0], node.children[1], e),
             "bit_and": lambda node, e: self._binary(node, "&", node.children[0], node.children[1], e),
@@ -104,7 +106,9 @@ class ExpressionChecker:
         if isinstance(e.type, ir.Bitfield | ir.Bits) and isinstance(expected, ir.Bitfield | ir.Bits):
             if e.type.width == expected.width:
                 return fold(ir.Cast(expected, e))
-        raise fail("type", f"expected {expected}, found {e.type}", span, hint=_conversion_hint(e.type, expected))
+        raise fail(
+            "type", f"expected {expected}, found {e.type}", span, hint=_conversion_hint(e.type, expected)
+        )
 
     # --- helpers
 
@@ -125,7 +129,12 @@ class ExpressionChecker:
                 hint="name it with a typed const, or write zero_extend(…, N) around a typed value",
             )
         if width is None:
-            raise fail("type", f"expected {expected}, found an integer", self.span(node), hint="write true or false" if expected == ir.BOOL else "")
+            raise fail(
+                "type",
+                f"expected {expected}, found an integer",
+                self.span(node),
+                hint="write true or false" if expected == ir.BOOL else "",
+            )
         if not -(1 << (width - 1)) <= value < 1 << width:
             raise fail("width", f"{value} does not fit in {expected} ({width} bits)", self.span(node))
         return ir.Literal(expected, value & ((1 << width) - 1))
@@ -145,7 +154,9 @@ class ExpressionChecker:
             case "unary":
                 return str(node.children[0]) in "~-" and self.needs_context(node.children[1])
             case "binary":
-                return str(node.children[1]) in "+-*" and all(self.needs_context(node.children[i]) for i in (0, 2))
+                return str(node.children[1]) in "+-*" and all(
+                    self.needs_context(node.children[i]) for i in (0, 2)
+                )
             case "bit_or" | "bit_and" | "bit_xor":
                 return all(self.needs_context(c) for c in node.children)
             case "call" if str(node.children[0]) == "undefined":
@@ -155,7 +166,11 @@ class ExpressionChecker:
     def _is_variable(self, name: str) -> bool:
         s = self.scope
         return (
-            name in s.locals or name in s.operands or name in s.literals or name in self.env.state or name in self.env.constants
+            name in s.locals
+            or name in s.operands
+            or name in s.literals
+            or name in self.env.state
+            or name in self.env.constants
         )
 
     def no_effects_here(self, node: Node, what: str) -> None:
@@ -208,7 +223,13 @@ class ExpressionChecker:
             raise fail("ambiguous", f"'{name}' could be {names}", self.span(node), hint="write one of them")
         if name in self.env.suspects:
             raise CheckError(None)
-        known = [*self.scope.locals, *self.scope.operands, *self.env.state, *self.env.constants, *self.env.members]
+        known = [
+            *self.scope.locals,
+            *self.scope.operands,
+            *self.env.state,
+            *self.env.constants,
+            *self.env.members,
+        ]
         raise fail("name", f"unknown name '{name}'", self.span(node), hint=self.env.suggestion(name, known))
 
     def _operand(self, node: Node, name: str) -> ir.Expr:
@@ -233,7 +254,12 @@ class ExpressionChecker:
             return ir.Unary(ir.BOOL, "not", self.condition(node.children[1]))
         operand = self.infer(node.children[1], expected)
         if width_of(operand.type) is None:
-            raise fail("type", f"'{operator}' needs a vector, found {operand.type}", self.span(node), hint="use `not` on bool" if operator == "~" else "")
+            raise fail(
+                "type",
+                f"'{operator}' needs a vector, found {operand.type}",
+                self.span(node),
+                hint="use `not` on bool" if operator == "~" else "",
+            )
         return ir.Unary(operand.type, operator, operand)
 
     def _binary(self, node: Node, operator: str, left: Node, right: Node, expected: Expectation) -> ir.Expr:
@@ -267,7 +293,9 @@ class ExpressionChecker:
         """Both sides of an operator, brought to one type; a literal takes the type of the other side."""
         if not self.needs_context(left):
             first = self.infer(left, expected)
-            second = self.infer(right, first.type) if self.needs_context(right) else self.infer(right, expected)
+            second = (
+                self.infer(right, first.type) if self.needs_context(right) else self.infer(right, expected)
+            )
         elif not self.needs_context(right):
             second = self.infer(right, expected)
             first = self.infer(left, second.type)
@@ -279,7 +307,10 @@ class ExpressionChecker:
                 "type",
                 f"the two sides differ: {first.type} and {second.type}",
                 self.span(node),
-                notes=[(self.span(left), f"this is {first.type}"), (self.span(right), f"this is {second.type}")],
+                notes=[
+                    (self.span(left), f"this is {first.type}"),
+                    (self.span(right), f"this is {second.type}"),
+                ],
                 hint=_conversion_hint(second.type, first.type),
             )
         return _as(first, common), _as(second, common)
@@ -319,11 +350,23 @@ class ExpressionChecker:
         if bounds.data == "range":
             low, high = self.check(bounds.children[0], value.type), self.check(bounds.children[2], value.type)
             return fold(
-                ir.Binary(ir.BOOL, "and", fold(ir.Binary(ir.BOOL, ">=", value, low)), fold(ir.Binary(ir.BOOL, "<=", value, high)))
+                ir.Binary(
+                    ir.BOOL,
+                    "and",
+                    fold(ir.Binary(ir.BOOL, ">=", value, low)),
+                    fold(ir.Binary(ir.BOOL, "<=", value, high)),
+                )
             )
         result: ir.Expr = ir.Literal(ir.BOOL, 0)
         for child in bounds.children:
-            result = fold(ir.Binary(ir.BOOL, "or", result, fold(ir.Binary(ir.BOOL, "==", value, self.check(child, value.type)))))
+            result = fold(
+                ir.Binary(
+                    ir.BOOL,
+                    "or",
+                    result,
+                    fold(ir.Binary(ir.BOOL, "==", value, self.check(child, value.type))),
+                )
+            )
         return result
 
     # --- parts
@@ -338,19 +381,29 @@ class ExpressionChecker:
                 address, width = self.memory_place(node, name, arguments)
                 return ir.ReadMemory(ir.Bits(width), name, address)
         value = self.infer(base)
-        width = width_of(value.type)
-        if width is None or len(arguments) != 1:
+        bits = width_of(value.type)
+        if bits is None or len(arguments) != 1:
             raise fail("index", f"{value.type} cannot be indexed like this", self.span(node))
-        index = self.infer(arguments[0], ir.Bits(16)) if self.needs_context(arguments[0]) else self.infer(arguments[0])
-        if isinstance(index, ir.Literal) and index.value >= width:
-            raise fail("index", f"bit {index.value} of {value.type}: there are bits 0 to {width - 1}", self.span(node))
+        index = (
+            self.infer(arguments[0], ir.Bits(16))
+            if self.needs_context(arguments[0])
+            else self.infer(arguments[0])
+        )
+        if isinstance(index, ir.Literal) and index.value >= bits:
+            raise fail(
+                "index",
+                f"bit {index.value} of {value.type}: there are bits 0 to {bits - 1}",
+                self.span(node),
+            )
         return ir.Bit(ir.BOOL, value, index)
 
     def indices(self, node: Node, name: str, arguments: list[Node]) -> tuple[ir.Expr, ...]:
         """The checked indices of a state variable."""
         wanted = self.env.state[name].indices
         if len(wanted) != len(arguments):
-            raise fail("index", f"'{name}' takes {len(wanted)} index(es), not {len(arguments)}", self.span(node))
+            raise fail(
+                "index", f"'{name}' takes {len(wanted)} index(es), not {len(arguments)}", self.span(node)
+            )
         return tuple(self.check(a, w.type) for a, w in zip(arguments, wanted, strict=True))
 
     def memory_place(self, node: Node, name: str, arguments: list[Node]) -> tuple[ir.Expr, int]:
@@ -361,7 +414,11 @@ class ExpressionChecker:
         address = self.check(arguments[0], self.env.type(item, item.tree.children[1]))
         width = self.width(arguments[1])
         if width % 8:
-            raise fail("width", f"memory is read in bytes, and {width} bits are no whole number of them", self.span(arguments[1]))
+            raise fail(
+                "width",
+                f"memory is read in bytes, and {width} bits are no whole number of them",
+                self.span(arguments[1]),
+            )
         return address, width
 
     def _slice(self, node: Node, _expected: Expectation) -> ir.Expr:
@@ -387,7 +444,12 @@ class ExpressionChecker:
             if isinstance(enum, ir.Enum) and not self._is_variable(owner):
                 if name in dict(enum.members):
                     return ir.Literal(enum, dict(enum.members)[name])
-                raise fail("name", f"{owner} has no member '{name}'", self.span(node), hint=self.env.suggestion(name, dict(enum.members)))
+                raise fail(
+                    "name",
+                    f"{owner} has no member '{name}'",
+                    self.span(node),
+                    hint=self.env.suggestion(name, dict(enum.members)),
+                )
         value = self.infer(base)
         if isinstance(value.type, ir.Bitfield) and (member := value.type.member(name)):
             if member.high == member.low:
@@ -395,7 +457,12 @@ class ExpressionChecker:
             return ir.Slice(ir.Bits(member.high - member.low + 1), value, member.high, member.low)
         if isinstance(value.type, ir.Struct) and name in dict(value.type.fields):
             return ir.FieldOf(dict(value.type.fields)[name], value, name)
-        raise fail("field", f"{value.type} has no field '{name}'", self.span(node), hint=self._field_hint(value.type, name))
+        raise fail(
+            "field",
+            f"{value.type} has no field '{name}'",
+            self.span(node),
+            hint=self._field_hint(value.type, name),
+        )
 
     def _field_hint(self, type_: ir.Type, name: str) -> str:
         if isinstance(type_, ir.Bitfield):
@@ -438,17 +505,31 @@ class ExpressionChecker:
         fields = dict(type_.fields)
         for name, node in changes.items():
             if name not in fields:
-                raise fail("field", f"{type_} has no field '{name}'", self.span(node), hint=self._field_hint(type_, name))
+                raise fail(
+                    "field",
+                    f"{type_} has no field '{name}'",
+                    self.span(node),
+                    hint=self._field_hint(type_, name),
+                )
         return {name: self.check(node, fields[name]) for name, node in changes.items()}
 
-    def _bit_values(self, type_: ir.Bitfield, changes: dict[str, Node]) -> tuple[tuple[int, int, ir.Expr], ...]:
+    def _bit_values(
+        self, type_: ir.Bitfield, changes: dict[str, Node]
+    ) -> tuple[tuple[int, int, ir.Expr], ...]:
         result = []
         for name, node in changes.items():
             member = type_.member(name)
             if member is None:
-                raise fail("field", f"{type_} has no field '{name}'", self.span(node), hint=self._field_hint(type_, name))
+                raise fail(
+                    "field",
+                    f"{type_} has no field '{name}'",
+                    self.span(node),
+                    hint=self._field_hint(type_, name),
+                )
             width = member.high - member.low + 1
-            result.append((member.high, member.low, self.check(node, ir.BOOL if width == 1 else ir.Bits(width))))
+            result.append(
+                (member.high, member.low, self.check(node, ir.BOOL if width == 1 else ir.Bits(width)))
+            )
         return tuple(result)
 
     # --- calls
@@ -468,7 +549,7 @@ class ExpressionChecker:
             case "holds", [group] if group.data == "name":
                 return self._holds(group)
         call = self.functions.call(self, node)
-        if call.type is None:
+        if call.type == ir.NOTHING:
             raise fail("type", f"'{name}' returns nothing", self.span(node))
         return call
 
@@ -476,7 +557,12 @@ class ExpressionChecker:
         value = self.infer(node, ir.Bits(width)) if self.needs_context(node) else self.infer(node)
         have = 1 if value.type == ir.BOOL else width_of(value.type)
         if have is None or have > width:
-            raise fail("width", f"{value.type} cannot be extended to {width} bits", self.span(node), hint="use truncate to narrow")
+            raise fail(
+                "width",
+                f"{value.type} cannot be extended to {width} bits",
+                self.span(node),
+                hint="use truncate to narrow",
+            )
         if have == width and value.type != ir.BOOL:
             return self._plain(value)
         return ir.Extend(ir.Bits(width), value, signed)
@@ -495,7 +581,12 @@ class ExpressionChecker:
     def _holds(self, node: Node) -> ir.Expr:
         name = str(node.children[0])
         if name not in self.functions.rule_groups():
-            raise fail("name", f"there are no rules '{name}'", self.span(node), hint=self.env.suggestion(name, self.functions.rule_groups()))
+            raise fail(
+                "name",
+                f"there are no rules '{name}'",
+                self.span(node),
+                hint=self.env.suggestion(name, self.functions.rule_groups()),
+            )
         return ir.Holds(ir.BOOL, name)
 
 
@@ -533,4 +624,6 @@ def _conversion_hint(found: ir.Type, expected: ir.Type) -> str:
         return "compare with 0 to get a bool" if expected == ir.BOOL and have is not None else ""
     if have == want:
         return f"convert with `as {expected}`"
-    return f"use truncate(…, {want})" if have > want else f"use zero_extend(…, {want}) or sign_extend(…, {want})"
+    return (
+        f"use truncate(…, {want})" if have > want else f"use zero_extend(…, {want}) or sign_extend(…, {want})"
+    )

@@ -25,6 +25,7 @@ class Declaration:
     result: Node | None
     body: Node
     cached: bool = False
+    keys: tuple[Node, ...] = ()
 
 
 @dataclass(slots=True)
@@ -82,7 +83,9 @@ class FunctionTable:
             return None
         arguments = _arguments(node)
         _same_count(checker, node, declaration.name, len(declaration.parameters), len(arguments))
-        values = tuple(checker.check(a, p.type) for a, p in zip(arguments, declaration.parameters, strict=True))
+        values = tuple(
+            checker.check(a, p.type) for a, p in zip(arguments, declaration.parameters, strict=True)
+        )
         return ir.Output(checker.span(node), declaration.name, values)
 
     def transfer(self, checker: ExpressionChecker, name: str, span: Span) -> ir.Call:
@@ -90,7 +93,7 @@ class FunctionTable:
             raise fail("name", f"there is no transfer '{name.partition('_')[2]}'", span)
         instance = self.instance(self.declarations[name], {}, span)
         checker.scope.writes = True
-        return ir.Call(None, instance.name, ())
+        return ir.Call(ir.NOTHING, instance.name, ())
 
     def call(self, checker: ExpressionChecker, node: Node) -> ir.Call:
         """A typed call; checks the instance for these widths if it is new."""
@@ -100,7 +103,12 @@ class FunctionTable:
             if name in self.env.suspects:
                 raise CheckError(None)
             known = [*self.declarations, *self.outputs]
-            raise fail("name", f"unknown function '{name}'", checker.span(node), hint=self.env.suggestion(name, known))
+            raise fail(
+                "name",
+                f"unknown function '{name}'",
+                checker.span(node),
+                hint=self.env.suggestion(name, known),
+            )
         arguments = _arguments(node)
         _same_count(checker, node, name, len(declaration.parameters), len(arguments))
         widths, values = self._match(checker, declaration, arguments)
@@ -109,7 +117,7 @@ class FunctionTable:
             checker.no_effects_here(node, f"'{name}'")
         checker.scope.raises |= function.raises
         checker.scope.writes |= function.writes
-        return ir.Call(function.result, function.name, values)
+        return ir.Call(function.result or ir.NOTHING, function.name, values)
 
     def _match(
         self, checker: ExpressionChecker, declaration: Declaration, arguments: list[Node]
@@ -135,7 +143,13 @@ class FunctionTable:
             if not isinstance(value.type, ir.Bits):
                 place = (declaration.item.span(parameter), "the parameter")
                 hint = "convert with `as bits(…)`" if width_of(value.type) is not None else ""
-                raise fail("type", f"expected bits({free}), found {value.type}", checker.span(argument), [place], hint)
+                raise fail(
+                    "type",
+                    f"expected bits({free}), found {value.type}",
+                    checker.span(argument),
+                    [place],
+                    hint,
+                )
             widths[free] = value.type.width
             values[index] = value
         return widths, tuple(values[i] for i in sorted(values))
@@ -181,14 +195,21 @@ class FunctionTable:
             scope.locals[checked.name] = LocalName(checked.type, False, item.span(parameter_name))
         found: list[CheckError] = []
         checker = StatementChecker(self.env, self, item, scope, found.append)
-        body = checker.block(declaration.body) if declaration.kind != "transfer" else _transfer_body(checker, declaration)
+        keys = tuple(checker.infer(key) for key in declaration.keys)
+        body = (
+            checker.block(declaration.body)
+            if declaration.kind != "transfer"
+            else _transfer_body(checker, declaration)
+        )
         for error in found:
             self.report(error)
         place = item.span(item.tree)
         if declaration.kind == "step":
             body.append(ir.Return(place, ir.Literal(ir.BOOL, 1)))
         elif result is not None and not found and not always_leaves(body, self.diverges):
-            raise fail("return", f"'{declaration.name}' does not return a value on every path", _header(place))
+            raise fail(
+                "return", f"'{declaration.name}' does not return a value on every path", _header(place)
+            )
         return ir.Function(
             span=place,
             doc=item.doc,
@@ -201,6 +222,7 @@ class FunctionTable:
             cached=declaration.cached,
             raises=scope.raises,
             writes=scope.writes,
+            keys=keys or _parameters_as_keys(declaration, parameters),
         )
 
 
@@ -218,9 +240,17 @@ def _transfer_body(checker: StatementChecker, declaration: Declaration) -> list[
     return result
 
 
+def _parameters_as_keys(declaration: Declaration, parameters: list[ir.Parameter]) -> tuple[ir.Expr, ...]:
+    """What a cached function without `by` remembers its results under."""
+    return tuple(ir.Local(p.type, p.name) for p in parameters) if declaration.cached else ()
+
+
 def declare_function(item: Item) -> Declaration:
-    cached, name, parameters, result, body = item.tree.children
-    return Declaration(item, str(name), "function", parameter_nodes(parameters), result, body, cached is not None)
+    cached, name, parameters, result, keys, body = item.tree.children
+    by = () if keys is None else tuple(keys.children)
+    return Declaration(
+        item, str(name), "function", parameter_nodes(parameters), result, body, cached is not None, by
+    )
 
 
 def declare_step(item: Item) -> Declaration:
@@ -235,7 +265,7 @@ def declare_handler(item: Item) -> Declaration:
 
 def declare_transfer(item: Item, direction: str) -> Declaration:
     name, *rows = item.tree.children
-    return Declaration(item, f"{direction}_{name}", "transfer", (), None, type(item.tree)("rows", rows))
+    return Declaration(item, f"{direction}_{name}", "transfer", (), None, Node("rows", rows))
 
 
 def parameter_nodes(parameters: Node | None) -> tuple[Node, ...]:

@@ -39,7 +39,12 @@ class _Builder:
     """Builds one instruction of an item."""
 
     def __init__(
-        self, env: Environment, functions: FunctionTable, codes: dict[str, ir.OperandCode], item: Item, report: Report
+        self,
+        env: Environment,
+        functions: FunctionTable,
+        codes: dict[str, ir.OperandCode],
+        item: Item,
+        report: Report,
     ) -> None:
         self.env = env
         self.functions = functions
@@ -49,7 +54,9 @@ class _Builder:
         _, parameters, _, _, encoding, syntax, *statements = item.tree.children
         self.parameters = parameter_nodes(parameters)
         self.row_nodes: list[Node] = encoding.children
-        self.syntax = None if syntax is None else str(syntax).removeprefix("syntax").partition("//")[0].strip()
+        self.syntax = (
+            None if syntax is None else str(syntax).removeprefix("syntax").partition("//")[0].strip()
+        )
         self.body_nodes: list[Node] = statements
 
     def build(self, name: str, member: tuple[str, ir.Literal] | None) -> ir.Instruction:
@@ -115,7 +122,12 @@ class _Builder:
         declared = width_of(self.env.type(self.item, type_, scope.integers))
         if declared != width:
             found = "no value" if width is None else f"{width} bits"
-            raise fail("width", f"the row gives '{name}' {found}, not {declared} bits", row.span, [(place, "declared here")])
+            raise fail(
+                "width",
+                f"the row gives '{name}' {found}, not {declared} bits",
+                row.span,
+                [(place, "declared here")],
+            )
         scope.operands[str(name)] = OperandName(width, place)
 
     def _check_writes(self, rows: list[ir.EncodingRow], bodies: dict[Widths, ir.InstructionBody]) -> None:
@@ -125,7 +137,12 @@ class _Builder:
                 if str(parameter.children[0]) in written and self.codes[code].kind in READ_ONLY_KINDS:
                     place = self.item.span(parameter)
                     self.report(
-                        fail("operand", f"'{parameter.children[0]}' is written, but {code} cannot be", row.span, [(place, "the operand")])
+                        fail(
+                            "operand",
+                            f"'{parameter.children[0]}' is written, but {code} cannot be",
+                            row.span,
+                            [(place, "the operand")],
+                        )
                     )
 
 

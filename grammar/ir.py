@@ -92,11 +92,12 @@ class Struct:
         return self.name
 
 
-type_of_vectors = (Bits, Newtype, Enum, Bitfield)
 Vector = Bits | Newtype | Enum | Bitfield
 Type = Bool | Bits | Newtype | Enum | Bitfield | Struct
 
 BOOL = Bool()
+# The type of a call of a function that returns nothing.
+NOTHING = Struct("nothing", ())
 
 # --- expressions ---------------------------------------------------------------------------------
 
@@ -247,10 +248,10 @@ class UpdateBits:
 class Call:
     """A call of the function named `function` (an instance: widths are part of the name).
 
-    `type` is None where the function returns nothing.
+    `type` is `NOTHING` where the function returns nothing.
     """
 
-    type: Type | None
+    type: Type
     function: str
     arguments: tuple[Expr, ...]
 
@@ -496,7 +497,8 @@ class Function:
     """One instance of a function.
 
     `source` is the name without widths, `widths` the width parameters. `raises` and `writes` are what it may do,
-    its callees included; `name` is a valid Python identifier (`load_64`).
+    its callees included; `name` is a valid Python identifier (`load_64`). A cached function's results are remembered
+    under `keys`, expressions over its parameters.
     """
 
     span: Span
@@ -510,6 +512,7 @@ class Function:
     cached: bool
     raises: bool
     writes: bool
+    keys: tuple[Expr, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

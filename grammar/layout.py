@@ -51,4 +51,5 @@ def _indentation(newline: Token, columns: list[int]) -> Iterator[Token]:
         columns.pop()
         yield Token.new_borrow_pos("_DEDENT", "", newline)
     if column != columns[-1]:
-        raise UnexpectedToken(Token.new_borrow_pos("_INDENT", "", newline), {"_DEDENT"})
+        found = Token.new_borrow_pos("_INDENT", "", newline)
+        raise UnexpectedToken(found, {"_DEDENT"})  # type: ignore[no-untyped-call]

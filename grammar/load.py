@@ -61,7 +61,16 @@ def _from_cache(key: str) -> ir.Program | None:
         return None
     try:
         program = pickle.loads((cache / f"program-{key}.pickle").read_bytes())
-    except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError, TypeError, ValueError):
+    except (
+        OSError,
+        pickle.UnpicklingError,
+        EOFError,
+        AttributeError,
+        ImportError,
+        IndexError,
+        TypeError,
+        ValueError,
+    ):
         return None
     return program if isinstance(program, ir.Program) else None
 
@@ -84,7 +93,12 @@ def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict
             continue
         if not (directory / relative).is_file():
             errors.append(
-                Diagnostic("include", f"there is no file '{relative}'", item.span(item.tree.children[0]), hint=f"paths start at {directory.name}/")
+                Diagnostic(
+                    "include",
+                    f"there is no file '{relative}'",
+                    item.span(item.tree.children[0]),
+                    hint=f"paths start at {directory.name}/",
+                )
             )
             continue
         text, problems = read_source(directory / relative, file)
@@ -96,7 +110,9 @@ def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict
     return program, _sorted([*errors, *found], order), sources
 
 
-def check_files(paths: Sequence[Path], directory: Path | None = None) -> tuple[list[Diagnostic], dict[str, str]]:
+def check_files(
+    paths: Sequence[Path], directory: Path | None = None
+) -> tuple[list[Diagnostic], dict[str, str]]:
     """The errors of the named files, checked together with the rest of the specification under `directory`.
 
     A file of that specification replaces its own text; any other file is checked as if it were added to it.
@@ -110,7 +126,9 @@ def check_files(paths: Sequence[Path], directory: Path | None = None) -> tuple[l
         if item.tree.data == "include":
             path = directory / str(item.tree.children[0]).strip('"')
             if path.resolve() not in named and path.is_file():
-                other = parse(read_source(path, f"{directory.name}/{path.relative_to(directory)}")[0], str(path))
+                other = parse(
+                    read_source(path, f"{directory.name}/{path.relative_to(directory)}")[0], str(path)
+                )
                 base += other.items
                 suspects |= other.suspects
     errors: list[Diagnostic] = []

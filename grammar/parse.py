@@ -6,6 +6,7 @@ import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
@@ -15,7 +16,12 @@ from grammar.diagnostics import Diagnostic
 from grammar.layout import Layout
 from grammar.source import Span
 
-Node = Tree[Token]
+
+class Node(Tree[Token]):
+    """A tree whose shape the grammar promises: `children` are nodes, tokens, or None for an absent part."""
+
+    children: list[Any]
+
 
 # A file larger than this is not a specification; saying so beats parsing it for minutes.
 MAXIMUM_BYTES = 2_000_000
@@ -74,6 +80,7 @@ def _parser() -> Lark:
         postlex=Layout(),
         propagate_positions=True,
         maybe_placeholders=True,
+        tree_class=Node,
         cache=str(directory / "grammar.lark-cache") if directory else False,
     )
 
@@ -103,7 +110,11 @@ def parse(text: str, file: str) -> ParsedFile:
     suspects: set[str] = set()
     for start, end in _chunks(lines):
         if len(errors) >= MAXIMUM_ERRORS:
-            errors.append(Diagnostic("too-many", "too many errors; the rest is not shown", _line_span(file, start, lines)))
+            errors.append(
+                Diagnostic(
+                    "too-many", "too many errors; the rest is not shown", _line_span(file, start, lines)
+                )
+            )
             break
         body = "\n".join(lines[start:end])
         bad = re.search(r"[^\x20-\x7e\n\r\u00a0-\uffff]", body)
@@ -111,7 +122,7 @@ def parse(text: str, file: str) -> ParsedFile:
             errors.append(_bad_character(file, start, body, bad.start()))
             continue
         try:
-            tree = _parser().parse(body + "\n")
+            tree = cast(Node, _parser().parse(body + "\n"))
         except UnexpectedInput as error:
             errors.append(_syntax_error(error, file, start, lines))
             suspects |= set(re.findall(r"#?[A-Za-z_]\w*", lines[start]))
@@ -123,9 +134,15 @@ def parse(text: str, file: str) -> ParsedFile:
 
 def _chunks(lines: list[str]) -> list[tuple[int, int]]:
     """Ranges of lines of the items: each starts with a line that is not indented."""
-    starts = [i for i, line in enumerate(lines) if line.strip() and line[0] not in " \t" and not line.startswith("//")]
+    starts = [
+        i
+        for i, line in enumerate(lines)
+        if line.strip() and line[0] not in " \t" and not line.startswith("//")
+    ]
     if not starts and any(line.strip() and not line.lstrip().startswith("//") for line in lines):
-        starts = [next(i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("//"))]
+        starts = [
+            next(i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("//"))
+        ]
     chunks = []
     for start, following in zip(starts, [*starts[1:], len(lines)], strict=True):
         end = following
@@ -153,7 +170,9 @@ def _bad_character(file: str, start: int, body: str, position: int) -> Diagnosti
     character = body[position]
     hint = "indent with spaces" if character == "\t" else "the file seems not to be a specification"
     what = "a tab" if character == "\t" else f"the control character {ord(character):#04x}"
-    return Diagnostic("character", f"{what} is not allowed", Span(file, line, column, line, column + 1), hint=hint)
+    return Diagnostic(
+        "character", f"{what} is not allowed", Span(file, line, column, line, column + 1), hint=hint
+    )
 
 
 _EXPECTED = {
@@ -189,7 +208,12 @@ def _syntax_error(error: UnexpectedInput, file: str, start: int, lines: list[str
         expected = set(error.accepts or error.expected)
         token = error.token
         width = max(1, len(token)) if token.type not in {"_NL", "_INDENT", "_DEDENT", "$END"} else 1
-        names = {"_NL": "end of line", "_INDENT": "indentation", "_DEDENT": "end of block", "$END": "end of item"}
+        names = {
+            "_NL": "end of line",
+            "_INDENT": "indentation",
+            "_DEDENT": "end of block",
+            "$END": "end of item",
+        }
         what = f"unexpected {names.get(token.type, repr(str(token)))}"
         if token.type in {"$END", "_DEDENT"} and token.line is None:
             line = max(1, sum(1 for _ in lines[start:]))

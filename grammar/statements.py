@@ -23,7 +23,12 @@ class StatementChecker(ExpressionChecker):
     """Checks the statements of one body.  Errors of a statement are collected, and the next one is checked."""
 
     def __init__(
-        self, env: Environment, functions: Functions, item: Item, scope: Scope, report: Callable[[CheckError], None]
+        self,
+        env: Environment,
+        functions: Functions,
+        item: Item,
+        scope: Scope,
+        report: Callable[[CheckError], None],
     ) -> None:
         super().__init__(env, functions, item, scope)
         self.report = report
@@ -70,7 +75,9 @@ class StatementChecker(ExpressionChecker):
     def declare(self, name: str, type_: ir.Type, mutable: bool, place: Node | Token) -> None:
         if name in self.scope.locals or name in self.scope.operands:
             old = self.scope.locals.get(name) or self.scope.operands[name]
-            raise fail("duplicate", f"'{name}' is already declared", self.span(place), notes=[(old.span, "here")])
+            raise fail(
+                "duplicate", f"'{name}' is already declared", self.span(place), notes=[(old.span, "here")]
+            )
         self.scope.locals[name] = LocalName(type_, mutable, self.span(place))
 
     def _let(self, node: Node) -> Statements:
@@ -81,7 +88,11 @@ class StatementChecker(ExpressionChecker):
 
     def _var(self, node: Node) -> Statements:
         name, type_, value = node.children
-        e = self.infer(value) if type_ is None else self.check(value, self.env.type(self.item, type_, self.scope.integers))
+        e = (
+            self.infer(value)
+            if type_ is None
+            else self.check(value, self.env.type(self.item, type_, self.scope.integers))
+        )
         self.declare(str(name), e.type, True, name)
         return [ir.SetLocal(self.span(node), str(name), e, True)]
 
@@ -119,7 +130,13 @@ class StatementChecker(ExpressionChecker):
         if name in self.scope.locals:
             local = self.scope.locals[name]
             if not local.mutable:
-                raise fail("assign", f"'{name}' is constant", self.span(target), notes=[(local.span, "declared here")], hint="declare it with `var`")
+                raise fail(
+                    "assign",
+                    f"'{name}' is constant",
+                    self.span(target),
+                    notes=[(local.span, "declared here")],
+                    hint="declare it with `var`",
+                )
             return ir.SetLocal(span, name, value, False)
         self.scope.writes = True
         if name in self.scope.operands:
@@ -184,12 +201,11 @@ class StatementChecker(ExpressionChecker):
         if not children:
             return []
         condition = self.condition(children[0])
-        # The branch a constant condition excludes is still checked, except inside a family, where its types may not fit.
-        constant = isinstance(condition, ir.Literal)
-        skip_then = constant and not condition.value
-        then = [] if skip_then else self.block(children[1])
-        otherwise = [] if constant and not skip_then else self._if_chain(span, children[2:])
-        return self._branch(span, condition, then, otherwise)
+        # Of a constant condition only the chosen branch is checked: in a family, the other may not fit the member.
+        if isinstance(condition, ir.Literal):
+            return self.block(children[1]) if condition.value else self._if_chain(span, children[2:])
+        then, otherwise = self.block(children[1]), self._if_chain(span, children[2:])
+        return [ir.If(span, condition, tuple(then), tuple(otherwise))]
 
     def _for(self, node: Node) -> Statements:
         name, start_node, direction, stop_node, body = node.children
@@ -198,7 +214,11 @@ class StatementChecker(ExpressionChecker):
         step = -1 if direction.type == "DOWNTO" else 1
         count = (stop - start) * step + 1
         if not 0 < count <= _MAXIMUM_ITERATIONS:
-            raise fail("loop", f"the loop runs {max(count, 0)} times; it must run 1 to {_MAXIMUM_ITERATIONS} times", self.span(node))
+            raise fail(
+                "loop",
+                f"the loop runs {max(count, 0)} times; it must run 1 to {_MAXIMUM_ITERATIONS} times",
+                self.span(node),
+            )
         result: Statements = []
         outer = self.scope.integers
         for value in range(start, stop + step, step):
@@ -211,14 +231,20 @@ class StatementChecker(ExpressionChecker):
         value = node.children[0]
         wanted = self.scope.result
         if (value is None) != (wanted is None):
-            message = "this function returns nothing" if wanted is None else f"a value of {wanted} must be returned"
+            message = (
+                "this function returns nothing" if wanted is None else f"a value of {wanted} must be returned"
+            )
             raise fail("return", message, self.span(node))
-        return [ir.Return(self.span(node), None if value is None or wanted is None else self.check(value, wanted))]
+        return [
+            ir.Return(self.span(node), None if value is None or wanted is None else self.check(value, wanted))
+        ]
 
     def _check_clause(self, node: Node) -> Statements:
         condition = fold(ir.Unary(ir.BOOL, "not", self.condition(node.children[0])))
         call = self.functions.call(self, node.children[1])
-        return self._branch(self.span(node), condition, [ir.CallStatement(self.span(node), call)], [], "check")
+        return self._branch(
+            self.span(node), condition, [ir.CallStatement(self.span(node), call)], [], "check"
+        )
 
     def _require(self, node: Node) -> Statements:
         if self.scope.result != ir.BOOL:
@@ -230,17 +256,24 @@ class StatementChecker(ExpressionChecker):
     def _raise(self, node: Node) -> Statements:
         value = self.infer(node.children[0])
         if not isinstance(value.type, ir.Struct) or value.type.name not in self.functions.aborts():
-            raise fail("raise", f"{value.type} is no abort", self.span(node), hint="raise a value of an `abort` item")
+            raise fail(
+                "raise", f"{value.type} is no abort", self.span(node), hint="raise a value of an `abort` item"
+            )
         self.scope.raises = True
         return [ir.Raise(self.span(node), value.type.name, value)]
 
     def _exit(self, node: Node) -> Statements:
         reason, assignments, condition = node.children
         kind, guard = self.functions.exit_abort(self.span(node))
-        reason_name, reason_type = kind.fields[0]
+        _, reason_type = kind.fields[0]
         if not isinstance(reason_type, ir.Enum) or str(reason) not in dict(reason_type.members):
             known = dict(reason_type.members) if isinstance(reason_type, ir.Enum) else {}
-            raise fail("exit", f"'{reason}' is no member of {reason_type}", self.span(reason), hint=self.env.suggestion(str(reason), known))
+            raise fail(
+                "exit",
+                f"'{reason}' is no member of {reason_type}",
+                self.span(reason),
+                hint=self.env.suggestion(str(reason), known),
+            )
         changes = self._assignments(assignments)
         payload = self.make(kind, changes, self.span(node))
         assert isinstance(payload, ir.MakeStruct)
@@ -257,7 +290,7 @@ class StatementChecker(ExpressionChecker):
         raised_before, self.scope.raises = self.scope.raises, False
         inner = self.block(body)
         handled: list[ir.Catch] = []
-        # What the clauses do not catch goes on; without counting kinds, an attempt is taken to raise if any clause does.
+        # Kinds are not counted: where a clause for some kind is missing, the attempt is taken to raise.
         self.scope.raises = raised_before or len(catches) < len(self.functions.aborts())
         for clause in catches:
             kind, name, block = clause.children
@@ -295,7 +328,11 @@ class StatementChecker(ExpressionChecker):
 
     def _transfer(self, node: Node) -> Statements:
         direction, name = (str(c) for c in node.children)
-        return [ir.CallStatement(self.span(node), self.functions.transfer(self, f"{direction}_{name}", self.span(node)))]
+        return [
+            ir.CallStatement(
+                self.span(node), self.functions.transfer(self, f"{direction}_{name}", self.span(node))
+            )
+        ]
 
 
 class _Unobserved:
@@ -315,7 +352,7 @@ class _Unobserved:
 
 
 def always_leaves(statements: Sequence[ir.Stmt], diverges: Callable[[str], bool]) -> bool:
-    """Whether no path runs past the end: each returns or raises.  `diverges`: a function that never returns."""
+    """Whether each path returns or raises.  `diverges` tells a function that never returns."""
     for statement in statements:
         match statement:
             case ir.Return() | ir.Raise():

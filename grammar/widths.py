@@ -11,7 +11,7 @@ def operand_sizes(row: ir.EncodingRow) -> tuple[int, ...]:
         return (64,)
     if "66" in row.prefixes:
         return (16,) if "d64" in row.attributes or "W0" in row.prefixes else (16, 64)
-    sizes = (16, 64) if "d64" in row.attributes else (16, 32, 64)
+    sizes: tuple[int, ...] = (16, 64) if "d64" in row.attributes else (16, 32, 64)
     if "W0" in row.prefixes:
         sizes = tuple(s for s in sizes if s != 64)
     return tuple(s for s in sizes if s != 16) if "NP" in row.prefixes else sizes
