@@ -1,7 +1,7 @@
 """What is proved: goals, the groups that share a solver, and the record of each verdict.
 
-A family of theorems (`trap`, `ept`) lists its groups cheaply as `Outline`s, and builds one group at a time: terms in
-a fresh z3 context, which makes the solver's run repeatable whatever ran before. `checks.solve` runs a group.
+A family of theorems (`trap`, `isolation`) lists its groups cheaply as `Outline`s, and builds one group at a time:
+terms in a fresh z3 context, which makes the solver's run repeatable whatever ran before. `checks.solve` runs a group.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Counterexample:
     """A refutation in the spec's terms.
 
     `summary` says in one line what went wrong; `rows` are (field, value, value …) under `columns`; `where` is the
-    clause of the specification concerned; `case` is the JSON document `nonroot replay` runs, None if the
+    clause of the specification concerned; `case` is the JSON document that `nonroot replay` runs, None if the
     counterexample cannot be executed (a state of a protocol, say).
     """
 
@@ -48,45 +48,44 @@ Explain = Callable[[z3.ModelRef], Counterexample]
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """A condition that shows a goal's assumptions to be satisfiable; `name` says what then happens."""
+
+    name: str
+    condition: z3.BoolRef
+
+
+@dataclass(frozen=True, slots=True)
 class Goal:
     """hypotheses of the group ∧ `hypotheses` ⇒ `conclusion`.
 
-    `minimise` lists terms (bit vectors or bools) that a counterexample shall have zero or false if it can, the most
-    important first. `explain` renders a model of the negation.
+    The first of `witnesses` that is satisfiable with the hypotheses is reported; if none is, the goal is vacuous.
+    With none given, the hypotheses alone must be satisfiable. `minimise` lists terms (bit vectors or bools) that a
+    counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
+    the negation.
     """
 
     id: str
     conclusion: z3.BoolRef
     hypotheses: tuple[z3.BoolRef, ...] = ()
+    witnesses: tuple[Witness, ...] = ()
     minimise: tuple[z3.ExprRef, ...] = ()
     explain: Explain | None = None
 
     @property
     def is_syntactic(self) -> bool:
         """Whether the goal became literally true as its terms were built, so that no solver is needed."""
-        return z3.is_true(self.conclusion)
-
-
-@dataclass(frozen=True, slots=True)
-class Witness:
-    """A condition that must be satisfiable together with the group's hypotheses, or the group's goals are vacuous."""
-
-    name: str
-    conditions: tuple[z3.BoolRef, ...] = ()
+        return bool(z3.is_true(self.conclusion))
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Goals over the same terms, in one z3 context of their own.
-
-    With no witness given, the hypotheses alone must be satisfiable.
-    """
+    """Goals over the same terms, in one z3 context of their own."""
 
     name: str
     context: z3.Context
     goals: tuple[Goal, ...]
     hypotheses: tuple[z3.BoolRef, ...] = ()
-    witnesses: tuple[Witness, ...] = (Witness("hypotheses"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,9 @@ class Family(Protocol):
     """A family of theorems.  Ids and group names start with `name` and a dot."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The first component of all ids of the family."""
+        ...
 
     def outlines(self, program: Program) -> Iterable[Outline]:
         """All groups of the family, without building a term."""
@@ -116,8 +117,8 @@ class Family(Protocol):
 class Result:
     """The verdict on one goal.
 
-    `seconds` is the solver's time for this goal, `build_seconds` the group's time for building terms (the same on
-    each goal of a group), `rlimit` what the solver counted, a figure that is the same on every machine.
+    `seconds` is the solver's time for this goal, `rlimit` what the solver counted, a figure that is the same on every
+    machine. `witness` names the witness that shows the assumptions to be satisfiable.
     """
 
     id: str
@@ -126,8 +127,8 @@ class Result:
     status: Status
     seconds: float
     rlimit: int = 0
-    build_seconds: float = 0.0
     syntactic: bool = False
     cached: bool = False
+    witness: str = ""
     detail: str = ""
     counterexample: Counterexample | None = None
