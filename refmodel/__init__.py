@@ -1,0 +1,23 @@
+"""The reference model: the specification as readable Python that runs.
+
+`load` gives the model of a specification directory, `build` that of any program; `Model.machine` makes machines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from refmodel.model import Model
+
+__all__ = ["load"]
+
+
+def load(directory: Path | None = None) -> Model:
+    """The model of the specification under `directory` (default: the project's), by way of the cache."""
+    from grammar import default_directory, load as load_program
+    from grammar.load import content_key
+    from refmodel.model import build
+
+    return build(load_program(directory), content_key(directory or default_directory()))

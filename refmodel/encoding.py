@@ -1,0 +1,196 @@
+"""What a row of the opcode table means, for the decoder and the encoder alike.
+
+A `Pattern` is an `EncodingRow` taken apart: which escape and opcode bytes, whether a ModR/M byte follows, what the
+prefixes must be, and how the operand size comes about.  Nothing here knows an instruction.  SDM 2A 2.1, 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from grammar.ir import EncodingRow, OperandCode
+from grammar.widths import operand_sizes, operand_width, scaled_width
+
+MAX_LENGTH = 15  # bytes of an instruction; longer ones are #GP(0).  SDM 2A 2.3.11
+
+OPERAND_SIZE = 0x66
+ADDRESS_SIZE = 0x67
+REPNE = 0xF2
+REP = 0xF3
+LOCK = 0xF0
+SEGMENT_PREFIXES = {0x26: 0, 0x2E: 1, 0x36: 2, 0x3E: 3, 0x64: 4, 0x65: 5}  # byte → segment register number
+LEGACY_PREFIXES = frozenset({OPERAND_SIZE, ADDRESS_SIZE, REPNE, REP, LOCK, *SEGMENT_PREFIXES})
+
+# Kinds of operand that sit in the ModR/M byte, and those whose bytes follow the opcode.
+RM_KINDS = frozenset({"rm", "rm_memory", "rm_register"})
+REG_KINDS = frozenset({"reg", "control_register", "debug_register", "segment_register"})
+TRAILING_KINDS = frozenset({"immediate", "signed_immediate", "relative", "offset"})
+
+
+@dataclass(frozen=True, slots=True)
+class Prefixes:
+    """The prefixes of an instruction that choose between rows.  `repeat` is F2, F3 or 0 (the last one counts)."""
+
+    operand_size: bool = False
+    repeat: int = 0
+    rex: int = 0  # the REX byte, 0 if there is none
+
+    @property
+    def rex_w(self) -> bool:
+        return bool(self.rex & 8)
+
+    @property
+    def rex_r(self) -> bool:
+        return bool(self.rex & 4)
+
+    @property
+    def rex_x(self) -> bool:
+        return bool(self.rex & 2)
+
+    @property
+    def rex_b(self) -> bool:
+        return bool(self.rex & 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A row of the opcode table.
+
+    `modrm` is "r", a digit or None; `fixed_modrm` a whole ModR/M byte that belongs to the opcode (0F 01 C1).
+    `mode` says what mod may be: "register" (3), "memory" (not 3) or "any". `mandatory` is 66, F2, F3 or 0;
+    `no_prefix` forbids these three. `rex_w`, `rex_r`, `rex_b` are None where the bit does not matter.
+    """
+
+    row: EncodingRow
+    operands: tuple[OperandCode, ...]
+    escape: bytes
+    opcode: int
+    register_in_opcode: bool
+    modrm: int | str | None
+    fixed_modrm: int | None
+    mode: str
+    mandatory: int
+    no_prefix: bool
+    rex_w: bool | None
+    rex_r: bool | None
+    rex_b: bool | None
+    default_64: bool
+    always_64: bool
+    lockable: bool
+
+    @property
+    def always_register(self) -> bool:
+        """Whether mod is ignored and taken for 3.  SDM 2B "MOV—Move to/from Control Registers" """
+        return any(code.kind in ("control_register", "debug_register") for code in self.operands)
+
+    @property
+    def has_modrm(self) -> bool:
+        """Whether a ModR/M byte follows the opcode."""
+        return self.modrm is not None or self.fixed_modrm is not None
+
+    def opcodes(self) -> range:
+        """The opcode bytes that the row stands for: eight if a register sits in the low three bits."""
+        return range(self.opcode, self.opcode + (8 if self.register_in_opcode else 1))
+
+    def accepts_modrm(self, modrm: int) -> bool:
+        """Whether the row allows this ModR/M byte."""
+        if self.fixed_modrm is not None:
+            return modrm == self.fixed_modrm
+        if isinstance(self.modrm, int) and modrm >> 3 & 7 != self.modrm:
+            return False
+        return self.mode == "any" or (modrm >= 0xC0) == (self.mode == "register")
+
+    def accepts_prefixes(self, prefixes: Prefixes) -> bool:
+        """Whether the row allows these prefixes.  F2 and F3 take precedence over 66.  SDM 2A 2.1.2, 2D A.2.1"""
+        if self.no_prefix and (prefixes.operand_size or prefixes.repeat):
+            return False
+        if self.mandatory == OPERAND_SIZE and (not prefixes.operand_size or prefixes.repeat):
+            return False
+        if self.mandatory in (REPNE, REP) and prefixes.repeat != self.mandatory:
+            return False
+        wanted = ((self.rex_w, prefixes.rex_w), (self.rex_r, prefixes.rex_r), (self.rex_b, prefixes.rex_b))
+        return all(need is None or need == have for need, have in wanted)
+
+    def specificity(self) -> int:
+        """How much the row asks for; of several rows that match, the one that asks for most is meant."""
+        constraints = (
+            self.fixed_modrm is not None,
+            isinstance(self.modrm, int),
+            self.mode != "any",
+            bool(self.mandatory),
+            self.no_prefix,
+            self.rex_w is not None,
+            self.rex_r is not None,
+            self.rex_b is not None,
+            not self.register_in_opcode,
+        )
+        return sum(constraints)
+
+    def operand_size(self, prefixes: Prefixes) -> int:
+        """The operand size in bits: 16, 32 or 64.  SDM 1 3.6.1"""
+        if self.always_64 or prefixes.rex_w:
+            return 64
+        if prefixes.operand_size:
+            return 16
+        return 64 if self.default_64 else 32
+
+    def operand_sizes(self) -> tuple[int, ...]:
+        """The operand sizes that some choice of prefixes gives."""
+        return operand_sizes(self.row)
+
+    def widths(self, size: int) -> tuple[int | None, ...]:
+        """The widths of the operands, which choose the body of the instruction."""
+        return tuple(operand_width(code, size) for code in self.operands)
+
+
+def pattern(row: EncodingRow, operands: Mapping[str, OperandCode]) -> Pattern:
+    """Takes a row apart; `operands` is the operand table of the program."""
+    values = tuple(byte.value for byte in row.opcode)
+    escapes = _escape_length(values)
+    opcode = row.opcode[escapes]
+    rest = values[escapes + 1 :]
+    codes = tuple(operands[name] for name in row.operands)
+    prefixes = set(row.prefixes)
+    return Pattern(
+        row=row,
+        operands=codes,
+        escape=bytes(values[:escapes]),
+        opcode=opcode.value & ~7 if opcode.register else opcode.value,
+        register_in_opcode=opcode.register,
+        modrm=row.modrm,
+        fixed_modrm=rest[0] if rest else None,
+        mode=_mode(codes),
+        mandatory=next((int(p, 16) for p in row.prefixes if p in ("66", "F2", "F3")), 0),
+        no_prefix="NP" in prefixes,
+        rex_w=True if "REX.W" in prefixes else False if "W0" in prefixes else None,
+        rex_r=True if "REX.R" in prefixes else None,
+        rex_b=True if "REX.B" in prefixes else None,
+        default_64="d64" in row.attributes,
+        always_64="f64" in row.attributes,
+        lockable="lock" in row.attributes,
+    )
+
+
+def _escape_length(opcode: tuple[int, ...]) -> int:
+    if opcode[0] != 0x0F:
+        return 0
+    return 2 if opcode[1] in (0x38, 0x3A) else 1
+
+
+def _mode(codes: tuple[OperandCode, ...]) -> str:
+    kinds = {code.kind for code in codes}
+    if kinds & {"control_register", "debug_register"}:
+        return "any"
+    if "rm_memory" in kinds:
+        return "memory"
+    return "register" if "rm_register" in kinds else "any"
+
+
+def encoded_bits(code: OperandCode, size: int, address_bits: int = 64) -> int:
+    """How many bits of the instruction an immediate, relative or offset operand takes; 0 for the other kinds."""
+    if code.kind == "offset":
+        return address_bits
+    if code.kind not in TRAILING_KINDS:
+        return 0
+    return scaled_width(code.width, size) or 0

@@ -1,0 +1,150 @@
+"""Host-physical memory: one flat buffer, whose untouched pages cost nothing, usable by native code by address."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from struct import Struct, error
+
+_16 = Struct("<H")
+_32 = Struct("<I")
+_64 = Struct("<Q")
+_BEYOND = (error, OverflowError, IndexError)
+
+
+class PhysicalMemory:
+    """`size` bytes of memory, zero at first.  Reads beyond its end give ones, writes there have no effect."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.data = mmap.mmap(-1, size)
+
+    @property
+    def address(self) -> int:
+        """Where the buffer lies in this process, for native code."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self.data))
+
+    def read_8(self, address: int) -> int:
+        """The byte at a byte address."""
+        return self.data[address] if address < self.size else 0xFF
+
+    def read_16(self, address: int) -> int:
+        """16 bits, little-endian."""
+        try:
+            value: int = _16.unpack_from(self.data, address)[0]
+        except _BEYOND:
+            return self.read(address, 2)
+        return value
+
+    def read_32(self, address: int) -> int:
+        """32 bits, little-endian."""
+        try:
+            value: int = _32.unpack_from(self.data, address)[0]
+        except _BEYOND:
+            return self.read(address, 4)
+        return value
+
+    def read_64(self, address: int) -> int:
+        """64 bits, little-endian."""
+        try:
+            value: int = _64.unpack_from(self.data, address)[0]
+        except _BEYOND:
+            return self.read(address, 8)
+        return value
+
+    def read(self, address: int, length: int) -> int:
+        """`length` bytes as a little-endian number."""
+        return int.from_bytes(self.read_bytes(address, length), "little")
+
+    def read_bytes(self, address: int, length: int) -> bytes:
+        """`length` bytes; ones beyond the end."""
+        inside = self.data[address : address + length] if address < self.size else b""
+        return inside if len(inside) == length else inside + b"\xff" * (length - len(inside))
+
+    def write_8(self, address: int, value: int) -> None:
+        """Writes a byte."""
+        if address < self.size:
+            self.data[address] = value
+
+    def write_16(self, address: int, value: int) -> None:
+        """Writes 16 bits, little-endian."""
+        try:
+            _16.pack_into(self.data, address, value)
+        except _BEYOND:
+            self.write(address, 2, value)
+
+    def write_32(self, address: int, value: int) -> None:
+        """Writes 32 bits, little-endian."""
+        try:
+            _32.pack_into(self.data, address, value)
+        except _BEYOND:
+            self.write(address, 4, value)
+
+    def write_64(self, address: int, value: int) -> None:
+        """Writes 64 bits, little-endian."""
+        try:
+            _64.pack_into(self.data, address, value)
+        except _BEYOND:
+            self.write(address, 8, value)
+
+    def write(self, address: int, length: int, value: int) -> None:
+        """Writes `length` bytes of a little-endian number."""
+        self.write_bytes(address, value.to_bytes(length, "little"))
+
+    def write_bytes(self, address: int, data: bytes) -> None:
+        """Writes bytes; those beyond the end are dropped."""
+        if address < self.size:
+            inside = data[: self.size - address]
+            self.data[address : address + len(inside)] = inside
+
+
+class RecordingMemory(PhysicalMemory):
+    """Memory that remembers what the 64-bit words it changed held before."""
+
+    __slots__ = ("before",)
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.before: dict[int, bytes] = {}
+
+    def changes(self) -> list[tuple[int, int]]:
+        """The 64-bit words that differ from what they were: address and new value, in order of address."""
+        now = ((address, self.read_bytes(address, 8)) for address in sorted(self.before))
+        return [(address, int.from_bytes(data, "little")) for address, data in now if data != self.before[address]]
+
+    def undo(self) -> None:
+        """Puts every word back to what it held at the last call of `undo` or `keep`."""
+        for address, data in self.before.items():
+            super().write_bytes(address, data)
+        self.before.clear()
+
+    def keep(self) -> None:
+        """Takes the present content as the one that `undo` returns to."""
+        self.before.clear()
+
+    def write_8(self, address: int, value: int) -> None:  # noqa: D102
+        self._record(address, 1)
+        super().write_8(address, value)
+
+    def write_16(self, address: int, value: int) -> None:  # noqa: D102
+        self._record(address, 2)
+        super().write_16(address, value)
+
+    def write_32(self, address: int, value: int) -> None:  # noqa: D102
+        self._record(address, 4)
+        super().write_32(address, value)
+
+    def write_64(self, address: int, value: int) -> None:  # noqa: D102
+        self._record(address, 8)
+        super().write_64(address, value)
+
+    def write_bytes(self, address: int, data: bytes) -> None:  # noqa: D102
+        self._record(address, len(data))
+        super().write_bytes(address, data)
+
+    def _record(self, address: int, length: int) -> None:
+        for word in range(address & ~7, min(address + length, self.size), 8):
+            if word not in self.before:
+                self.before[word] = self.read_bytes(word, 8)

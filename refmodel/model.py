@@ -1,0 +1,104 @@
+"""A specification as a running machine: generates the module, loads it, and makes machines of it."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import marshal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from grammar.cachedir import cache_directory, write_atomically
+from grammar.ir import Program
+from refmodel.decoder import Decoder
+from refmodel.generate import generate
+from refmodel.memory import PhysicalMemory
+
+DEFAULT_MEMORY = 1 << 26  # bytes of host-physical memory
+
+Function = Callable[..., Any]
+
+
+@dataclass
+class Model:
+    """The generated module of a program, and what is made from it.
+
+    `namespace` is the module's; `functions` are the functions by their IR names and, where they have no width
+    parameters, by the names of the specification (`#UD`).
+    """
+
+    program: Program
+    text: str
+    path: str
+    namespace: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def functions(self) -> Mapping[str, Function]:
+        """Every function of the specification, and its rules, policies and views (`view_CR0`)."""
+        plain = {name: value for name, value in self.namespace.items() if callable(value)}
+        return {**plain, **self.namespace["FUNCTIONS"]}
+
+    @cached_property
+    def instructions(self) -> Mapping[str, Function]:
+        """The bodies of instructions, by their names in the IR."""
+        bodies: dict[str, Function] = self.namespace["INSTRUCTIONS"]
+        return bodies
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """The decoder of the program's encodings."""
+        return Decoder(self.program, self.functions, self.instructions)
+
+    def machine(self, memory: PhysicalMemory | int = DEFAULT_MEMORY) -> Any:
+        """A machine in its reset state, with this memory or with so many bytes of it."""
+        physical = PhysicalMemory(memory) if isinstance(memory, int) else memory
+        return self.namespace["Machine"](physical, self.decoder, self.functions["fetch_translate"])
+
+
+def build(program: Program, key: str | None = None) -> Model:
+    """The model of a program.
+
+    `key` identifies the program's content; with it the generated text is kept in the cache directory, so that
+    the next run loads it and a debugger finds it. Without one, everything stays in memory.
+    """
+    directory = cache_directory() if key is not None else None
+    path = directory / f"reference-{_full_key(key)}.py" if directory is not None else None
+    text, code = _load(path) if path is not None else (None, None)
+    if text is None or code is None:
+        text = generate(program)
+        name = str(path) if path is not None else f"<reference {hashlib.sha256(text.encode()).hexdigest()[:12]}>"
+        code = compile(text, name, "exec")
+        if path is not None:
+            write_atomically(path, text.encode())
+            write_atomically(_compiled(path), marshal.dumps(code))
+    filename = code.co_filename
+    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    namespace: dict[str, Any] = {"__name__": "refmodel.generated", "__file__": filename}
+    exec(code, namespace)  # the text comes from our own generator, or from a file that it wrote
+    return Model(program, text, filename, namespace)
+
+
+def _full_key(key: str | None) -> str:
+    """The program's key together with the generator's sources and the Python version."""
+    digest = hashlib.sha256(f"{key} {sys.implementation.cache_tag}".encode())
+    for source in sorted((Path(__file__).parent / "generate").glob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _compiled(path: Path) -> Path:
+    return path.with_suffix(".code")
+
+
+def _load(path: Path) -> tuple[str | None, CodeType | None]:
+    """The text and code of an earlier run, None where there is none or it cannot be read."""
+    try:
+        code = marshal.loads(_compiled(path).read_bytes())
+        return path.read_text(), code if isinstance(code, CodeType) else None
+    except (OSError, ValueError, EOFError, TypeError):
+        return None, None

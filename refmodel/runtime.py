@@ -1,0 +1,113 @@
+"""What the generated module is written in terms of: state with defaults, aborts, and the processor's frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from refmodel.decoder import Decoded, Decoder, Truncated
+from refmodel.encoding import MAX_LENGTH
+from refmodel.memory import PhysicalMemory
+
+MASK_64 = (1 << 64) - 1
+PAGE_SIZE = 0x1000  # bytes; instruction bytes are fetched page by page
+
+
+class IndexedState(dict[Any, int]):
+    """An indexed state variable: every index not written yet has the value at reset."""
+
+    __slots__ = ("reset",)
+
+    def __init__(self, reset: int) -> None:
+        super().__init__()
+        self.reset = reset
+
+    def __missing__(self, _index: object) -> int:
+        return self.reset
+
+
+class Abort(Exception):
+    """An abort of the specification (a fault or VM exit) on its way; `value` is what it carries."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__(value)
+        self.value = value
+
+
+def divide(dividend: int, divisor: int, ones: int) -> int:
+    """Unsigned division; by zero it gives all ones, as in SMT-LIB."""
+    return dividend // divisor if divisor else ones
+
+
+def remainder(dividend: int, divisor: int, _ones: int) -> int:
+    """Unsigned remainder; by zero it gives the dividend, as in SMT-LIB."""
+    return dividend % divisor if divisor else dividend
+
+
+def shift_left(value: int, amount: int, width: int) -> int:
+    """A left shift whose amount may be huge."""
+    return value << amount & (1 << width) - 1 if amount < width else 0
+
+
+class Processor:
+    """The part of the machine that is not generated: fetching, decoding, outputs and the current VMCS.
+
+    The generated subclass `Machine` adds the registers and the VMM's variables as attributes.
+    """
+
+    __slots__ = ("PHYSICAL", "current", "decoder", "fetch_translate", "instruction_length", "listeners", "vmcs", "vmcs_of")
+
+    RIP: int
+    NEXT_RIP: int
+
+    def __init__(
+        self, memory: PhysicalMemory, decoder: Decoder, fetch_translate: Callable[[Any, int], int]
+    ) -> None:
+        self.PHYSICAL = memory
+        self.decoder = decoder
+        self.fetch_translate = fetch_translate
+        self.instruction_length = 0
+        self.current: Decoded | None = None  # the instruction executed last, for traces and reports
+        self.listeners: dict[str, Callable[..., None]] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Gives every register and variable its value at reset; memory stays as it is."""
+        self.vmcs_of: dict[int, Any] = {0: self.new_vmcs()}
+        self.vmcs = self.vmcs_of[0]
+
+    def new_vmcs(self) -> Any:
+        """A VMCS with every field at its reset value."""
+        raise NotImplementedError
+
+    def output(self, name: str, *arguments: int) -> None:
+        """An effect on the outside world.  `vmptrld` makes another VMCS the current one; others go to listeners."""
+        if name == "vmptrld":
+            if arguments[0] not in self.vmcs_of:
+                self.vmcs_of[arguments[0]] = self.new_vmcs()
+            self.vmcs = self.vmcs_of[arguments[0]]
+        listener = self.listeners.get(name)
+        if listener is not None:
+            listener(*arguments)
+
+    def execute(self) -> None:
+        """Fetches, decodes and executes one instruction; RIP moves on if it completes."""
+        rip = self.RIP
+        physical = self.fetch_translate(self, rip)
+        data = self.PHYSICAL.read_bytes(physical, min(MAX_LENGTH, PAGE_SIZE - rip % PAGE_SIZE))
+        decoded = self.decoder.known.get(data)
+        if decoded is None:
+            decoded = self._decode(rip, data)
+        self.current = decoded
+        self.instruction_length = length = decoded.length
+        self.NEXT_RIP = rip + length & MASK_64
+        decoded.run(self, *decoded.operands)
+        self.RIP = self.NEXT_RIP
+
+    def _decode(self, rip: int, data: bytes) -> Decoded:
+        """Decodes bytes seen for the first time, with those of the next page if the instruction reaches into it."""
+        try:
+            return self.decoder.decode(data)
+        except Truncated:
+            following = self.fetch_translate(self, (rip | PAGE_SIZE - 1) + 1 & MASK_64)
+            return self.decoder.decode(data + self.PHYSICAL.read_bytes(following, MAX_LENGTH - len(data)))
