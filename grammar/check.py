@@ -17,6 +17,14 @@ from grammar.scope import LocalName, Scope
 from grammar.source import Span
 
 _STATE_KINDS = ("register", "vmcs", "state", "ghost")
+# Functions of the specification, with the width as first parameter, that operands are read and written by.
+OPERAND_ACCESSORS = (
+    "read_register",
+    "write_register",
+    "read_memory_operand",
+    "modify_memory_operand",
+    "write_memory_operand",
+)
 
 
 class SpecificationChecker:
@@ -42,6 +50,7 @@ class SpecificationChecker:
         self._each(("policy", "invariant"), self._predicate)
         self._each(("function", "step", "handler", "transfer"), self._code)
         self._each(("undefined_encoding", "instruction"), self._encodings)
+        self._accessors()
         self.program.functions.update(self.functions.instances)
         return self.program
 
@@ -63,7 +72,11 @@ class SpecificationChecker:
         for item in self.items:
             if item.tree.data in kinds:
                 with self._reporting():
-                    action(item)
+                    try:
+                        action(item)
+                    except RecursionError:
+                        message = "this item is too complex: an expression has too many operators"
+                        raise fail("nesting", message, _header(item), hint="name parts with `let`") from None
 
     # --- declarations
 
@@ -322,6 +335,19 @@ class SpecificationChecker:
                     "duplicate", f"the instruction '{instruction.name}' is declared twice", _header(item)
                 )
             self.program.instructions[instruction.name] = instruction
+
+    def _accessors(self) -> None:
+        """The functions behind the operands, for every width that an instruction reads or writes."""
+        bodies = [body for instruction in self.program.instructions.values() for body in instruction.bodies]
+        widths = {use.width for body in bodies for use in body.operands if use.reads or use.writes}
+        for name in OPERAND_ACCESSORS:
+            declaration = self.functions.declarations.get(name)
+            for width in sorted(w for w in widths if w is not None):
+                if declaration is not None:
+                    parameter = str(declaration.parameters[0].children[0])
+                    place = declaration.item.span(declaration.item.tree)
+                    with self._reporting():
+                        self.functions.instance(declaration, {parameter: width}, place)
 
 
 def _is_generic(parameter: Node) -> bool:
