@@ -1,23 +1,12 @@
 """The specification language: text to tree to typed IR.  Knows no machine.
 
-`load` gives the checked `Program`; `check_files` the errors of files; `ir` is what back ends consume.
+`load` gives the checked `Program`, whose classes are in `grammar.ir`; `grammar.files` has the errors of files and
+`grammar.format` their layout.  Those import the parser, `load` only when it must.
 """
 
 from grammar.diagnostics import Diagnostic, SpecificationError, render
-from grammar.format import format_text
 from grammar.ir import Program
-from grammar.load import check_directory, check_files, default_directory, load
+from grammar.load import default_directory, load
 from grammar.source import Span
 
-__all__ = [
-    "Diagnostic",
-    "Program",
-    "Span",
-    "SpecificationError",
-    "check_directory",
-    "check_files",
-    "default_directory",
-    "format_text",
-    "load",
-    "render",
-]
+__all__ = ["Diagnostic", "Program", "Span", "SpecificationError", "default_directory", "load", "render"]

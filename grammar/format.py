@@ -52,7 +52,7 @@ def format_text(text: str, file: str = "<text>") -> str:
     _indent(lines)
     _align_tables(lines)
     result = _join(lines)
-    if _shape(before) != _shape(parse(result, file)):
+    if not _same_shape(before, parse(result, file)):
         raise AssertionError(f"formatting {file} would change its meaning")
     return result
 
@@ -160,11 +160,22 @@ def _join(lines: list[_Line]) -> str:
     return "\n".join(result) + "\n"
 
 
-def _shape(parsed: ParsedFile) -> list[object]:
-    return [_tree_shape(item.tree) for item in parsed.items] + [item.doc for item in parsed.items]
+def _same_shape(before: ParsedFile, after: ParsedFile) -> bool:
+    """Whether both have the same trees (without recursion: a tree may be deep)."""
+    return len(before.items) == len(after.items) and all(
+        a.doc == b.doc and _words(a.tree) == _words(b.tree) for a, b in zip(before.items, after.items, strict=True)
+    )
 
 
-def _tree_shape(node: Node | Token | None) -> object:
-    if node is None or isinstance(node, Token):
-        return None if node is None else re.sub(r"\s+", " ", str(node)) if node.type == "SYNTAX" else str(node)
-    return (str(node.data), tuple(_tree_shape(c) for c in node.children))
+def _words(tree: Node) -> list[str]:
+    """The nodes and tokens of a tree in preorder, each node with its number of children."""
+    words: list[str] = []
+    pending: list[Node | Token | None] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Node):
+            words.append(f"{node.data}/{len(node.children)}")
+            pending.extend(reversed(node.children))
+        else:
+            words.append(re.sub(r"\s+", " ", str(node)))
+    return words

@@ -3,6 +3,8 @@
 Every node is a frozen dataclass. An expression carries its type; widths are numbers, since each generic
 function and instruction was checked once for every set of widths it is used with. State, functions and
 instructions are named by strings, so a back end needs no symbol tables of its own.
+
+The classes have no `__slots__`: without them a program is unpickled from the cache in half the time.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from grammar.source import Span
 # --- types ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bool:
     """A truth value."""
 
@@ -23,7 +25,7 @@ class Bool:
         return "bool"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bits:
     """A bit vector of `width` bits."""
 
@@ -33,7 +35,7 @@ class Bits:
         return f"bits({self.width})"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Newtype:
     """The same bits as `bits(width)` under a name that does not mix with others."""
 
@@ -44,7 +46,7 @@ class Newtype:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Enum:
     """Named constants of `width` bits."""
 
@@ -56,7 +58,7 @@ class Enum:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BitfieldMember:
     """Bits `high` to `low` of a bitfield, with the line of documentation that stands behind it."""
 
@@ -66,7 +68,7 @@ class BitfieldMember:
     doc: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bitfield:
     """`width` bits some of which have names; a field of one bit is a `bool`."""
 
@@ -81,7 +83,7 @@ class Bitfield:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Struct:
     """A record of named fields."""
 
@@ -102,13 +104,13 @@ NOTHING = Struct("nothing", ())
 # --- expressions ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Literal:
     type: Type
     value: int  # 0 or 1 for bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Local:
     """A parameter, `let`, `var` or caught abort."""
 
@@ -116,7 +118,7 @@ class Local:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Read:
     """The value of a state variable (at `indices` if it is indexed)."""
 
@@ -125,7 +127,7 @@ class Read:
     indices: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadMemory:
     """`type.width` bits, little-endian, at a byte address of a memory."""
 
@@ -134,7 +136,7 @@ class ReadMemory:
     address: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FieldOf:
     """A field of a struct."""
 
@@ -143,7 +145,7 @@ class FieldOf:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Slice:
     """Bits `high` to `low` of a vector.  `type` is `bits(high-low+1)`."""
 
@@ -153,7 +155,7 @@ class Slice:
     low: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bit:
     """Bit `index` of a vector, as a bool; false where the index is beyond its width."""
 
@@ -162,7 +164,7 @@ class Bit:
     index: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unary:
     """`op`: `not` on bool, `~` and `-` on vectors."""
 
@@ -171,7 +173,7 @@ class Unary:
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Binary:
     """`op` is one of `+ - * / % & | ^ << >> >>s == != < <= > >= <s <=s >s >=s and or`.
 
@@ -185,7 +187,7 @@ class Binary:
     right: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Concat:
     """Vectors side by side, the high part first."""
 
@@ -193,7 +195,7 @@ class Concat:
     parts: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Extend:
     """`base` (a vector, or a bool as one bit) widened to `type.width`, by zeros or by its sign."""
 
@@ -202,7 +204,7 @@ class Extend:
     signed: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cast:
     """The same bits under another vector type."""
 
@@ -210,7 +212,7 @@ class Cast:
     base: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Conditional:
     type: Type
     condition: Expr
@@ -218,7 +220,7 @@ class Conditional:
     otherwise: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MakeStruct:
     """A struct with all its fields, in declaration order."""
 
@@ -226,7 +228,7 @@ class MakeStruct:
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UpdateStruct:
     """`base` with some fields replaced."""
 
@@ -235,7 +237,7 @@ class UpdateStruct:
     changes: tuple[tuple[str, Expr], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UpdateBits:
     """`base` with bit ranges (high, low) replaced by vectors of that width, or a bool for a single bit."""
 
@@ -244,7 +246,7 @@ class UpdateBits:
     changes: tuple[tuple[int, int, Expr], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Call:
     """A call of the function named `function` (an instance: widths are part of the name).
 
@@ -256,7 +258,7 @@ class Call:
     arguments: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OperandRead:
     """The value of an operand."""
 
@@ -264,7 +266,7 @@ class OperandRead:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OperandAttribute:
     """`index` bits(4), `is_memory` bool, `address` bits(64) or `segment` bits(3) of an operand."""
 
@@ -273,14 +275,14 @@ class OperandAttribute:
     attribute: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InstructionLength:
     """The length of the current instruction in bytes."""
 
     type: Bits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Undefined:
     """Architecturally undefined; the reference model takes `value`.  `site` is unique in the program."""
 
@@ -289,7 +291,7 @@ class Undefined:
     site: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Holds:
     """Every rule of the group is true."""
 
@@ -325,7 +327,7 @@ Expr = (
 # --- statements ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SetLocal:
     """Declares (`let`, `var`) or assigns a local."""
 
@@ -335,7 +337,7 @@ class SetLocal:
     declares: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WriteState:
     span: Span
     name: str
@@ -343,7 +345,7 @@ class WriteState:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WriteMemory:
     """Writes the value's width in bits, little-endian."""
 
@@ -353,20 +355,20 @@ class WriteMemory:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WriteOperand:
     span: Span
     name: str
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CallStatement:
     span: Span
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class If:
     """`clause` says how it was written: `if`, `check`, `exit` or `require` (for documentation, mutation, messages)."""
 
@@ -377,13 +379,13 @@ class If:
     clause: str = "if"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Return:
     span: Span
     value: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Raise:
     """Ends the instruction with the abort `kind`, unless an `attempt` around it catches that kind."""
 
@@ -392,21 +394,21 @@ class Raise:
     value: Expr  # a MakeStruct, or a caught struct raised again
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Catch:
     kind: str
     name: str
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Attempt:
     span: Span
     body: tuple[Stmt, ...]
     catches: tuple[Catch, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Forget:
     """Empties the cached function `function` (all its instances)."""
 
@@ -414,14 +416,14 @@ class Forget:
     function: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Execute:
     """Fetches, decodes and executes one instruction."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dispatch:
     """Runs the handler whose reason equals `reason`; with none, the handler named `otherwise`."""
 
@@ -429,7 +431,7 @@ class Dispatch:
     reason: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Output:
     span: Span
     name: str
@@ -455,13 +457,13 @@ Stmt = (
 # --- items ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Parameter:
     name: str
     type: Type
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StateVariable:
     """One piece of state.
 
@@ -484,7 +486,7 @@ class StateVariable:
     carries_value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Memory:
     span: Span
     doc: str
@@ -492,7 +494,7 @@ class Memory:
     address: Vector
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Function:
     """One instance of a function.
 
@@ -515,7 +517,7 @@ class Function:
     keys: tuple[Expr, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpcodeByte:
     """A byte of the opcode; `register` if its low three bits number a register."""
 
@@ -523,7 +525,7 @@ class OpcodeByte:
     register: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EncodingRow:
     """One line of an opcode table, family members written out.
 
@@ -539,7 +541,7 @@ class EncodingRow:
     attributes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OperandCode:
     """A row of the `operands` table.
 
@@ -553,7 +555,7 @@ class OperandCode:
     doc: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OperandUse:
     """How the body uses an operand: as a value read, written, or only through its attributes."""
 
@@ -563,7 +565,7 @@ class OperandUse:
     writes: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InstructionBody:
     """The semantics of an instruction for one tuple of operand widths.  `name` is a Python identifier."""
 
@@ -573,7 +575,7 @@ class InstructionBody:
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Instruction:
     """`family` is the name before expansion (`J{cc}`), `member` the enum member it is for."""
 
@@ -590,7 +592,7 @@ class Instruction:
         return next(b for b in self.bodies if b.widths == widths)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """A micro-step of the VMM, or of the hardware: the function of the same name, with this body.
 
@@ -606,7 +608,7 @@ class Step:
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Handler:
     """Runs at a VM exit whose reason has `value`; `value` is None for the handler of all other reasons."""
 
@@ -617,7 +619,7 @@ class Handler:
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Predicate:
     """A named condition for all values of its parameters: a `policy` or an `invariant`."""
 
@@ -628,7 +630,7 @@ class Predicate:
     condition: Expr
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rules:
     """Named conditions checked together (VM-entry checks)."""
 
@@ -638,7 +640,7 @@ class Rules:
     rules: tuple[Predicate, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TransferRow:
     span: Span
     left: str
@@ -647,7 +649,7 @@ class TransferRow:
     right_indices: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Transfer:
     """`save` copies left to right, `load` right to left; both also exist as functions save_NAME and load_NAME."""
 
@@ -657,7 +659,7 @@ class Transfer:
     rows: tuple[TransferRow, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Abort:
     """What `raise` carries.  `guard` is the condition of the `exit` statement, for the abort that has one."""
 
@@ -668,7 +670,7 @@ class Abort:
     guard: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OutputDeclaration:
     span: Span
     doc: str
@@ -676,7 +678,7 @@ class OutputDeclaration:
     parameters: tuple[Parameter, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Constant:
     span: Span
     doc: str
@@ -685,7 +687,7 @@ class Constant:
     value: int
 
 
-@dataclass(slots=True)
+@dataclass
 class Program:
     """A checked specification.  Dictionaries keep the order of the files."""
 

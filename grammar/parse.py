@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Node(Tree[Token]):
 # A file larger than this is not a specification; saying so beats parsing it for minutes.
 MAXIMUM_BYTES = 2_000_000
 MAXIMUM_ERRORS = 50
+MAXIMUM_DEPTH = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,9 @@ def parse(text: str, file: str) -> ParsedFile:
         if bad:
             errors.append(_bad_character(file, start, body, bad.start()))
             continue
+        if _depth(body) > MAXIMUM_DEPTH:
+            errors.append(_too_deep(file, start, lines))
+            continue
         try:
             tree = cast(Node, _parser().parse(body + "\n"))
         except UnexpectedInput as error:
@@ -144,7 +149,7 @@ def _chunks(lines: list[str]) -> list[tuple[int, int]]:
             next(i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("//"))
         ]
     chunks = []
-    for start, following in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, following in itertools.pairwise([*starts, len(lines)]):
         end = following
         while end > start + 1 and (not lines[end - 1].strip() or lines[end - 1].startswith("//")):
             end -= 1
@@ -160,6 +165,16 @@ def _doc_above(lines: list[str] | tuple[str, ...], index: int) -> str:
     return "\n".join(doc)
 
 
+def _depth(body: str) -> int:
+    depths = itertools.accumulate((c in "([{") - (c in ")]}") for c in body)
+    return max(depths, default=0)
+
+
+def _too_deep(file: str, start: int, lines: list[str]) -> Diagnostic:
+    message = f"brackets are nested more than {MAXIMUM_DEPTH} deep"
+    return Diagnostic("nesting", message, _line_span(file, start, lines), hint="name the parts with `let`")
+
+
 def _line_span(file: str, index: int, lines: list[str]) -> Span:
     return Span(file, index + 1, 1, index + 1, len(lines[index]) + 1)
 
@@ -173,6 +188,11 @@ def _bad_character(file: str, start: int, body: str, position: int) -> Diagnosti
     return Diagnostic(
         "character", f"{what} is not allowed", Span(file, line, column, line, column + 1), hint=hint
     )
+
+
+def _last_line(lines: list[str], start: int) -> int:
+    """The last line of the item that begins at `start`."""
+    return next(end for first, end in _chunks(lines) if first == start) - 1
 
 
 _EXPECTED = {
@@ -192,6 +212,10 @@ _EXPECTED = {
     "COMMA": "','",
     "DOTS": "'..'",
     "HEX": "an opcode byte",
+    "MODRM": "'/r' or '/digit'",
+    "PLUS": "'+'",
+    "DOT": "'.'",
+    "_ASSIGN": "':='",
 }
 _ITEM_WORDS = (
     "include, type, enum, bitfield, struct, register, vmcs, state, ghost, memory, const, function, operands, "
@@ -200,7 +224,7 @@ _ITEM_WORDS = (
 
 
 def _syntax_error(error: UnexpectedInput, file: str, start: int, lines: list[str]) -> Diagnostic:
-    line, column = max(error.line, 1), max(error.column, 1)
+    line, column = (error.line or 0, error.column or 0) if hasattr(error, "line") else (0, 0)
     width = 1
     expected: set[str] = set()
     what = "unexpected end"
@@ -215,17 +239,17 @@ def _syntax_error(error: UnexpectedInput, file: str, start: int, lines: list[str
             "$END": "end of item",
         }
         what = f"unexpected {names.get(token.type, repr(str(token)))}"
-        if token.type in {"$END", "_DEDENT"} and token.line is None:
-            line = max(1, sum(1 for _ in lines[start:]))
-            line, column = 1, len(lines[start]) + 1
     elif isinstance(error, UnexpectedCharacters):
         expected = set(error.allowed or ())
         what = f"unexpected character {error.char!r}"
     elif isinstance(error, UnexpectedEOF):
         expected = set(error.expected)
+    if line < 1 or column < 1:
+        line = _last_line(lines, start) - start + 1
+        column = len(lines[start + line - 1]) + 1
     number = start + line
     if line == 1 and column == 1:
-        first = lines[start].split()[0] if lines[start].split() else ""
+        first = lines[start].split()[0][:40] if lines[start].split() else ""
         return Diagnostic(
             "syntax",
             f"'{first}' does not begin an item",

@@ -21,11 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the errors; status 2 if there are any."""
     import grammar
+    from grammar.files import check_directory, check_files
 
     if args.files:
-        diagnostics, sources = grammar.check_files(args.files, args.spec)
+        diagnostics, sources = check_files(args.files, args.spec)
     else:
-        _, diagnostics, sources = grammar.check_directory(args.spec or grammar.default_directory())
+        _, diagnostics, sources = check_directory(args.spec or grammar.default_directory())
     for diagnostic in diagnostics:
         print(grammar.render(diagnostic, sources), file=sys.stderr)
     if diagnostics:

@@ -20,16 +20,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Rewrites what is not laid out; a file that cannot be read as a specification is left alone, status 2."""
     import grammar
+    from grammar.format import format_text
+    from grammar.format import format_text
+    from grammar.parse import read_source
 
     files = args.files or sorted((args.spec or grammar.default_directory()).rglob("*.isa"))
     status = 0
     for path in files:
         try:
-            text = path.read_text(encoding="utf-8")
-            formatted = grammar.format_text(text, str(path))
-        except UnicodeDecodeError:
-            print(f"{path}: not a text file", file=sys.stderr)
-            status = 2
+            text, errors = read_source(path, str(path))
+            if errors:
+                raise grammar.SpecificationError(errors, {})
+            formatted = format_text(text, str(path))
         except grammar.SpecificationError as error:
             print(error.render(), file=sys.stderr)
             status = 2

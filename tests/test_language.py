@@ -1,0 +1,163 @@
+"""The language: the text of each error is itself tested, beside the file that provokes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import grammar
+from grammar import ir
+from grammar.check import SpecificationChecker
+from grammar.files import check_directory, check_files
+from grammar.format import format_text
+from grammar.parse import parse
+
+CASES = Path(__file__).parent / "language"
+SPEC = grammar.default_directory()
+
+
+def program(text: str) -> ir.Program:
+    parsed = parse(text, "test.isa")
+    checker = SpecificationChecker(parsed.items, parsed.suspects)
+    result = checker.run()
+    assert [str(e) for e in (*parsed.errors, *checker.errors)] == []
+    return result
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in CASES.glob("*.isa")))
+def test_errors_are_reported_as_recorded(name: str, tmp_path: Path) -> None:
+    """All errors of a file in one run, with place, carets, notes and hints (reviewed text in NAME.expected)."""
+    text = (CASES / f"{name}.isa").read_text()
+    (tmp_path / "main.isa").write_text("")
+    file = tmp_path / f"{name}.isa"
+    file.write_text(text)
+    diagnostics, sources = check_files([file], tmp_path)
+    rendered = "\n".join(grammar.render(d, sources) for d in diagnostics).replace(str(tmp_path) + "/", "")
+    assert rendered == (CASES / f"{name}.expected").read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "empty"),
+        (b"\x7fELF\x02\x01\x01\xff\xfe", "not-text"),
+        (b"register A\x00 : bits(8)\n", "character"),
+        (b"\tregister A : bits(8)\n", "character"),
+        (b"x" * 10_000_000, "too-large"),
+        (b"function f() -> bool\n  return " + b"(" * 100_000, "nesting"),
+        (b"function f(a: bits(8)) -> bits(8)\n  return " + b"a + " * 20_000 + b"a\n", "nesting"),
+        (b"function f(a: bits(8)) -> bits(8", "syntax"),
+    ],
+)
+def test_hostile_input_is_an_error(tmp_path: Path, content: bytes, code: str) -> None:
+    file = tmp_path / "hostile.isa"
+    file.write_bytes(content)
+    diagnostics, _ = check_files([file])
+    assert [d.code for d in diagnostics] == [code]
+
+
+def test_the_specification_has_no_errors() -> None:
+    _, diagnostics, sources = check_directory(SPEC)
+    assert "\n".join(grammar.render(d, sources) for d in diagnostics) == ""
+
+
+@pytest.mark.parametrize("path", sorted(SPEC.rglob("*.isa")), ids=lambda p: str(p.relative_to(SPEC)))
+def test_the_specification_is_laid_out(path: Path) -> None:
+    text = path.read_text()
+    assert format_text(text) == text
+
+
+def test_formatting_keeps_comments_and_is_idempotent() -> None:
+    text = "/// Doc.\nenum  E : bits(2)\n    LONG_NAME = 0 // zero\n    B=1    /// one\n\n\n\n// end\n"
+    expected = "/// Doc.\nenum  E : bits(2)\n  LONG_NAME = 0  // zero\n  B         = 1  /// one\n\n// end\n"
+    assert format_text(text) == expected
+    assert format_text(expected) == expected
+
+
+def test_a_generic_function_has_one_instance_for_each_width() -> None:
+    p = program(
+        "function low(x: bits(N)) -> bits(8)\n  return truncate(x, 8)\n\n"
+        "function f(a: bits(16), b: bits(32)) -> bits(8)\n  return low(a) + low(b) + low(a)\n"
+    )
+    assert sorted(f.name for f in p.functions.values() if f.source == "low") == ["low_16", "low_32"]
+    assert dict(p.functions["low_32"].widths) == {"N": 32}
+
+
+def test_loops_are_unrolled_and_constants_folded() -> None:
+    p = program("register A : bits(8)\n\nfunction f()\n  for i in 2 downto 0\n    if i == 1\n      A[7..i] := 0\n")
+    (assignment,) = p.functions["f"].body
+    assert isinstance(assignment, ir.WriteState)
+    assert isinstance(assignment.value, ir.UpdateBits)
+    assert assignment.value.changes[0][:2] == (7, 1)
+
+
+FAMILY = """
+operands
+  Eb  rm  8
+  Ev  rm  v
+  Gb  reg 8
+  Gv  reg v
+
+enum Operation : bits(1)
+  ADD = 0
+  CMP = 7
+
+instruction {op}(destination: bits(N), source: bits(N)) for op in Operation
+  encoding  00+8*op /r  Eb, Gb  lock
+            01+8*op /r  Ev, Gv  lock
+  do        let result = destination + source
+            if op == ADD
+              destination := result
+"""
+
+
+def test_a_family_is_one_instruction_for_each_member() -> None:
+    p = program(FAMILY.replace("bits(1)", "bits(3)"))
+    assert list(p.instructions) == ["ADD", "CMP"]
+    assert [row.opcode[0].value for row in p.instructions["CMP"].rows] == [0x38, 0x39]
+    assert [b.name for b in p.instructions["ADD"].bodies] == ["ADD_8", "ADD_16", "ADD_32", "ADD_64"]
+    uses = {i: p.instructions[i].bodies[0].operands[0] for i in p.instructions}
+    assert (uses["ADD"].reads, uses["ADD"].writes) == (True, True)
+    assert (uses["CMP"].reads, uses["CMP"].writes) == (True, False)
+
+
+def test_ownership_decides_view_and_host_part() -> None:
+    p = program(
+        "vmcs EPT = 0x2000 : bits(1)\nregister GUEST : bits(8)\nregister ROOT : bits(8)\n  owner host\n"
+        "register CR3 : bits(8)\n  owner guest when EPT == 1\n"
+    )
+    assert isinstance(p.state["GUEST"].view, ir.Read) and p.state["GUEST"].host is None
+    assert p.state["ROOT"].view is None and isinstance(p.state["ROOT"].host, ir.Read)
+    view, host = p.state["CR3"].view, p.state["CR3"].host
+    assert isinstance(view, ir.Conditional) and isinstance(view.then, ir.Read)
+    assert isinstance(host, ir.Conditional) and isinstance(host.otherwise, ir.Read)
+
+
+def test_an_exit_is_guarded_by_the_mode_and_its_condition() -> None:
+    p = program(
+        "register MODE : bool\nenum Reason : bits(16)\n  HLT = 12\n  IO = 30\n"
+        "abort Exit when MODE\n  reason: Reason\n  qualification: bits(64)\n"
+        "function f(c: bool)\n  exit IO { qualification: 7 } when c\n"
+    )
+    (statement,) = p.functions["f"].body
+    assert isinstance(statement, ir.If) and statement.clause == "exit"
+    (raised,) = statement.then
+    assert isinstance(raised, ir.Raise) and isinstance(raised.value, ir.MakeStruct)
+    assert [v.value for v in raised.value.values if isinstance(v, ir.Literal)] == [30, 7]
+    assert p.functions["f"].raises
+
+
+def test_loading_uses_the_cache_only_for_the_same_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NONROOT_CACHE", str(tmp_path / "cache"))
+    spec = tmp_path / "spec"
+    spec.mkdir()
+    (spec / "main.isa").write_text('include "a.isa"\n')
+    (spec / "a.isa").write_text("const A : bits(8) = 1\n")
+    assert grammar.load(spec).constants["A"].value == 1
+    assert grammar.load(spec).constants["A"].value == 1
+    (spec / "a.isa").write_text("const A : bits(8) = 2\n")
+    assert grammar.load(spec).constants["A"].value == 2
+    for cached in (tmp_path / "cache").glob("program-*"):
+        cached.write_bytes(b"corrupt")
+    assert grammar.load(spec).constants["A"].value == 2
