@@ -137,7 +137,7 @@ def _align(rows: list[_Line]) -> None:
         head = clause[0] if clause else ""
         match = _CELLS[row.kind].fullmatch(row.code[len(head) :])
         heads.append(head)
-        cells.append([re.sub(r"\s+", " ", g).strip() for g in match.groups()] if match else [row.code[len(head) :]])
+        cells.append([_cell(g) for g in match.groups()] if match else [row.code[len(head) :]])
     count = max(len(c) for c in cells)
     widths = [max((len(c[i]) for c in cells if i < len(c)), default=0) for i in range(count)]
     gap = " " if rows[0].kind in ("enum_member", "transfer_row") else "  "
@@ -147,6 +147,11 @@ def _align(rows: list[_Line]) -> None:
     for row in rows:
         if row.comment:
             row.code = row.code.ljust(max(ends) - row.new_column)
+
+
+def _cell(text: str) -> str:
+    """One blank between words, and behind a leading `=` or `<->`."""
+    return re.sub(r"^(=|<->)\s*", r"\1 ", re.sub(r"\s+", " ", text).strip())
 
 
 def _join(lines: list[_Line]) -> str:

@@ -153,7 +153,7 @@ def _place_number(fields: Fields, code: OperandCode, number: Immediate, width: i
         return False
     if code.kind == "relative":
         fields.trailing.append((number.value, bits // 8, True))
-        return True
+        return -(1 << 63) <= number.value < 1 << 64
     if code.kind == "signed_immediate" and width is not None:
         value = (number.value + (1 << width - 1)) % (1 << width) - (1 << width - 1)
         in_range = -(1 << width - 1) <= number.value < 1 << width and fits_signed(value, bits)

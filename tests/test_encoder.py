@@ -1,7 +1,7 @@
 """The encoder against iced-x86, which decodes our bytes: same length, same instruction, same operands.
 
 Every form of every instruction is tried with operands that reach all of ModR/M, SIB, REX and the immediates'
-sizes. iced-x86's own text, in NASM syntax, is assembled again and must give an encoding no longer than ours.
+sizes.
 """
 
 from __future__ import annotations
@@ -97,20 +97,13 @@ def decode(code: bytes) -> iced_x86.Instruction:
     return decoder.decode()
 
 
-# Mnemonics of ours whose text stands for two operand sizes: iced-x86 calls the 16-bit form differently.
-SAME_INSTRUCTION = {
-    ("cdq", 16): "cwd",
-    ("cwde", 16): "cbw",
-    ("pushfq", 16): "pushf",
-    ("popfq", 16): "popf",
-    ("jmp", 64): "jmp",
-    ("int1", 32): "int1",
-}
+MNEMONICS = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
 
+# iced-x86 has other names for the forms of 16 bits, the second encoding of SHL, and a NOP that CET gives a meaning.
+OTHER_NAMES = {"cwd": "cdq", "cbw": "cwde", "pushf": "pushfq", "popf": "popfq", "sal": "shl", "endbr64": "nop"}
 
-def expected_mnemonic(form: Form) -> str:
-    own = form.template.mnemonics[0]
-    return SAME_INSTRUCTION.get((own, form.size), own)
+# With an operand size of 16 the result of BSWAP is undefined; iced-x86 shows a 16-bit register, the spec reads 32.
+UNCOMPARED = {("BSWAP", 16)}
 
 
 @pytest.mark.parametrize("name", list(PROGRAM.instructions))
@@ -131,25 +124,17 @@ def test_iced_decodes_what_was_encoded(name: str) -> None:
 
 
 def check_operands(form: Form, operands: dict[str, Operand], decoded: iced_x86.Instruction, told: str) -> None:
-    """Every operand that the syntax shows, compared through iced-x86's own view of the instruction."""
+    """The mnemonic and every operand that the syntax shows, in iced-x86's own view of the instruction."""
+    mnemonic = MNEMONICS[decoded.mnemonic]
+    assert OTHER_NAMES.get(mnemonic, mnemonic) in form.template.mnemonics, told
     shown = [p if not isinstance(p, str) else operands[p] for p in form.template.operands]
-    text = iced_x86.Formatter(iced_x86.FormatterSyntax.NASM)
-    text.uppercase_all = False
-    mnemonics = {text.format_mnemonic(decoded), decoded_name(decoded)}
-    assert mnemonics & set(form.template.mnemonics) or expected_mnemonic(form) in mnemonics, told
-    assert text.operand_count(decoded) == len(shown), told
-    for place, operand in enumerate(shown):
-        index = text.get_instruction_operand(decoded, place)
-        if index is None:
-            assert isinstance(operand, Immediate), told
-            assert operand.value == 1, told
-            continue
+    if (form.instruction.name, form.size) in UNCOMPARED or not shown:
+        return
+    assert decoded.op_count == len(shown), told
+    if mnemonic == "xchg" and decoded.op0_kind == decoded.op1_kind == iced_x86.OpKind.REGISTER:
+        shown.sort(key=lambda o: isinstance(o, Register) and iced_register(o) != decoded.op0_register)
+    for index, operand in enumerate(shown):
         check_operand(decoded, index, operand, told)
-
-
-def decoded_name(decoded: iced_x86.Instruction) -> str:
-    names = {value: name for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
-    return names[decoded.mnemonic].lower()
 
 
 def check_operand(decoded: iced_x86.Instruction, index: int, operand: Operand, told: str) -> None:

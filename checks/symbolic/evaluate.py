@@ -17,6 +17,7 @@ from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Value, build, key, literal
 from grammar import ir
 
+Block = Callable[[Cursor, Exits], object]
 Override = Callable[["Evaluator", ir.Function, tuple[Value, ...], Cursor, Exits], Value | None]
 """Replaces the body of a function: returns its result, may change the cursor and add exits."""
 
@@ -129,14 +130,24 @@ class Evaluator(ExpressionEvaluator):
         if isinstance(condition, bool):
             self.run(s.then if condition else s.otherwise, cursor, exits)
             return
-        then = self._branch(s.then, condition, cursor, exits)
-        otherwise = self._branch(s.otherwise, self.terms.negation(condition), cursor, exits)
-        self._paths.join(condition, then, otherwise, cursor)
+        self.either(
+            condition,
+            lambda branch, out: self.run(s.then, branch, out),
+            lambda branch, out: self.run(s.otherwise, branch, out),
+            cursor,
+            exits,
+        )
 
-    def _branch(self, body: Sequence[ir.Stmt], condition: Truth, cursor: Cursor, exits: Exits) -> Cursor:
+    def either(self, condition: Truth, then: Block, otherwise: Block, cursor: Cursor, exits: Exits) -> None:
+        """Runs one block where the condition holds and the other where it does not."""
+        first = self._branch(then, condition, cursor, exits)
+        second = self._branch(otherwise, self.terms.negation(condition), cursor, exits)
+        self._paths.join(condition, first, second, cursor)
+
+    def _branch(self, block: Block, condition: Truth, cursor: Cursor, exits: Exits) -> Cursor:
         branch = cursor.fork(condition)
         own: Exits = []
-        self.run(body, branch, own)
+        block(branch, own)
         self._paths.rebase(own, cursor, exits)
         return branch
 

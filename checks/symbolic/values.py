@@ -30,7 +30,7 @@ class Record:
         return next(i for i, (field, _) in enumerate(self.type.fields) if field == name)
 
 
-Value: TypeAlias = "Vector | Truth | Record"
+Value: TypeAlias = Vector | Truth | Record
 Point: TypeAlias = tuple[Value, ...]
 """The indices of an element of indexed state, or the address of a byte."""
 

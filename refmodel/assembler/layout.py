@@ -42,8 +42,11 @@ class Assembled:
 
 
 def assemble(text: str, encoder: Encoder, file: str = "<input>") -> Assembled:
-    """Assembles a source text.  Raises AssemblyErrors with all errors; `file` is the name they print."""
-    assembler = _Assembler(parse(text, file), encoder, file)
+    """Assembles a source text.  Raises AssemblyErrors with all errors.
+
+    `file` is the name that errors print; included files are looked for beside it.
+    """
+    assembler = _Assembler(parse(text, file), encoder)
     for _ in range(MAX_PASSES):
         before = dict(assembler.symbols), list(assembler.lengths)
         assembler.run(final=False)
@@ -60,10 +63,9 @@ def assemble(text: str, encoder: Encoder, file: str = "<input>") -> Assembled:
 class _Assembler:
     """The state of a pass; between passes, the symbols and the length of each line's instruction are kept."""
 
-    def __init__(self, lines: list[Line], encoder: Encoder, file: str) -> None:
+    def __init__(self, lines: list[Line], encoder: Encoder) -> None:
         self.lines = lines
         self.encoder = encoder
-        self.file = file
         self.symbols: dict[str, int] = {}
         self.lengths = [0] * len(lines)
         self._begin(final=False)
@@ -97,7 +99,7 @@ class _Assembler:
             column = node.column or 1
         elif isinstance(node, Tree):
             column = getattr(node.meta, "column", 1)
-        self.errors.append(AssemblyError(self.file, line.number, column, message))
+        self.errors.append(AssemblyError(line.file, line.number, column, message))
 
     @property
     def here(self) -> int:

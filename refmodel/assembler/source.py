@@ -7,11 +7,12 @@ from functools import cache
 from pathlib import Path
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
+from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 Node = Tree[Token]
 
 MAX_LINE = 4096  # characters; nobody writes longer ones, and a binary file by mistake is one
+MAX_INCLUDES = 8  # files inside files
 
 
 class AssemblyError(Exception):
@@ -35,6 +36,7 @@ class AssemblyErrors(Exception):
 class Line:
     """A line that is not empty: `label` or None, and what follows it or None."""
 
+    file: str
     number: int
     text: str
     label: Token | None
@@ -46,21 +48,53 @@ def parts(node: Node) -> list[Node | Token | None]:
     return list(node.children)
 
 
-def parse(text: str, file: str) -> list[Line]:
-    """The lines of a source text.  Raises AssemblyErrors with every line that cannot be read."""
+def parse(text: str, file: str, depth: int = 0) -> list[Line]:
+    """The lines of a source text, included files in their place (found beside `file`).
+
+    Raises AssemblyErrors with every line that cannot be read.
+    """
     lines: list[Line] = []
     errors: list[AssemblyError] = []
     for number, content in enumerate(text.split("\n"), start=1):
         try:
             line = _parse_line(content, number, file)
+            included = _included_file(line)
+            if included is not None:
+                lines += _parse_included(line, included, depth)
+            elif line.label is not None or line.statement is not None:
+                lines.append(line)
+        except AssemblyErrors as inner:
+            errors += inner.errors
         except AssemblyError as error:
             errors.append(error)
-            continue
-        if line.label is not None or line.statement is not None:
-            lines.append(line)
     if errors:
         raise AssemblyErrors(errors)
     return lines
+
+
+def _included_file(line: Line) -> str | None:
+    """The file that an `include "file"` line names."""
+    if line.statement is None or line.statement.data != "statement":
+        return None
+    _, mnemonic, *operands = parts(line.statement)
+    if str(mnemonic).lower() != "include":
+        return None
+    inner = parts(operands[0])[1] if len(operands) == 1 and isinstance(operands[0], Tree) else None
+    if not isinstance(inner, Tree) or inner.data != "string":
+        raise AssemblyError(line.file, line.number, 1, 'write include "file"')
+    return str(inner.children[0])[1:-1]
+
+
+def _parse_included(line: Line, name: str, depth: int) -> list[Line]:
+    path = Path(line.file).parent / name
+    if depth == MAX_INCLUDES:
+        raise AssemblyError(line.file, line.number, 1, "files include each other too deeply")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise AssemblyError(line.file, line.number, 1, f"cannot include '{name}': {reason}") from None
+    return parse(text, str(path), depth + 1)
 
 
 def _parse_line(content: str, number: int, file: str) -> Line:
@@ -69,11 +103,15 @@ def _parse_line(content: str, number: int, file: str) -> Line:
     try:
         tree = _parser().parse(content)
     except UnexpectedInput as error:
-        column = error.column if error.column > 0 else len(content.rstrip()) + 1
-        raise AssemblyError(file, number, column, _explain(error)) from None
+        if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+            column, message = len(content.rstrip()) + 1, "the line ends too early"
+        else:
+            column, message = error.column, _explain(error)
+        raise AssemblyError(file, number, column, message) from None
     label, statement = (*parts(tree), None)[:2]
     name = parts(label)[0] if isinstance(label, Tree) else None
     return Line(
+        file,
         number,
         content,
         name if isinstance(name, Token) else None,
