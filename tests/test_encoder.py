@@ -100,7 +100,14 @@ def decode(code: bytes) -> iced_x86.Instruction:
 MNEMONICS = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
 
 # iced-x86 has other names for the forms of 16 bits, the second encoding of SHL, and a NOP that CET gives a meaning.
-OTHER_NAMES = {"cwd": "cdq", "cbw": "cwde", "pushf": "pushfq", "popf": "popfq", "sal": "shl", "endbr64": "nop"}
+OTHER_NAMES = {
+    "cwd": "cdq",
+    "cbw": "cwde",
+    "pushf": "pushfq",
+    "popf": "popfq",
+    "sal": "shl",
+    "endbr64": "nop",
+}
 
 # With an operand size of 16 the result of BSWAP is undefined; iced-x86 shows a 16-bit register, the spec reads 32.
 UNCOMPARED = {("BSWAP", 16)}
@@ -123,7 +130,9 @@ def test_iced_decodes_what_was_encoded(name: str) -> None:
     assert tried, "no operands could be encoded"
 
 
-def check_operands(form: Form, operands: dict[str, Operand], decoded: iced_x86.Instruction, told: str) -> None:
+def check_operands(
+    form: Form, operands: dict[str, Operand], decoded: iced_x86.Instruction, told: str
+) -> None:
     """The mnemonic and every operand that the syntax shows, in iced-x86's own view of the instruction."""
     mnemonic = MNEMONICS[decoded.mnemonic]
     assert OTHER_NAMES.get(mnemonic, mnemonic) in form.template.mnemonics, told

@@ -122,10 +122,6 @@ def _parse_line(content: str, number: int, file: str) -> Line:
 def _explain(error: UnexpectedInput) -> str:
     if isinstance(error, UnexpectedCharacters):
         return f"unexpected character {error.char!r}"
-    if isinstance(error, UnexpectedEOF) or (
-        isinstance(error, UnexpectedToken) and error.token.type == "$END"
-    ):
-        return "the line ends too early"
     if isinstance(error, UnexpectedToken):
         return f"unexpected '{error.token}'"
     return "cannot read this line"
