@@ -1,0 +1,125 @@
+"""Random cases for the integer instructions: every form of the specification with operands that stay in bounds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from grammar.ir import OperandCode
+from refmodel.encoder import Encoder
+from refmodel.forms import Form, implied
+from refmodel.operands import Immediate, Memory, Operand
+from refmodel.registers import GENERAL, HIGH_BYTE, Register
+
+CODE, DATA, STACK = 0x10000, 0x20000, 0x30000
+REGION = 0x1000  # bytes of each of these regions
+ORIGIN = CODE + REGION // 2  # where the instruction stands
+RSP, RBP = 4, 5
+BRANCHES = frozenset({"JMP", "CALL", "RET", "RET_RELEASE"})
+STATUS_FLAGS = 0xCD5  # CF PF AF ZF SF DF OF
+INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63)
+
+
+@dataclass
+class Case:
+    """One instruction at ORIGIN and the state it starts in.  `content` fills the data region and the stack."""
+
+    form: Form
+    code: bytes
+    operands: dict[str, Operand]
+    registers: list[int]
+    flags: int
+    content: bytes
+
+
+@dataclass
+class Cases:
+    """Makes cases; the same seed makes the same ones."""
+
+    encoder: Encoder
+    source: random.Random = field(default_factory=lambda: random.Random(1))
+
+    def number(self) -> int:
+        """A 64-bit number, often one at which something changes."""
+        match self.source.randrange(4):
+            case 0:
+                return self.source.choice(INTERESTING)
+            case 1:
+                return -self.source.choice(INTERESTING) % (1 << 64)
+            case 2:
+                return self.source.getrandbits(6)
+            case _:
+                return self.source.getrandbits(64)
+
+    def case(self, form: Form) -> Case:
+        """A case of this form."""
+        for _ in range(100):
+            found = self._attempt(form)
+            if found is not None:
+                return found
+        raise AssertionError(f"no operands found for {form.instruction.name} {form.row.span}")
+
+    def _attempt(self, form: Form) -> Case | None:
+        branches = form.instruction.name in BRANCHES
+        registers = [self.number() for _ in range(16)]
+        registers[RSP] = STACK + REGION // 2 + 8 * self.source.randrange(16)
+        registers[RBP] = registers[RSP] + 8 * self.source.randrange(16)
+        operands: dict[str, Operand] = {}
+        for name, code, width in zip(form.instruction.operands, form.pattern.operands, form.widths(), strict=True):
+            operand = operands[name] = self._operand(code, width, registers, form.size)
+            if branches and isinstance(operand, Register):
+                registers[operand.number] = self._target()
+        encoded = self.encoder.encode_form(form, operands, ORIGIN)
+        if encoded is None:
+            return None
+        words = [self._target() if branches else self.number() for _ in range(REGION // 8)]
+        content = b"".join(word.to_bytes(8, "little") for word in words)
+        flags = 2 | self.source.getrandbits(12) & STATUS_FLAGS
+        return Case(form, encoded, operands, registers, flags, content)
+
+    def _target(self) -> int:
+        """An address in the code region."""
+        return CODE + self.source.randrange(REGION)
+
+    def _operand(self, code: OperandCode, width: int | None, registers: list[int], size: int) -> Operand:
+        match code.kind:
+            case "rm_memory" | "offset":
+                return self._memory(code.kind == "offset", width, registers)
+            case "rm" if self.source.random() < 0.5:
+                return self._memory(False, width, registers)
+            case "immediate" | "signed_immediate":
+                bits = min(size, 32) if code.width == "z" else size if code.width == "v" else code.width
+                assert isinstance(bits, int)
+                value = self.number() % (1 << bits)
+                signed = value - (1 << bits) if value >> bits - 1 and code.kind == "signed_immediate" else value
+                return Immediate(signed)
+            case "relative":
+                return Immediate(ORIGIN + self.source.randrange(-100, 100))
+            case "register" | "one":
+                return implied(code, size)
+        return self._register(width or 64)
+
+    def _register(self, width: int) -> Register:
+        if width == 8 and self.source.random() < 0.3:
+            return Register(HIGH_BYTE, self.source.randrange(4, 8), 8)
+        return Register(GENERAL, self.source.randrange(16), width)
+
+    def _memory(self, absolute: bool, width: int | None, registers: list[int]) -> Memory:
+        """A memory operand whose address lies in the data region; sets the registers it is made of."""
+        target = DATA + 8 * self.source.randrange(8, REGION // 8 - 8)
+        if absolute:
+            return Memory(displacement=target, width=width)
+        if self.source.random() < 0.1:
+            return Memory(displacement=target, width=width, relative=True)
+        base = self.source.randrange(16)
+        index = self.source.choice([None, *(n for n in range(16) if n not in (RSP, base))])
+        scale = self.source.choice((1, 2, 4, 8)) if index is not None else 1
+        displacement = self.source.choice((0, self.source.randrange(-128, 128), self.source.randrange(-(1 << 31), 1 << 31)))
+        if base == RSP:  # the stack pointer must stay where it is
+            return Memory(base=RSP, displacement=8 * self.source.randrange(-8, 8), width=width)
+        registers[base] = target - displacement
+        if index is not None:
+            registers[index] = self.source.getrandbits(64)
+            registers[base] -= registers[index] * scale
+        registers[base] %= 1 << 64
+        return Memory(base, index, scale, displacement, width)
