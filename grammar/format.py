@@ -38,6 +38,7 @@ class _Line:
     code: str
     comment: str
     kind: str = ""
+    in_clauses: bool = False  # of an instruction or a step, whose clauses stand in columns
     new_column: int = 0
     cells: list[str] = field(default_factory=list)
 
@@ -75,6 +76,10 @@ def _comment_start(body: str) -> int:
 
 def _mark_rows(lines: list[_Line], parsed: ParsedFile) -> None:
     for item in parsed.items:
+        if item.tree.data in ("instruction", "step"):
+            first = item.span(item.tree).line - 1
+            for line in lines[first : first + len(item.lines)]:
+                line.in_clauses = True
         for node in item.tree.iter_subtrees():
             if node.data in _CELLS and isinstance(node, Node):
                 lines[item.span(node).line - 1].kind = node.data
@@ -108,7 +113,9 @@ def _pad_clause(line: _Line, stack: list[tuple[int, int]]) -> None:
         match = pattern.match(line.code)
         if match is None or line.new_column == 0 and match[1] != "undefined_encoding":
             continue
-        if pattern is _CLAUSES and match[1] in ("check", "exit", "require") and line.new_column != 2:
+        if pattern is _CLAUSES and match[1] in ("check", "exit", "require") and not (
+            line.in_clauses and line.new_column == 2
+        ):
             line.code = f"{match[1]} {line.code[match.end() :]}"
             return
         padded = f"{match[1]:<{column}}" if len(match[1]) < column else match[1] + "  "
