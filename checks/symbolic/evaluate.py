@@ -104,11 +104,14 @@ class Evaluator(ExpressionEvaluator):
         cursor.types[s.name] = cast(ir.Type, s.value.type)
 
     def _write_state(self, s: ir.WriteState, cursor: Cursor, exits: Exits) -> None:
+        # The value first: a call in it may replace the cursor's state.
         if not s.indices:
-            cursor.state.set(s.name, self.evaluate(s.value, cursor, exits))
+            value = self.evaluate(s.value, cursor, exits)
+            cursor.state.set(s.name, value)
             return
         point = self._point(s.name, s.indices, cursor, exits)
-        cursor.state.update(s.name, point, self.evaluate(s.value, cursor, exits))
+        value = self.evaluate(s.value, cursor, exits)
+        cursor.state.update(s.name, point, value)
 
     def _write_memory(self, s: ir.WriteMemory, cursor: Cursor, exits: Exits) -> None:
         address, value = (cast(Vector, v) for v in self._values((s.address, s.value), cursor, exits))

@@ -1,0 +1,101 @@
+"""Theorems about one step: each conjunct of the invariant holds after it; the data of others is as before; what a
+guest is handed is zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import z3
+
+from checks.isolation.explain import explain
+from checks.isolation.instances import Instances
+from checks.isolation.world import Run, Sightings, World, take_step
+from checks.symbolic.terms import Truth
+from checks.symbolic.values import Value
+from checks.theorem import Goal, Group, Witness
+from grammar import ir
+
+OTHERS_UNCHANGED = "others_unchanged"
+HANDED_OVER_ZERO = "handed_over_zero"
+
+
+def goal_names(program: ir.Program) -> tuple[str, ...]:
+    """The theorems about each step."""
+    return (*program.invariants, OTHERS_UNCHANGED, HANDED_OVER_ZERO)
+
+
+def step_group(program: ir.Program, step: ir.Step, name: str, context: z3.Context) -> Group:
+    """All theorems about a step."""
+    world = World(program, context)
+    return StepProof(world, step, take_step(world, step), Instances(world)).group(name)
+
+
+@dataclass(slots=True)
+class StepProof:
+    """The proof of one step in one world."""
+
+    world: World
+    step: ir.Step
+    run: Run
+    instances: Instances
+
+    def group(self, name: str) -> Group:
+        """The goals, and one witness for all their assumptions together."""
+        world = self.world
+        goals, assumed = [], []
+        for goal, conclusion, seen, point in self._conclusions():
+            assumptions = self._assumptions(seen, point)
+            assumed += assumptions
+            truth = world.terms.implies(world.terms.conjunction(assumptions), conclusion)
+            told = explain(world, self.run, self.step, point)
+            goals.append(Goal(f"{name}.{goal}", world.proposition(truth), explain=told))
+        witness = Witness("the step is taken", world.proposition(world.terms.conjunction(assumed)))
+        witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
+        return Group(name, world.context, witnessed, tuple(world.proposition(r) for r in self.run.requirements))
+
+    def _conclusions(self) -> Iterator[tuple[str, Truth, Sightings, dict[str, Value]]]:
+        """(name, conclusion, what it looks at, the point it is about) of each theorem."""
+        for invariant in self.world.program.invariants.values():
+            point = {p.name: self.world.symbol(f"goal.{p.name}", p.type) for p in invariant.parameters}
+            truth, seen = self.instances.holds(invariant, self.run.after, tuple(point.values()))
+            yield invariant.name, truth, seen, point
+        yield OTHERS_UNCHANGED, *self._others_unchanged()
+        yield HANDED_OVER_ZERO, *self._handed_over_zero()
+
+    def _assumptions(self, seen: Sightings, point: dict[str, Value]) -> list[Truth]:
+        types = {p.name: p.type for p in self.step.parameters}
+        named = [(types[n], v) for n, v in self.run.arguments.items()]
+        return list(self.instances.at((self.run.seen, seen), [*named, *self._typed(point)]))
+
+    def _typed(self, point: dict[str, Value]) -> Iterator[tuple[ir.Type, Value]]:
+        known = {p.name: p.type for i in self.world.program.invariants.values() for p in i.parameters}
+        return ((known[name], value) for name, value in point.items())
+
+    def _word(self) -> tuple[dict[str, Value], Sightings]:
+        """An arbitrary word of memory, and how looking at it is noted."""
+        types = self.world.program.functions["read_entry"].parameters
+        point = {p.name: self.world.symbol(f"goal.{p.name}", p.type) for p in types}
+        frame, index = point.values()
+        return point, {"PHYSICAL": {"goal": (frame, index)}, "FRAME_KIND": {"goal": (frame,)}}
+
+    def _others_unchanged(self) -> tuple[Truth, Sightings, dict[str, Value]]:
+        """No word of the VMM's own frames, or of a guest's data, changes, but by the guest's own stores."""
+        world, run = self.world, self.run
+        point, seen = self._word()
+        frame, index = point.values()
+        actor = world.read(world.before, "RUNNING", run.arguments["cpu"]) if self.step.hardware else 0
+        is_others = world.truth("is_data_of_others", world.before, actor, frame)
+        unchanged = world.equal_words(world.before, run.after, (frame, index))
+        return world.terms.implies(is_others, unchanged), seen, point
+
+    def _handed_over_zero(self) -> tuple[Truth, Sightings, dict[str, Value]]:
+        """A frame that becomes a guest's holds zeros."""
+        world, run, terms = self.world, self.run, self.world.terms
+        point, seen = self._word()
+        frame, index = point.values()
+        before, after = (world.read(s, "FRAME_OWNER", frame) for s in (world.before, run.after))
+        changes = terms.negation(terms.equal(before, after, 8))
+        to_guest = terms.negation(terms.equal(after, 0, 8))
+        is_zero = terms.equal(world.read(run.after, "PHYSICAL", frame, index), 0, 64)
+        return terms.implies(terms.conjunction((changes, to_guest)), is_zero), seen, point
