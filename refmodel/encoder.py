@@ -10,7 +10,15 @@ from dataclasses import replace
 
 from grammar.ir import OperandCode, Program
 from refmodel.decoder import choose_row, opcode_rows
-from refmodel.encoding import ADDRESS_SIZE, LOCK, OPERAND_SIZE, SEGMENT_PREFIXES, Prefixes, encoded_bits
+from refmodel.encoding import (
+    ADDRESS_SIZE,
+    LOCK,
+    OPERAND_SIZE,
+    SEGMENT_PREFIXES,
+    Pattern,
+    Prefixes,
+    encoded_bits,
+)
 from refmodel.fields import Fields, fits_signed, place_memory
 from refmodel.forms import Form, bind, forms
 from refmodel.operands import Immediate, Memory, Operand
@@ -92,6 +100,8 @@ class Encoder:
         for name, code, width in zip(form.instruction.operands, shape.operands, widths, strict=True):
             if not _place(fields, code, operands[name], width, form.size):
                 return None
+        if not _register_fits_opcode(shape, fields):
+            return None
         rex = _rex(form, fields)
         if (rex and fields.forbids_rex) or not self._means(form, fields, rex):
             return None
@@ -105,9 +115,23 @@ class Encoder:
             repeat=0 if shape.mandatory == OPERAND_SIZE else shape.mandatory,
             rex=rex,
         )
-        opcode = shape.opcode + (fields.opcode_register & 7)
+        opcode = _opcode(shape, fields)
         chosen = choose_row(self._rows[shape.escape, opcode], prefixes, fields.modrm)
         return chosen is not None and chosen[0].row is form.row
+
+
+def _register_fits_opcode(shape: Pattern, fields: Fields) -> bool:
+    """A row may fix the register that the opcode numbers, or its fourth bit: REX.B + 90 is XCHG with R8."""
+    number = fields.opcode_register
+    if number is None:
+        return True
+    fixed = not shape.register_in_opcode and number & 7 != shape.opcode & 7
+    return not fixed and not (shape.rex_b and number < 8)
+
+
+def _opcode(shape: Pattern, fields: Fields) -> int:
+    """The last opcode byte."""
+    return shape.opcode + ((fields.opcode_register or 0) & 7 if shape.register_in_opcode else 0)
 
 
 def _place(fields: Fields, code: OperandCode, operand: Operand, width: int | None, size: int) -> bool:
@@ -188,7 +212,7 @@ def _emit(form: Form, fields: Fields, rex: int, address: int, *, lock: bool) -> 
     if rex:
         code.append(rex)
     code += shape.escape
-    code.append(shape.opcode + (fields.opcode_register & 7))
+    code.append(_opcode(shape, fields))
     if shape.has_modrm:
         code.append(fields.modrm)
     if fields.sib is not None:
@@ -217,7 +241,7 @@ def _rex(form: Form, fields: Fields) -> int:
         8 * (wide or bool(shape.rex_w))
         | 4 * (fields.reg > 7 or bool(shape.rex_r))
         | 2 * (fields.index > 7)
-        | (fields.rm > 7 or fields.opcode_register > 7 or bool(shape.rex_b))
+        | (fields.rm > 7 or (fields.opcode_register or 0) > 7 or bool(shape.rex_b))
     )
     return 0x40 | bits if bits or fields.needs_rex else 0
 

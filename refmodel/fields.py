@@ -23,7 +23,7 @@ class Fields:
     reg: int = 0
     rm: int = 0
     index: int = 0
-    opcode_register: int = 0
+    opcode_register: int | None = None
     sib: int | None = None
     displacement: list[tuple[int, int, bool]] = field(default_factory=list)
     trailing: list[tuple[int, int, bool]] = field(default_factory=list)

@@ -101,28 +101,41 @@ class PhysicalMemory:
 
 
 class RecordingMemory(PhysicalMemory):
-    """Memory that remembers what the 64-bit words it changed held before."""
+    """Memory that remembers what the 64-bit words it changed held before.
 
-    __slots__ = ("before",)
+    `keep` takes the present content as the one that `undo` returns to, `mark` as the one that `changes` compares with.
+    """
+
+    __slots__ = ("_kept", "_marked")
 
     def __init__(self, size: int) -> None:
         super().__init__(size)
-        self.before: dict[int, bytes] = {}
-
-    def changes(self) -> list[tuple[int, int]]:
-        """The 64-bit words that differ from what they were: address and new value, in order of address."""
-        now = ((address, self.read_bytes(address, 8)) for address in sorted(self.before))
-        return [(address, int.from_bytes(data, "little")) for address, data in now if data != self.before[address]]
-
-    def undo(self) -> None:
-        """Puts every word back to what it held at the last call of `undo` or `keep`."""
-        for address, data in self.before.items():
-            super().write_bytes(address, data)
-        self.before.clear()
+        self._kept: dict[int, bytes] = {}
+        self._marked: dict[int, bytes] = {}
 
     def keep(self) -> None:
-        """Takes the present content as the one that `undo` returns to."""
-        self.before.clear()
+        """The present content is what `undo` returns to."""
+        self._kept.clear()
+        self._marked.clear()
+
+    def undo(self) -> None:
+        """Puts every word back to what it held at the last `keep`."""
+        for address, data in self._kept.items():
+            super().write_bytes(address, data)
+        self.keep()
+
+    def mark(self) -> None:
+        """The present content is what `changes` compares with."""
+        self._marked = {address: self.read_bytes(address, 8) for address in self._kept}
+
+    def changes(self) -> list[tuple[int, int]]:
+        """The 64-bit words that changed since the last `mark`: address and new value, in order of address."""
+        changed = []
+        for address, kept in sorted(self._kept.items()):
+            now = self.read_bytes(address, 8)
+            if now != self._marked.get(address, kept):
+                changed.append((address, int.from_bytes(now, "little")))
+        return changed
 
     def write_8(self, address: int, value: int) -> None:  # noqa: D102
         self._record(address, 1)
@@ -146,5 +159,5 @@ class RecordingMemory(PhysicalMemory):
 
     def _record(self, address: int, length: int) -> None:
         for word in range(address & ~7, min(address + length, self.size), 8):
-            if word not in self.before:
-                self.before[word] = self.read_bytes(word, 8)
+            if word not in self._kept:
+                self._kept[word] = self.read_bytes(word, 8)

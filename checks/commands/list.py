@@ -1,0 +1,93 @@
+"""`nonroot list`: what is specified, and what each engine has of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from grammar.ir import EncodingRow, Program
+    from rich.table import Table
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument(
+        "what", nargs="?", choices=tuple(_TABLES), default="instructions", help="what to list"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints one table."""
+    import grammar
+    from rich.console import Console
+
+    Console().print(_TABLES[args.what](grammar.load(args.spec)))
+    return 0
+
+
+def _table(title: str, *columns: str) -> Table:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _instructions(program: Program) -> Table:
+    fast = _coverage(program)
+    title = f"{len(program.instructions)} instructions, {sum(fast.values())} with a fast handler"
+    table = _table(title, "instruction", "encodings", "fast", "summary")
+    for instruction in program.instructions.values():
+        encodings = "\n".join(row_text(row) for row in instruction.rows)
+        summary = instruction.doc.split("  SDM")[0].strip()
+        table.add_row(instruction.name, encodings, "yes" if fast.get(instruction.name) else "no", summary)
+    return table
+
+
+def _coverage(program: Program) -> Mapping[str, bool]:
+    """Which instructions have a fast handler."""
+    import fastmodel
+
+    found: Mapping[str, bool] = fastmodel.coverage(program)
+    return found
+
+
+def _handlers(program: Program) -> Table:
+    table = _table("Handlers of the VMM", "exit reason", "number", "place")
+    for handler in program.handlers.values():
+        table.add_row(handler.name, "" if handler.value is None else str(handler.value), str(handler.span))
+    return table
+
+
+def _steps(program: Program) -> Table:
+    table = _table("Micro-steps", "step", "made by", "summary")
+    for step in program.steps.values():
+        table.add_row(step.name, "hardware" if step.hardware else "VMM", step.doc.strip())
+    return table
+
+
+def _policies(program: Program) -> Table:
+    table = _table("What the VMM promises", "policy", "summary")
+    for policy in program.policies.values():
+        table.add_row(policy.name, policy.doc.strip())
+    return table
+
+
+def row_text(row: EncodingRow) -> str:
+    """A row of the opcode table, as the specification writes it."""
+    prefixes = "".join(f"{prefix} + " for prefix in row.prefixes)
+    opcode = " ".join(f"{byte.value:02X}" + ("+r" if byte.register else "") for byte in row.opcode)
+    modrm = "" if row.modrm is None else f" /{row.modrm}"
+    return " ".join([f"{prefixes}{opcode}{modrm}", *row.operands, *row.attributes])
+
+
+_TABLES: dict[str, Callable[[Program], Table]] = {
+    "instructions": _instructions,
+    "handlers": _handlers,
+    "steps": _steps,
+    "policies": _policies,
+}

@@ -1,0 +1,153 @@
+"""`nonroot run`: boots guests under the specification's VMM and runs them side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from checks.commands.errors import UsageError
+
+if TYPE_CHECKING:
+    from grammar.ir import Program
+    from refmodel.session import Session
+
+DEFAULT_MEMORY = 1 << 20  # bytes for each guest
+_FEWEST_BYTES = 1 << 16
+_MOST_BYTES = 1 << 30  # what the loader's page tables map
+_NORMAL_ENDS = frozenset({"HLT", "VMCALL"})
+_FAILED, _STEPS_USED_UP = 1, 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE", help="ELF64 executable or flat binary"
+    )
+    parser.add_argument("--engine", choices=("reference", "fast"), default="reference", help="what runs them")
+    parser.add_argument("--trace", action="store_true", help="print every instruction to standard error")
+    parser.add_argument("--max-steps", type=int, metavar="N", help="stop after N instructions")
+    parser.add_argument(
+        "--memory",
+        type=_size,
+        default=DEFAULT_MEMORY,
+        metavar="BYTES",
+        help="for each guest, e.g. 4M (default 1M)",
+    )
+    parser.add_argument("--stats", action="store_true", help="print the number of instructions and the speed")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the guests; 0 if each ended by itself, 1 if one failed, 3 if the steps did not suffice."""
+    import refmodel
+    from refmodel.decoder import NotModelled
+    from refmodel.image import ImageError, load_image
+    from refmodel.session import Session
+
+    if args.trace and args.engine == "fast":
+        raise UsageError("run: --trace needs the reference engine")
+    console = Console(len(args.images) > 1)
+    try:
+        images = [load_image(path) for path in args.images]
+        model = refmodel.load(args.spec)
+        session = Session(model, images, args.memory, console.write)
+    except ImageError as error:
+        raise UsageError(str(error)) from None
+    begin = time.perf_counter()
+    steps = 0
+    try:
+        steps = _runner(session, model.program, args)(args.max_steps)
+    except NotModelled as error:
+        console.finish()
+        machine = session.machine
+        print(f"nonroot: guest {machine.CURRENT_VM} at {machine.RIP:#x}: {error}", file=sys.stderr)
+        return _FAILED
+    finally:
+        console.finish()
+    if args.stats:
+        seconds = time.perf_counter() - begin
+        print(f"{steps} steps in {seconds:.2f} s, {steps / seconds:,.0f} a second", file=sys.stderr)
+    return _report(session, model.program)
+
+
+def _runner(session: Session, program: Program, args: argparse.Namespace) -> Callable[[int | None], int]:
+    """What runs the session for a number of steps."""
+    if args.trace:
+        from refmodel.trace import Tracer
+
+        return Tracer(session, program, sys.stderr.write).run
+    if args.engine == "fast":
+        from fastmodel import FastEngine
+
+        ahead: Any = FastEngine(program, session.machine).run
+        return lambda steps: session.run(steps, ahead)
+    return session.run
+
+
+def _report(session: Session, program: Program) -> int:
+    """Says how each guest ended that did not end by itself."""
+    from grammar.ir import Enum
+
+    reasons = program.types["ExitReason"]
+    names = {value: name for name, value in reasons.members} if isinstance(reasons, Enum) else {}
+    status = 0
+    for guest in session.guests.values():
+        if guest.reason is None:
+            print(
+                f"nonroot: guest {guest.number} ({guest.image.name}) still runs: more with --max-steps",
+                file=sys.stderr,
+            )
+            status = max(status, _STEPS_USED_UP)
+        elif names.get(guest.reason) not in _NORMAL_ENDS:
+            reason = names.get(guest.reason, f"exit reason {guest.reason}")
+            print(
+                f"nonroot: guest {guest.number} ({guest.image.name}) was stopped: {reason}", file=sys.stderr
+            )
+            status = max(status, _FAILED)
+    return status
+
+
+class Console:
+    """What guests print: at once if there is one, else line by line with the guest's number in front."""
+
+    def __init__(self, prefixed: bool) -> None:
+        self._prefixed = prefixed
+        self._lines: dict[int, bytearray] = {}
+
+    def write(self, guest: int, character: int) -> None:
+        """A byte from a guest."""
+        if not self._prefixed:
+            sys.stdout.buffer.write(bytes((character,)))
+            return
+        line = self._lines.setdefault(guest, bytearray())
+        line.append(character)
+        if character == ord("\n"):
+            self._flush(guest)
+
+    def finish(self) -> None:
+        """Writes lines that have no end yet."""
+        for guest in [g for g, line in self._lines.items() if line]:
+            self._lines[guest] += b"\n"
+            self._flush(guest)
+        sys.stdout.buffer.flush()
+
+    def _flush(self, guest: int) -> None:
+        sys.stdout.buffer.write(f"{guest}: ".encode() + self._lines[guest])
+        sys.stdout.buffer.flush()
+        self._lines[guest].clear()
+
+
+def _size(text: str) -> int:
+    """A number of bytes with an optional K, M or G."""
+    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+    number, unit = (text[:-1], units[text[-1].upper()]) if text[-1:].upper() in units else (text, 1)
+    try:
+        size = int(number, 0) * unit
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a size: {text}") from None
+    if not _FEWEST_BYTES <= size <= _MOST_BYTES or size % 0x1000:
+        raise argparse.ArgumentTypeError("between 64K and 1G, in whole pages of 4K")
+    return size

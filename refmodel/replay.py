@@ -1,0 +1,245 @@
+"""Runs recorded cases: VM entry, one instruction with the event it raises, and what a VM exit then saves.
+
+The outcome has the form that the cases' own outcomes have: `t` says what happened (exit, event, ok, halted,
+entryfail, vmfail), the other keys its details, and `d`, `r`, `s`, `m` what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from grammar.ir import Bitfield, Program
+from refmodel.decoder import NotModelled
+from refmodel.memory import RecordingMemory
+from refmodel.model import Model
+from refmodel.vectors import GPR_NAMES, Base, Case
+
+MEMORY_SIZE = 1 << 26  # bytes; the cases use less
+_RSP, _CS = 4, 1
+_GUEST_RIP = 0x681E  # encoding of the VMCS field
+_LONG_MODE_CODE = 1 << 13  # L in the access rights of CS
+_HALTED = 1
+_ENTRY_FAILURE = 1 << 31
+_SUPERVISOR_WRITE = (1, 0)  # access and privilege, as the delivery of the event used them
+
+# Handlers of the cases' guest: vector v at HANDLERS + 16 v.
+_HANDLERS = range(0x21000, 0x22000)
+
+# Registers that VMX does not switch, by the short names of the cases.  SDM 4 2.1
+_MSRS = {
+    "star": 0xC0000081,
+    "lstar": 0xC0000082,
+    "cstar": 0xC0000083,
+    "sfmask": 0xC0000084,
+    "kernel_gs_base": 0xC0000102,
+    "tsc_aux": 0xC0000103,
+    "pat": 0x277,
+}
+_REGISTERS = {"cr2": "CR2", "cr8": "CR8", "dr6": "DR6"}
+_DEBUG_REGISTERS = {f"dr{n}": n for n in range(4)}
+# Exit information: key of the outcome and VMCS field.
+_EXIT_INFORMATION = {
+    "reason": "EXIT_REASON",
+    "qual": "EXIT_QUALIFICATION",
+    "ilen": "EXIT_INSTRUCTION_LENGTH",
+    "iinfo": "EXIT_INSTRUCTION_INFORMATION",
+    "intr": "EXIT_INTERRUPTION_INFORMATION",
+    "intr_err": "EXIT_INTERRUPTION_ERROR_CODE",
+    "idtv": "IDT_VECTORING_INFORMATION",
+    "idtv_err": "IDT_VECTORING_ERROR_CODE",
+    "gla": "GUEST_LINEAR_ADDRESS",
+    "gpa": "GUEST_PHYSICAL_ADDRESS",
+}
+
+Outcome = dict[str, Any]
+Accelerator = Callable[[], bool]
+
+
+class Unsupported(Exception):
+    """The case needs something that the specification does not have; the message says what."""
+
+
+class Replayer:
+    """Runs cases one after the other on one machine.
+
+    `engine`, if given, gets the machine and returns a function that tries to execute one instruction; where that
+    returns false, the reference does.
+    """
+
+    def __init__(self, model: Model, engine: Callable[[Any], Accelerator] | None = None) -> None:
+        self._functions = model.functions
+        self._names = {v.encoding: v.name for v in model.program.state_in("vmcs")}
+        self._missing_controls = dict(_missing_controls(model.program))
+        self._fault, self._exit = (model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))
+        self._exit_type = model.namespace["VmExit"]
+        self._vmcall = model.namespace["ExitReason_VMCALL"]
+        self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
+        self._accelerate = engine(self.machine) if engine is not None else None
+        self._base: Base | None = None
+
+    def run(self, base: Base, case: Case) -> Outcome:
+        """The outcome of a case.  Raises `Unsupported`."""
+        self._check_fields(case)
+        self._set_up(base, case)
+        try:
+            return self._outcome(base, case)
+        except NotModelled as error:
+            raise Unsupported(str(error)) from None
+
+    # --- the machine at the start -------------------------------------------------------------------
+
+    def _check_fields(self, case: Case) -> None:
+        for encoding in case.given:
+            name = self._names.get(encoding)
+            if name is None and case.fields[encoding]:
+                raise Unsupported(f"VMCS field {encoding:#06x} is not in the specification")
+            missing, members = self._missing_controls.get(name or "", (0, {}))
+            if case.fields[encoding] & missing:
+                absent = [member for bit, member in members.items() if case.fields[encoding] & bit]
+                raise Unsupported(f"control not in the specification: {', '.join(absent)}")
+
+    def _set_up(self, base: Base, case: Case) -> None:
+        machine, memory = self.machine, self.machine.PHYSICAL
+        memory.undo()
+        if self._base is not base:
+            for address, data in base.memory:
+                memory.write_bytes(address, data)
+            memory.keep()
+            self._base = base
+        machine.reset()
+        for encoding, value in case.fields.items():
+            if encoding in self._names:
+                setattr(machine.vmcs, self._names[encoding], value)
+        self._functions["load_host"](machine)
+        for number, value in case.registers.items():
+            machine.GPR[number] = value
+        for name, value in case.system.items():
+            self._set_system(name, value)
+        for address, data in case.memory:
+            memory.write_bytes(address, data)
+        memory.mark()
+        self._fields_before = self._fields()
+        self._before = self._registers()
+
+    def _set_system(self, name: str, value: int) -> None:
+        if name in _MSRS:
+            self.machine.MSR[_MSRS[name]] = value
+        elif name in _DEBUG_REGISTERS:
+            self.machine.DR[_DEBUG_REGISTERS[name]] = value
+        elif name in _REGISTERS or name == "tsc":
+            setattr(self.machine, name.upper(), value)
+
+    # --- one case ---------------------------------------------------------------------------------
+
+    def _outcome(self, base: Base, case: Case) -> Outcome:
+        try:
+            self._functions["vm_entry"](self.machine)
+            if not self.machine.IN_NON_ROOT:
+                return {"t": "vmfail", "err": self.machine.vmcs.VM_INSTRUCTION_ERROR}
+            self._step(case)
+        except self._exit as event:
+            self._functions["vm_exit"](self.machine, event.value)
+            return self._exited(base)
+        return self._completed(base)
+
+    def _step(self, case: Case) -> None:
+        """One instruction, unless VM entry injected an event: that alone counts."""
+        machine = self.machine
+        if not machine.SEGMENT_RIGHTS[_CS] & _LONG_MODE_CODE:
+            raise Unsupported("compatibility mode is not in the specification")
+        if machine.RIP != case.fields[_GUEST_RIP]:
+            return
+        if self._accelerate is None or not self._accelerate():
+            self._functions["cycle"](machine)
+        if machine.RIP in _HANDLERS or machine.ACTIVITY_STATE != 0:
+            return
+        self._functions["boundary_exits"](machine)
+        # The next instruction was fetched too: if that faults or exits, this is what was recorded.
+        try:
+            self._functions["fetch_translate"](machine, machine.RIP)
+        except self._fault:
+            self._functions["cycle"](machine)
+
+    def _exited(self, base: Base) -> Outcome:
+        vmcs = self.machine.vmcs
+        information = {key: getattr(vmcs, name) for key, name in _EXIT_INFORMATION.items()}
+        basic = vmcs.EXIT_REASON & 0xFFFF
+        if vmcs.EXIT_REASON & _ENTRY_FAILURE:
+            return {"t": "entryfail", "basic": basic}
+        given = {key: value for key, value in information.items() if value}
+        return {"t": "exit", "basic": basic, **given, "rip": vmcs.GUEST_RIP, **self._changes(base)}
+
+    def _completed(self, base: Base) -> Outcome:
+        machine = self.machine
+        rip, halted = machine.RIP, machine.ACTIVITY_STATE == _HALTED
+        event = self._event() if rip in _HANDLERS else None
+        # What the VMCALL that follows would save.
+        self._functions["vm_exit"](machine, self._exit_type(reason=self._vmcall))
+        changes = self._changes(base)
+        if event is None:
+            return {"t": "halted" if halted else "ok", "rip": rip, **changes}
+        fields = {k: v for k, v in changes.get("d", {}).items() if k not in ("g_cs", "g_cs_a")}
+        changes["d"] = {**fields, "g_ss": machine.vmcs.GUEST_SS_SELECTOR}
+        if event["vec"] == 14:
+            event["cr2"] = machine.CR2
+            changes.get("s", {}).pop("cr2", None)
+        return {"t": "event", **event, **changes}
+
+    def _event(self) -> Outcome:
+        """The event that was delivered, from the handler that runs and its stack frame."""
+        machine = self.machine
+        stack = machine.GPR[_RSP]
+        # The frame without an error code is five words long, and the stack was aligned to 16 bytes before it.
+        words = [self._stack_word(stack + 8 * n) for n in range(5 if stack % 16 else 6)]
+        error = words.pop(0) if len(words) == 6 else None
+        frame = dict(zip(("rip", "cs", "rflags", "rsp", "ss"), words, strict=True))
+        vector = (machine.RIP - _HANDLERS.start) // 16
+        return {"vec": vector, **({"err": error} if error is not None else {}), "frame": frame}
+
+    def _stack_word(self, address: int) -> int:
+        place = self._functions["locate"](self.machine, address, *_SUPERVISOR_WRITE)
+        word: int = self.machine.PHYSICAL.read_64(place)
+        return word
+
+    # --- what changed -------------------------------------------------------------------------------
+
+    def _fields(self) -> dict[str, int]:
+        return {name: getattr(self.machine.vmcs, name) for name in self._names.values()}
+
+    def _registers(self) -> dict[str, int]:
+        """General registers and others that VMX does not switch."""
+        machine = self.machine
+        general = {name: machine.GPR[n] for n, name in enumerate(GPR_NAMES) if n != _RSP}
+        system = {name: getattr(machine, register) for name, register in _REGISTERS.items()}
+        debug = {name: machine.DR[n] for name, n in _DEBUG_REGISTERS.items()}
+        return {**general, **system, **debug, **{name: machine.MSR[index] for name, index in _MSRS.items()}}
+
+    def _changes(self, base: Base) -> Outcome:
+        now, before = self._fields(), self._fields_before
+        short = {self._names.get(encoding): name for name, encoding in base.encodings.items()}
+        guest = {
+            short[name]: value
+            for name, value in now.items()
+            if short.get(name, "").startswith("g_") and value != before[name] and name != "GUEST_RIP"
+        }
+        registers = {k: v for k, v in self._registers().items() if v != self._before[k]}
+        general = {k: v for k, v in registers.items() if k in GPR_NAMES}
+        other = {k: v for k, v in registers.items() if k not in GPR_NAMES}
+        memory = self._memory_changes()
+        return {k: v for k, v in (("d", guest), ("r", general), ("s", other), ("m", memory)) if v}
+
+    def _memory_changes(self) -> list[list[int]]:
+        """64-bit words that differ from what they were when the case began."""
+        return [list(change) for change in self.machine.PHYSICAL.changes()]
+
+
+def _missing_controls(program: Program) -> Any:
+    """For each control field, the bits that have a name but that this processor does not have."""
+    for variable in program.state_in("vmcs"):
+        capability = program.constants.get(variable.name.removesuffix("_CONTROLS") + "_MAY_BE_1")
+        if capability is None or not isinstance(variable.type, Bitfield):
+            continue
+        members = {1 << m.low: m.name for m in variable.type.members if m.high == m.low}
+        absent = {bit: name for bit, name in members.items() if not capability.value & bit}
+        yield variable.name, (sum(absent), absent)
