@@ -1,28 +1,44 @@
-"""Random cases for the integer instructions: every form of the specification with operands that stay in bounds."""
+"""Random cases for the integer instructions: forms of the specification with operands that stay in bounds."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 from grammar.ir import OperandCode
 from refmodel.encoder import Encoder
 from refmodel.forms import Form, implied
+from refmodel.model import Model
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import GENERAL, HIGH_BYTE, Register
 
 CODE, DATA, STACK = 0x10000, 0x20000, 0x30000
 REGION = 0x1000  # bytes of each of these regions
 ORIGIN = CODE + REGION // 2  # where the instruction stands
+PAGE_TABLES = 0x1000
 RSP, RBP = 4, 5
+CS = 1
 BRANCHES = frozenset({"JMP", "CALL", "RET", "RET_RELEASE"})
 STATUS_FLAGS = 0xCD5  # CF PF AF ZF SF DF OF
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63)
 
 
+def flat_machine(model: Model, cpl: int = 0) -> Any:
+    """A machine in 64-bit mode whose linear addresses are physical ones."""
+    m = model.machine(1 << 20)
+    m.CR0, m.CR4, m.EFER, m.CR3 = 0x80050033, 0x20, 0x500, PAGE_TABLES
+    m.PHYSICAL.write_64(PAGE_TABLES, PAGE_TABLES + 0x1000 | 0x27)  # present, writable, user, accessed
+    m.PHYSICAL.write_64(PAGE_TABLES + 0x1000, 0xE7)  # and dirty, 1 GiB
+    for segment in range(6):
+        m.SEGMENT_RIGHTS[segment] = 0x93 | cpl << 5
+    m.SEGMENT_RIGHTS[CS] = 0xA09B | cpl << 5
+    return m
+
+
 @dataclass
 class Case:
-    """One instruction at ORIGIN and the state it starts in.  `content` fills the data region and the stack."""
+    """One instruction at ORIGIN and the state it starts in; `content` fills the data region and the stack."""
 
     form: Form
     code: bytes
@@ -65,7 +81,9 @@ class Cases:
         registers[RSP] = STACK + REGION // 2 + 8 * self.source.randrange(16)
         registers[RBP] = registers[RSP] + 8 * self.source.randrange(16)
         operands: dict[str, Operand] = {}
-        for name, code, width in zip(form.instruction.operands, form.pattern.operands, form.widths(), strict=True):
+        for name, code, width in zip(
+            form.instruction.operands, form.pattern.operands, form.widths(), strict=True
+        ):
             operand = operands[name] = self._operand(code, width, registers, form.size)
             if branches and isinstance(operand, Register):
                 registers[operand.number] = self._target()
@@ -91,7 +109,9 @@ class Cases:
                 bits = min(size, 32) if code.width == "z" else size if code.width == "v" else code.width
                 assert isinstance(bits, int)
                 value = self.number() % (1 << bits)
-                signed = value - (1 << bits) if value >> bits - 1 and code.kind == "signed_immediate" else value
+                signed = (
+                    value - (1 << bits) if value >> bits - 1 and code.kind == "signed_immediate" else value
+                )
                 return Immediate(signed)
             case "relative":
                 return Immediate(ORIGIN + self.source.randrange(-100, 100))
@@ -114,7 +134,9 @@ class Cases:
         base = self.source.randrange(16)
         index = self.source.choice([None, *(n for n in range(16) if n not in (RSP, base))])
         scale = self.source.choice((1, 2, 4, 8)) if index is not None else 1
-        displacement = self.source.choice((0, self.source.randrange(-128, 128), self.source.randrange(-(1 << 31), 1 << 31)))
+        displacement = self.source.choice(
+            (0, self.source.randrange(-128, 128), self.source.randrange(-(1 << 31), 1 << 31))
+        )
         if base == RSP:  # the stack pointer must stay where it is
             return Memory(base=RSP, displacement=8 * self.source.randrange(-8, 8), width=width)
         registers[base] = target - displacement

@@ -7,28 +7,43 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from integer_cases import CODE, DATA, ORIGIN, REGION, STACK, Case, Cases
+from integer_cases import CODE, DATA, ORIGIN, REGION, STACK, Case, Cases, flat_machine
 
 import grammar
 from grammar import ir
 from refmodel.encoder import Encoder
 from refmodel.forms import Form, forms
-from refmodel.model import Model, build
+from refmodel.model import build
 from refmodel.operands import Memory
 from refmodel.runtime import Abort
 
 unicorn = pytest.importorskip("unicorn")
 x86 = pytest.importorskip("unicorn.x86_const")
 
-GPRS = [
-    getattr(x86, f"UC_X86_REG_{name}")
-    for name in "RAX RCX RDX RBX RSP RBP RSI RDI R8 R9 R10 R11 R12 R13 R14 R15".split()
-]
-ALL = (1 << 64) - 1
-SPEC_FILES = (
-    "data_movement arithmetic multiplication logic shift rotate conditional flag_control stack control_transfer"
-).split()
-PAGE_TABLES = 0x1000
+REGISTERS = (
+    "RAX",
+    "RCX",
+    "RDX",
+    "RBX",
+    "RSP",
+    "RBP",
+    "RSI",
+    "RDI",
+    *(f"R{number}" for number in range(8, 16)),
+)
+GPRS = [getattr(x86, f"UC_X86_REG_{name}") for name in REGISTERS]
+FILES = (
+    "data_movement",
+    "arithmetic",
+    "multiplication",
+    "logic",
+    "shift",
+    "rotate",
+    "conditional",
+    "flag_control",
+    "stack",
+    "control_transfer",
+)
 Outcome = dict[str, int | bytes]
 
 
@@ -54,19 +69,7 @@ def program() -> ir.Program:
 @pytest.fixture(scope="module")
 def machines(program: ir.Program) -> tuple[Any, Any]:
     """The reference, and the reference with other undefined values."""
-    return prepared(build(program)), prepared(build(complement(program)))
-
-
-def prepared(model: Model) -> Any:
-    """A machine at CPL 0 in 64-bit mode whose linear addresses are physical ones."""
-    m = model.machine(1 << 20)
-    m.CR0, m.CR4, m.EFER, m.CR3 = 0x80050033, 0x20, 0x500, PAGE_TABLES
-    m.PHYSICAL.write_64(PAGE_TABLES, PAGE_TABLES + 0x1000 | 0x23)
-    m.PHYSICAL.write_64(PAGE_TABLES + 0x1000, 0xE3)  # 1 GiB: present, writable, accessed, dirty
-    for segment in range(6):
-        m.SEGMENT_RIGHTS[segment] = 0x93
-    m.SEGMENT_RIGHTS[1] = 0xA09B
-    return m
+    return flat_machine(build(program)), flat_machine(build(complement(program)))
 
 
 def run_reference(m: Any, case: Case) -> Outcome:
@@ -85,14 +88,20 @@ def run_reference(m: Any, case: Case) -> Outcome:
 
 def outcome(registers: list[int], rip: int, flags: int, read: Any) -> Outcome:
     state: Outcome = {f"R{number}": value for number, value in enumerate(registers)}
-    return {**state, "RIP": rip, "RFLAGS": flags, "data": bytes(read(DATA, REGION)), "stack": bytes(read(STACK, REGION))}
+    return {
+        **state,
+        "RIP": rip,
+        "RFLAGS": flags,
+        "data": bytes(read(DATA, REGION)),
+        "stack": bytes(read(STACK, REGION)),
+    }
 
 
 class Oracle:
     """Unicorn with the three regions mapped."""
 
     def __init__(self) -> None:
-        self.vector: int | None = None
+        self.vectors: list[int] = []
         self.restart()
 
     def restart(self) -> None:
@@ -103,11 +112,12 @@ class Oracle:
         self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
 
     def _interrupt(self, uc: Any, number: int, _data: object) -> None:
-        self.vector = number
+        self.vectors.append(number)
         uc.emu_stop()
 
     def run(self, case: Case) -> Outcome:
-        uc, self.vector = self.uc, None
+        uc = self.uc
+        self.vectors.clear()
         for register, value in zip(GPRS, case.registers, strict=True):
             uc.reg_write(register, value)
         uc.reg_write(x86.UC_X86_REG_EFLAGS, case.flags)
@@ -116,21 +126,24 @@ class Oracle:
         uc.mem_write(STACK, case.content)
         uc.ctl_remove_cache(ORIGIN, ORIGIN + 16)
         uc.emu_start(ORIGIN, 0, count=1)
-        if self.vector is not None:
+        if self.vectors:
             self.restart()
-            return {"vector": self.vector}
+            return {"vector": self.vectors[0]}
         registers = [uc.reg_read(register) for register in GPRS]
-        return outcome(registers, uc.reg_read(x86.UC_X86_REG_RIP), uc.reg_read(x86.UC_X86_REG_EFLAGS), uc.mem_read)
+        return outcome(
+            registers, uc.reg_read(x86.UC_X86_REG_RIP), uc.reg_read(x86.UC_X86_REG_EFLAGS), uc.mem_read
+        )
 
 
 def integer_forms(program: ir.Program) -> Iterator[Form]:
-    files = {f"spec/instructions/{name}.isa" for name in SPEC_FILES}
+    files = {f"spec/instructions/{name}.isa" for name in FILES}
     return (form for form in forms(program) if form.instruction.span.file in files)
 
 
 def is_wrong_in_unicorn(case: Case) -> bool:
-    """Unicorn knows no TEST /1, takes SPL for AH in LAHF with REX, reads the size in RET as signed, forgets the
-    immediate of SHLD and SHRD in RIP-relative addresses, and zero-extends what CMPXCHG does not write."""
+    """Unicorn knows no TEST /1, takes SPL for AH in LAHF with REX, reads the size in RET as signed, forgets
+    the immediate of SHLD and SHRD in RIP-relative addresses, and zero-extends what CMPXCHG does not write.
+    """
     match case.form.instruction.name:
         case "TEST":
             return case.form.pattern.modrm == 1
@@ -169,4 +182,3 @@ def test_every_form_agrees(program: ir.Program, machines: tuple[Any, Any]) -> No
             if different := differences(oracle.run(case), found, other):
                 wrong.append((form.instruction.name, case.code.hex(" "), different))
     assert not wrong
-
