@@ -9,12 +9,13 @@ from pathlib import Path
 
 def cache_directory() -> Path | None:
     """`$NONROOT_CACHE`, else `$XDG_CACHE_HOME/nonroot`, else `~/.cache/nonroot`; None if it cannot be written."""
-    configured = os.environ.get("NONROOT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    directory = Path(configured) if configured else Path(base) / "nonroot"
+    configured, base = os.environ.get("NONROOT_CACHE"), os.environ.get("XDG_CACHE_HOME")
     try:
+        directory = (
+            Path(configured) if configured else (Path(base) if base else Path.home() / ".cache") / "nonroot"
+        )
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, RuntimeError):  # no home folder
         return None
     return directory if os.access(directory, os.W_OK) else None
 
@@ -29,8 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         except OSError:
-            os.unlink(temporary)
+            Path(temporary).unlink()
     except OSError:
         return

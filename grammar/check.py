@@ -38,6 +38,7 @@ class SpecificationChecker:
         self.program = ir.Program()
 
     def run(self) -> ir.Program:
+        """The program; complete only if `errors` stays empty."""
         self._declare_names()
         self._each(("newtype", "enum", "bitfield", "struct", "abort"), self._declare_type)
         self._each(("constant",), self._constant)

@@ -112,6 +112,7 @@ def width_tuples(row: ir.EncodingRow, codes: dict[str, ir.OperandCode]) -> list[
 
 
 def check_operands(row: ir.EncodingRow, codes: dict[str, ir.OperandCode], count: int, span: Span) -> None:
+    """An error if a row names an unknown operand code or has another number of operands than the instruction."""
     for name in row.operands:
         if name not in codes:
             raise fail("operand", f"unknown operand code '{name}'", row.span, hint="see the `operands` table")

@@ -31,6 +31,8 @@ def fail(
 
 @dataclass(slots=True)
 class StateDeclaration:
+    """A state item: its indices and the type of its value."""
+
     item: Item
     indices: tuple[ir.Parameter, ...]
     type: ir.Type
@@ -49,6 +51,7 @@ class Environment:
     pending: set[str] = field(default_factory=set)
 
     def suggestion(self, name: str, candidates: Iterable[str]) -> str:
+        """A hint that names the candidate most like `name`, or nothing."""
         close = difflib.get_close_matches(name, list(candidates), n=1)
         return f"did you mean '{close[0]}'?" if close else ""
 
@@ -116,6 +119,7 @@ class Environment:
 
 
 def parse_number(text: str) -> int:
+    """The value of a number token."""
     return int(text.replace("_", ""), 0 if text[:2] in ("0x", "0b") else 10)
 
 
@@ -188,6 +192,7 @@ def _struct(env: Environment, item: Item) -> ir.Type:
 
 
 def struct_fields(env: Environment, item: Item, fields: Iterable[Node]) -> tuple[tuple[str, ir.Type], ...]:
+    """The names and types of the fields of a struct or abort."""
     return tuple((str(f.children[0]), env.type(item, f.children[1])) for f in fields)
 
 

@@ -6,10 +6,12 @@ from grammar import ir
 
 
 def literal_bool(value: bool) -> ir.Literal:
+    """`true` or `false`."""
     return ir.Literal(ir.BOOL, int(value))
 
 
 def mask(width: int) -> int:
+    """`width` ones."""
     return (1 << width) - 1
 
 

@@ -27,7 +27,9 @@ _CELLS = {
     "operand_code": re.compile(r"(\S+)\s+(\S+)\s+(.+)"),
     "transfer_row": re.compile(r"(.+?)\s*(<->\s*.+)"),
     "row": re.compile(
-        r"((?:\S+ ?\+ ?)?(?:(?:REX\.[WRB]|NP|W0) ?\+? ?)*[0-9A-F]{2}\S*(?: [0-9A-F]{2}\S*)*(?: /\w+)?)\s*((?:(?!lock\b|d64\b|f64\b)\S+\s*)*)(.*)"
+        r"((?:\S+ ?\+ ?)?(?:(?:REX\.[WRB]|NP|W0) ?\+? ?)*"  # prefixes
+        r"[0-9A-F]{2}\S*(?: [0-9A-F]{2}\S*)*(?: /\w+)?)\s*"  # opcode
+        r"((?:(?!lock\b|d64\b|f64\b)\S+\s*)*)(.*)"  # operands, attributes
     ),
 }
 
@@ -111,10 +113,12 @@ def _pad_clause(line: _Line, stack: list[tuple[int, int]]) -> None:
     """Puts what follows a clause's word in its column; a block may begin there."""
     for pattern, column in ((_CLAUSES, _CLAUSE_COLUMN), (_OWNERSHIP, _OWNERSHIP_COLUMN)):
         match = pattern.match(line.code)
-        if match is None or line.new_column == 0 and match[1] != "undefined_encoding":
+        if match is None or (line.new_column == 0 and match[1] != "undefined_encoding"):
             continue
-        if pattern is _CLAUSES and match[1] in ("check", "exit", "require") and not (
-            line.in_clauses and line.new_column == 2
+        if (
+            pattern is _CLAUSES
+            and match[1] in ("check", "exit", "require")
+            and not (line.in_clauses and line.new_column == 2)
         ):
             line.code = f"{match[1]} {line.code[match.end() :]}"
             return
@@ -175,7 +179,8 @@ def _join(lines: list[_Line]) -> str:
 def _same_shape(before: ParsedFile, after: ParsedFile) -> bool:
     """Whether both have the same trees (without recursion: a tree may be deep)."""
     return len(before.items) == len(after.items) and all(
-        a.doc == b.doc and _words(a.tree) == _words(b.tree) for a, b in zip(before.items, after.items, strict=True)
+        a.doc == b.doc and _words(a.tree) == _words(b.tree)
+        for a, b in zip(before.items, after.items, strict=True)
     )
 
 

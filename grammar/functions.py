@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from grammar import ir
+from grammar.context import Context
 from grammar.environment import CheckError, Environment, fail, width_of
 from grammar.expressions import ExpressionChecker
 from grammar.parse import Item, Node
@@ -48,19 +49,24 @@ class FunctionTable:
     # --- what bodies ask (the protocol Functions)
 
     def undefined_site(self) -> int:
+        """A number that no other `undefined` of the program has."""
         self._sites += 1
         return self._sites
 
     def rule_groups(self) -> set[str]:
+        """The names of the rule groups."""
         return self.groups
 
     def aborts(self) -> set[str]:
+        """The names of the aborts."""
         return set(self.abort_items)
 
     def is_cached(self, name: str) -> bool:
+        """Whether a function is declared `cached`."""
         return name in self.declarations and self.declarations[name].cached
 
     def diverges(self, instance: str) -> bool:
+        """Whether an instance never returns: it always raises."""
         return instance in self._diverging
 
     def exit_abort(self, span: Span) -> tuple[ir.Struct, ir.Expr]:
@@ -76,7 +82,7 @@ class FunctionTable:
             self._exit = type_, guard
         return self._exit
 
-    def output(self, checker: ExpressionChecker, node: Node) -> ir.Output | None:
+    def output(self, checker: Context, node: Node) -> ir.Output | None:
         """The call as an output, if that is what its name declares."""
         declaration = self.outputs.get(str(node.children[0]))
         if declaration is None:
@@ -88,14 +94,15 @@ class FunctionTable:
         )
         return ir.Output(checker.span(node), declaration.name, values)
 
-    def transfer(self, checker: ExpressionChecker, name: str, span: Span) -> ir.Call:
+    def transfer(self, checker: Context, name: str, span: Span) -> ir.Call:
+        """A call of `load_NAME` or `save_NAME`."""
         if name not in self.declarations or self.declarations[name].kind != "transfer":
             raise fail("name", f"there is no transfer '{name.partition('_')[2]}'", span)
         instance = self.instance(self.declarations[name], {}, span)
         checker.scope.writes = True
         return ir.Call(ir.NOTHING, instance.name, ())
 
-    def call(self, checker: ExpressionChecker, node: Node) -> ir.Call:
+    def call(self, checker: Context, node: Node) -> ir.Call:
         """A typed call; checks the instance for these widths if it is new."""
         name = str(node.children[0])
         declaration = self.declarations.get(name)
@@ -120,7 +127,7 @@ class FunctionTable:
         return ir.Call(function.result or ir.NOTHING, function.name, values)
 
     def _match(
-        self, checker: ExpressionChecker, declaration: Declaration, arguments: list[Node]
+        self, checker: Context, declaration: Declaration, arguments: list[Node]
     ) -> tuple[dict[str, int], tuple[ir.Expr, ...]]:
         """Width parameters found from the arguments, and the other arguments checked."""
         widths: dict[str, int] = {}
@@ -157,6 +164,7 @@ class FunctionTable:
     # --- instances
 
     def instance(self, declaration: Declaration, widths: dict[str, int], span: Span) -> ir.Function:
+        """The function for these widths, checked now if it is new; `span` is the place that asks for it."""
         name = "_".join([_identifier(declaration.name), *(str(w) for w in widths.values())])
         if name in self.instances:
             return self.instances[name]
@@ -246,6 +254,7 @@ def _parameters_as_keys(declaration: Declaration, parameters: list[ir.Parameter]
 
 
 def declare_function(item: Item) -> Declaration:
+    """A `function` item."""
     cached, name, parameters, result, keys, body = item.tree.children
     by = () if keys is None else tuple(keys.children)
     return Declaration(
@@ -254,21 +263,25 @@ def declare_function(item: Item) -> Declaration:
 
 
 def declare_step(item: Item) -> Declaration:
+    """A `step` item."""
     _hardware, name, parameters, body = item.tree.children
     return Declaration(item, str(name), "step", parameter_nodes(parameters), None, body)
 
 
 def declare_handler(item: Item) -> Declaration:
+    """A `handler` item, as the function `handle_NAME`."""
     name, body = item.tree.children
     return Declaration(item, f"handle_{name}", "handler", (), None, body)
 
 
 def declare_transfer(item: Item, direction: str) -> Declaration:
+    """A `transfer` item in one direction, `load` or `save`."""
     name, *rows = item.tree.children
     return Declaration(item, f"{direction}_{name}", "transfer", (), None, Node("rows", rows))
 
 
 def parameter_nodes(parameters: Node | None) -> tuple[Node, ...]:
+    """The parameters of a list that may be absent."""
     return tuple(p for p in parameters.children if p is not None) if parameters is not None else ()
 
 
@@ -276,7 +289,7 @@ def _arguments(node: Node) -> list[Node]:
     return [c for c in node.children[1:] if c is not None]
 
 
-def _same_count(checker: ExpressionChecker, node: Node, name: str, wanted: int, found: int) -> None:
+def _same_count(checker: Context, node: Node, name: str, wanted: int, found: int) -> None:
     if wanted != found:
         raise fail("arguments", f"'{name}' takes {wanted} argument(s), not {found}", checker.span(node))
 

@@ -77,6 +77,7 @@ class Bitfield:
     members: tuple[BitfieldMember, ...]
 
     def member(self, name: str) -> BitfieldMember | None:
+        """The field of that name."""
         return next((m for m in self.members if m.name == name), None)
 
     def __str__(self) -> str:
@@ -106,6 +107,8 @@ NOTHING = Struct("nothing", ())
 
 @dataclass(frozen=True)
 class Literal:
+    """A constant; `value` is 0 or 1 for bool."""
+
     type: Type
     value: int  # 0 or 1 for bool
 
@@ -214,6 +217,8 @@ class Cast:
 
 @dataclass(frozen=True)
 class Conditional:
+    """`if condition then then else otherwise`."""
+
     type: Type
     condition: Expr
     then: Expr
@@ -339,6 +344,8 @@ class SetLocal:
 
 @dataclass(frozen=True)
 class WriteState:
+    """Assigns a state variable (at `indices` if it is indexed)."""
+
     span: Span
     name: str
     indices: tuple[Expr, ...]
@@ -357,6 +364,8 @@ class WriteMemory:
 
 @dataclass(frozen=True)
 class WriteOperand:
+    """Assigns the register or memory an operand stands for."""
+
     span: Span
     name: str
     value: Expr
@@ -364,6 +373,8 @@ class WriteOperand:
 
 @dataclass(frozen=True)
 class CallStatement:
+    """Calls a function for its effect."""
+
     span: Span
     call: Call
 
@@ -381,6 +392,8 @@ class If:
 
 @dataclass(frozen=True)
 class Return:
+    """Leaves the function."""
+
     span: Span
     value: Expr | None
 
@@ -396,6 +409,8 @@ class Raise:
 
 @dataclass(frozen=True)
 class Catch:
+    """What an `attempt` does after an abort of `kind`, whose value is the local `name`."""
+
     kind: str
     name: str
     body: tuple[Stmt, ...]
@@ -403,6 +418,8 @@ class Catch:
 
 @dataclass(frozen=True)
 class Attempt:
+    """Runs `body`; an abort of a caught kind continues in its clause."""
+
     span: Span
     body: tuple[Stmt, ...]
     catches: tuple[Catch, ...]
@@ -433,6 +450,8 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class Output:
+    """An effect on the outside world."""
+
     span: Span
     name: str
     arguments: tuple[Expr, ...]
@@ -459,6 +478,8 @@ Stmt = (
 
 @dataclass(frozen=True)
 class Parameter:
+    """A parameter of a function, an index of a state variable."""
+
     name: str
     type: Type
 
@@ -488,6 +509,8 @@ class StateVariable:
 
 @dataclass(frozen=True)
 class Memory:
+    """A byte-addressed memory."""
+
     span: Span
     doc: str
     name: str
@@ -589,6 +612,7 @@ class Instruction:
     bodies: tuple[InstructionBody, ...]
 
     def body(self, widths: tuple[int | None, ...]) -> InstructionBody:
+        """The semantics for these operand widths."""
         return next(b for b in self.bodies if b.widths == widths)
 
 
@@ -642,6 +666,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class TransferRow:
+    """One pair of a transfer."""
+
     span: Span
     left: str
     left_indices: tuple[Expr, ...]
@@ -672,6 +698,8 @@ class Abort:
 
 @dataclass(frozen=True)
 class OutputDeclaration:
+    """An effect on the outside world: a console."""
+
     span: Span
     doc: str
     name: str
@@ -680,6 +708,8 @@ class OutputDeclaration:
 
 @dataclass(frozen=True)
 class Constant:
+    """A named constant."""
+
     span: Span
     doc: str
     name: str
@@ -709,4 +739,5 @@ class Program:
     transfers: dict[str, Transfer] = field(default_factory=dict)
 
     def state_in(self, space: str) -> Iterator[StateVariable]:
+        """The state variables of one space."""
         return (v for v in self.state.values() if v.space == space)

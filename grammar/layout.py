@@ -20,6 +20,7 @@ class Layout(PostLex):
     always_accept = ("_NL",)
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
+        """The tokens with those of the layout between them."""
         columns = [0]
         depth = 0
         for token in stream:

@@ -64,6 +64,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
+    """The items of a file that parsed, and the errors of the others."""
+
     items: tuple[Item, ...]
     errors: tuple[Diagnostic, ...]
     # Names that items with errors seem to declare; not reported as unknown again.

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from lark import Token
 
 from grammar import ir
+from grammar.context import Functions
 from grammar.environment import CheckError, Environment, fail
-from grammar.expressions import ExpressionChecker, Functions
+from grammar.expressions import ExpressionChecker
 from grammar.fold import fold
 from grammar.parse import Item, Node
 from grammar.scope import LocalName, Scope
@@ -53,9 +54,11 @@ class StatementChecker(ExpressionChecker):
         }
 
     def block(self, node: Node) -> Statements:
+        """The statements of a `block` tree."""
         return self.statements(node.children)
 
     def statements(self, nodes: Sequence[Node]) -> Statements:
+        """The statements, in a scope of their own; each error is reported and the next statement checked."""
         result: Statements = []
         with self.scope.block():
             for node in nodes:
@@ -73,6 +76,7 @@ class StatementChecker(ExpressionChecker):
     # --- locals and assignment
 
     def declare(self, name: str, type_: ir.Type, mutable: bool, place: Node | Token) -> None:
+        """Puts a local in sight; an error if its name is taken."""
         if name in self.scope.locals or name in self.scope.operands:
             old = self.scope.locals.get(name) or self.scope.operands[name]
             raise fail(
@@ -274,7 +278,7 @@ class StatementChecker(ExpressionChecker):
                 self.span(reason),
                 hint=self.env.suggestion(str(reason), known),
             )
-        changes = self._assignments(assignments)
+        changes = self.assignments(assignments)
         payload = self.make(kind, changes, self.span(node))
         assert isinstance(payload, ir.MakeStruct)
         values = (ir.Literal(reason_type, dict(reason_type.members)[str(reason)]), *payload.values[1:])
