@@ -15,7 +15,7 @@ from refmodel.memory import RecordingMemory
 from refmodel.model import Model
 from refmodel.vectors import GPR_NAMES, Base, Case
 
-MEMORY_SIZE = 1 << 26  # bytes; the cases use less
+MEMORY_SIZE = (1 << 30) + (1 << 26)  # bytes: the cases have pages from 1 GB on; what is untouched costs nothing
 _RSP, _CS = 4, 1
 _GUEST_RIP = 0x681E  # encoding of the VMCS field
 _LONG_MODE_CODE = 1 << 13  # L in the access rights of CS
@@ -111,6 +111,7 @@ class Replayer:
         for encoding, value in case.fields.items():
             if encoding in self._names:
                 setattr(machine.vmcs, self._names[encoding], value)
+        machine.CR0 = machine.vmcs.HOST_CR0  # also the bits that VM exits do not load (CD, NW)
         self._functions["load_host"](machine)
         for number, value in case.registers.items():
             machine.GPR[number] = value
@@ -144,15 +145,14 @@ class Replayer:
         return self._completed(base)
 
     def _step(self, case: Case) -> None:
-        """One instruction, unless VM entry injected an event: that alone counts."""
+        """One instruction, unless VM entry injected an event, and what comes before the next one runs."""
         machine = self.machine
         if not machine.SEGMENT_RIGHTS[_CS] & _LONG_MODE_CODE:
             raise Unsupported("compatibility mode is not in the specification")
-        if machine.RIP != case.fields[_GUEST_RIP]:
-            return
-        if self._accelerate is None or not self._accelerate():
+        injected = machine.RIP != case.fields[_GUEST_RIP]
+        if not injected and (self._accelerate is None or not self._accelerate()):
             self._functions["cycle"](machine)
-        if machine.RIP in _HANDLERS or machine.ACTIVITY_STATE != 0:
+        if machine.ACTIVITY_STATE != 0:
             return
         self._functions["boundary_exits"](machine)
         # The next instruction was fetched too: if that faults or exits, this is what was recorded.
@@ -177,8 +177,10 @@ class Replayer:
         # What the VMCALL that follows would save.
         self._functions["vm_exit"](machine, self._exit_type(reason=self._vmcall))
         changes = self._changes(base)
+        if halted:
+            return {"t": "halted", "rip": rip}
         if event is None:
-            return {"t": "halted" if halted else "ok", "rip": rip, **changes}
+            return {"t": "ok", "rip": rip, **changes}
         fields = {k: v for k, v in changes.get("d", {}).items() if k not in ("g_cs", "g_cs_a")}
         changes["d"] = {**fields, "g_ss": machine.vmcs.GUEST_SS_SELECTOR}
         if event["vec"] == 14:
