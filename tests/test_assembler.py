@@ -1,4 +1,4 @@
-"""The assembler: layout, names and numbers, and errors that say where.  Bytes are those of GNU as and of the SDM."""
+"""The assembler: layout, names and numbers, and errors that say where.  The bytes are those of GNU as."""
 
 from __future__ import annotations
 
