@@ -113,7 +113,7 @@ def test_a_software_interrupt_at_the_same_privilege(model: Model, m: Any, kind: 
     assert step(model, m, INT_80) == 0x80
     assert frame(m, 5) == [CODE + 2, KERNEL_CODE, 2 | IF | NT, STACK - 4, KERNEL_DATA]
     assert m.GPR[RSP] == STACK - 16 - 40
-    assert m.RFLAGS & IF == (IF if kind == TRAP else 0)
+    assert bool(m.RFLAGS & IF) == (kind == TRAP)
     assert m.RFLAGS & (TF | NT | RF) == 0
     assert m.SEGMENT_SELECTOR[SS] == KERNEL_DATA
 
