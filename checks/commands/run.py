@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     import refmodel
     from refmodel.decoder import NotModelled
     from refmodel.image import ImageError, load_image
+    from refmodel.runtime import Abort
     from refmodel.session import Session
 
     if args.trace and args.engine == "fast":
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     steps = 0
     try:
         steps = _runner(session, model.program, args)(args.max_steps)
-    except NotModelled as error:
+    except (NotModelled, Abort) as error:
         console.finish()
         machine = session.machine
         print(f"nonroot: guest {machine.CURRENT_VM} at {machine.RIP:#x}: {error}", file=sys.stderr)
