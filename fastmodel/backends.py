@@ -1,0 +1,126 @@
+"""The two ways to run the texts: compiled to native code, or as plain Python where llvmlite is missing.
+
+Both give every routine a code, the word that the decoder puts into a decoded instruction, and run the loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Protocol, cast
+
+from fastmodel import loop
+from fastmodel.compiler import primitives
+from fastmodel.compiler.plain import PlainProgram
+from fastmodel.compiler.primitives import field
+from fastmodel.compiler.program import Instance, Meaning, instance
+from fastmodel.decoded import CODE
+from fastmodel.handlers import HANDLERS
+from fastmodel.handlers.registry import BRANCH, JUMP, STEP
+
+ROUTINES = {STEP: loop.step, BRANCH: loop.branch, JUMP: loop.jump}
+REFUSE = "refuse"
+END_OF_TRACE = "end_of_trace"
+
+
+class Backend(Protocol):
+    """Runs the texts."""
+
+    name: str
+    codes: dict[str, int]
+
+    def run(self, state: int, budget: int) -> int:
+        """Calls `loop.run` with the address of a state block."""
+
+
+def routines(bindings: dict[str, Meaning]) -> list[tuple[str, Instance]]:
+    """Every routine with its name: that of its handler, or REFUSE and END_OF_TRACE."""
+    found = [
+        (REFUSE, instance(loop.refuse, bindings)),
+        (END_OF_TRACE, instance(loop.end_of_trace, bindings)),
+    ]
+    for handler in HANDLERS:
+        handler_bindings = {
+            **bindings,
+            **dict(handler.bindings),
+            "HANDLER": cast("FunctionType", handler.function),
+        }
+        found.append((handler.name, instance(ROUTINES[handler.flow], handler_bindings)))
+    return found
+
+
+def loop_bindings(*, threaded: bool) -> dict[str, Meaning]:
+    """What the run loop is specialised by."""
+    go_on = primitives.proceed if threaded else loop.hand_over
+    return {"THREADED": int(threaded), "GO_ON": cast("FunctionType", go_on)}
+
+
+class NativeBackend:
+    """Native code, by way of the cache."""
+
+    name = "native"
+
+    def __init__(self, *, threaded: bool | None = None) -> None:
+        from fastmodel.compiler import build
+        from fastmodel.compiler.llvm import module_text
+
+        target = build.Target.host(threaded=threaded)
+        bindings = loop_bindings(threaded=target.convention.threaded)
+
+        def text() -> str:
+            return module_text(routines(bindings), {"run": instance(loop.run, bindings)}, target.convention)
+
+        self._code = build.load(target, sources(), text)
+        names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
+        addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
+        self.codes = dict(zip(names, addresses, strict=True))
+        self._run = self._code.function("run", 2)
+
+    def run(self, state: int, budget: int) -> int:
+        """Calls `loop.run`."""
+        return self._run(state, budget)
+
+
+class PlainBackend:
+    """The same texts as plain Python: slow, but nothing needs to be compiled, and a debugger can step through."""
+
+    name = "python"
+
+    def __init__(self) -> None:
+        bindings = loop_bindings(threaded=False)
+        self._program = PlainProgram({"invoke": self._invoke})
+        self._instances = routines(bindings)
+        self._routines: dict[int, Callable[[int, int, int], int]] = {}
+        self.codes = {name: number for number, (name, _) in enumerate(self._instances, start=1)}
+        self._run = self._program.function(instance(loop.run, bindings))
+
+    def run(self, state: int, budget: int) -> int:
+        """Calls `loop.run`."""
+        remaining: int = self._run(state, budget)
+        return remaining
+
+    def _invoke(self, state: int, place: int, remaining: int) -> int:
+        number = field(64, place + CODE)
+        routine = self._routines.get(number)
+        if routine is None:
+            routine = self._routines[number] = self._program.function(self._instances[number - 1][1])
+        return routine(state, place, remaining)
+
+
+def sources() -> list[Path]:
+    """The files that the compiled code depends on."""
+    return sorted(Path(__file__).parent.rglob("*.py"))
+
+
+def choose(name: str | None) -> Backend:
+    """The backend of this name; by default the native one if llvmlite is there."""
+    if name == PlainBackend.name:
+        return PlainBackend()
+    try:
+        return NativeBackend()
+    except ImportError:
+        if name is not None:
+            raise
+        return PlainBackend()

@@ -1,0 +1,122 @@
+"""LLVM IR → object code → functions of this process, through llvmlite; objects are kept in the cache directory."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from fastmodel.compiler.expressions import Convention
+from grammar.cachedir import cache_directory, write_atomically
+
+OPTIMIZATION = 2  # 1 is 0.6 s quicker to build and 10 % slower to run, 3 is no faster than 2
+
+
+@dataclass(frozen=True)
+class Target:
+    """What code is made for: the processor it runs on, and how routines call each other."""
+
+    triple: str
+    cpu: str
+    features: str
+    convention: Convention
+
+    @staticmethod
+    def host(*, threaded: bool | None = None) -> Target:
+        """This machine.  Threaded code is chosen where its calling conventions are known to work."""
+        if threaded is None:
+            threaded = sys.platform == "linux" and platform.machine() == "x86_64"
+        features = llvm.get_host_cpu_features().flatten()
+        return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), features, Convention(threaded))
+
+    def machine(self) -> Any:
+        """The code generator."""
+        return llvm.Target.from_triple(self.triple).create_target_machine(
+            cpu=self.cpu, features=self.features, opt=OPTIMIZATION, reloc="pic", codemodel="small", jit=True
+        )
+
+    def key(self, sources: list[Path]) -> str:
+        """Identifies the object that a build from these files gives."""
+        parts = [
+            llvmlite.__version__,
+            self.triple,
+            self.cpu,
+            self.features,
+            str(self.convention),
+            str(OPTIMIZATION),
+        ]
+        digest = hashlib.sha256("\0".join(parts).encode())
+        for path in sources:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:32]
+
+
+class NativeCode:
+    """Object code loaded into this process."""
+
+    def __init__(self, target: Target, data: bytes) -> None:
+        empty = llvm.parse_assembly(f'target triple = "{target.triple}"\n')
+        self._engine = llvm.create_mcjit_compiler(empty, target.machine())
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+        self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """The address of an exported function or table."""
+        address: int = self._engine.get_function_address(name) or self._engine.get_global_value_address(name)
+        return address
+
+    def function(self, name: str, arguments: int) -> Callable[..., int]:
+        """An exported function of 64-bit integers."""
+        prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)
+        function: Callable[..., int] = prototype(self.address(name))
+        return function
+
+
+def load(target: Target, sources: list[Path], text: Callable[[], str]) -> NativeCode:
+    """The code of a module: from the cache, or built from the IR that `text` gives."""
+    initialize()
+    directory = cache_directory()
+    path = directory / f"fastmodel-{target.key(sources)}.o" if directory else None
+    data = _read(path) if path else None
+    if data is None:
+        data = compile_ir(target, text())
+        if path:
+            write_atomically(path, hashlib.sha256(data).digest() + data)
+    return NativeCode(target, data)
+
+
+def initialize() -> None:
+    """Readies LLVM for this machine."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+def _read(path: Path) -> bytes | None:
+    """An object from the cache, None if it is missing or damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    data = content[32:]
+    return data if content[:32] == hashlib.sha256(data).digest() else None
+
+
+def compile_ir(target: Target, text: str) -> bytes:
+    """Optimises a module and generates its object code."""
+    module = llvm.parse_assembly(f'target triple = "{target.triple}"\n{text}')
+    machine = target.machine()
+    options = llvm.create_pipeline_tuning_options(speed_level=OPTIMIZATION)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    data: bytes = machine.emit_object(module)
+    return data

@@ -1,0 +1,250 @@
+"""Collects the functions of a text, and finds what the names in them stand for.
+
+A function specialised with bindings is an `Instance`; instances that differ only in parameters they do not
+look at are one.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from fastmodel.compiler import primitives
+from fastmodel.compiler.primitives import Parameter, wrap
+
+Meaning = int | FunctionType
+Bindings = Mapping[str, Meaning]
+
+WORDS: frozenset[object] = frozenset(
+    {
+        primitives.signed,
+        primitives.unsigned,
+        primitives.shift_right,
+        primitives.below,
+        primitives.bit,
+        primitives.get,
+        primitives.put,
+        primitives.load,
+        primitives.store,
+        primitives.field,
+        primitives.set_field,
+        primitives.invoke,
+        primitives.proceed,
+    }
+)
+
+
+class SubsetError(Exception):
+    """A text is outside the restricted Python; the message names the place."""
+
+    def __init__(self, message: str, file: str, line: int) -> None:
+        super().__init__(f"{file}:{line}: {message}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function of a text as written, and the names it assigns or takes as parameters."""
+
+    function: FunctionType
+    tree: ast.FunctionDef
+    file: str
+    locals: frozenset[str]
+    free: frozenset[str]
+
+    def error(self, node: ast.AST, message: str) -> SubsetError:
+        """An error at a place in this function."""
+        return SubsetError(message, self.file, getattr(node, "lineno", self.tree.lineno))
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of the function's arguments."""
+        return [a.arg for a in self.tree.args.args]
+
+    @property
+    def returns_bool(self) -> bool:
+        """Whether the function's result is a condition."""
+        return isinstance(self.tree.returns, ast.Name) and self.tree.returns.id == "bool"
+
+    @property
+    def marks(self) -> set[str]:
+        """The names of the decorators."""
+        return {d.id for d in self.tree.decorator_list if isinstance(d, ast.Name)}
+
+
+@cache
+def _definitions(module: str, file: str) -> dict[str, ast.FunctionDef]:
+    del module
+    tree = ast.parse(Path(file).read_text("utf-8"), file)
+    return {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+@cache
+def source_of(function: FunctionType) -> Source:
+    """The source of a function of a text."""
+    file = inspect.getsourcefile(function) or "?"
+    tree = _definitions(function.__module__, file).get(function.__name__)
+    if tree is None:
+        raise SubsetError(f"{function.__qualname__} is not a function of a module", file, 0)
+    names = [n for statement in tree.body for n in ast.walk(statement) if isinstance(n, ast.Name)]
+    stored = {n.id for n in names if isinstance(n.ctx, ast.Store)} | {a.arg for a in tree.args.args}
+    source = Source(function, tree, file, frozenset(stored), frozenset({n.id for n in names} - stored))
+    arguments = tree.args
+    if (
+        arguments.vararg
+        or arguments.kwarg
+        or arguments.kwonlyargs
+        or arguments.defaults
+        or arguments.posonlyargs
+    ):
+        raise source.error(tree, f"{tree.name} may have plain parameters only")
+    return source
+
+
+def meaning(source: Source, name: str, bindings: Bindings) -> Meaning | None:
+    """What a name that is not local stands for: a number, a function, or None if nothing usable."""
+    value: Any = source.function.__globals__.get(name)
+    if isinstance(value, Parameter):
+        value = bindings.get(value.name)
+    if isinstance(value, (int, FunctionType)):
+        return value
+    return None
+
+
+@cache
+def _looked_at(function: FunctionType, bound: tuple[tuple[str, Meaning], ...]) -> frozenset[str]:
+    """The parameters that a function, or one that it calls, looks at."""
+    source, bindings = source_of(function), dict(bound)
+    names: set[str] = set()
+    for name in source.free:
+        declared = source.function.__globals__.get(name)
+        if isinstance(declared, Parameter):
+            names.add(declared.name)
+        value = meaning(source, name, bindings)
+        if isinstance(value, FunctionType) and value not in WORDS:
+            names |= _looked_at(value, bound)
+    return frozenset(names)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A function with its parameters bound."""
+
+    function: FunctionType
+    bindings: tuple[tuple[str, Meaning], ...] = ()
+
+    @property
+    def source(self) -> Source:
+        """The text of the function."""
+        return source_of(self.function)
+
+    def resolve(self, name: str) -> Meaning | None:
+        """What a name in the function stands for."""
+        return meaning(self.source, name, dict(self.bindings))
+
+    def callee(self, function: FunctionType) -> Instance:
+        """The instance of a function that is called from this one."""
+        return instance(function, dict(self.bindings))
+
+
+def instance(function: Callable[..., Any], bindings: Bindings | None = None) -> Instance:
+    """A function specialised with those of the bindings that it looks at."""
+    assert isinstance(function, FunctionType)
+    given = tuple(sorted((bindings or {}).items()))
+    used = _looked_at(function, given)
+    return Instance(function, tuple((name, value) for name, value in given if name in used))
+
+
+@dataclass
+class Names:
+    """Gives every instance a readable name of its own; hands out each new instance once, in order of first use."""
+
+    known: dict[Instance, str] = field(default_factory=dict)
+    waiting: list[Instance] = field(default_factory=list)
+
+    def of(self, wanted: Instance) -> str:
+        """The name of an instance."""
+        if wanted not in self.known:
+            self.known[wanted] = f"{wanted.function.__name__}.{len(self.known)}"
+            self.waiting.append(wanted)
+        return self.known[wanted]
+
+    def drain(self) -> Iterator[Instance]:
+        """All instances named so far and, while this runs, those named meanwhile."""
+        while self.waiting:
+            yield self.waiting.pop()
+
+
+_FOLDED_OPERATORS: dict[type[ast.AST], Callable[[int, int], int]] = {
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Mult: lambda a, b: a * b,
+    ast.FloorDiv: lambda a, b: a // b,
+    ast.BitAnd: lambda a, b: a & b,
+    ast.BitOr: lambda a, b: a | b,
+    ast.BitXor: lambda a, b: a ^ b,
+    ast.LShift: lambda a, b: a << (b & 63),
+    ast.RShift: lambda a, b: a >> (b & 63),
+    ast.Eq: lambda a, b: a == b,
+    ast.NotEq: lambda a, b: a != b,
+    ast.Lt: lambda a, b: a < b,
+    ast.LtE: lambda a, b: a <= b,
+    ast.Gt: lambda a, b: a > b,
+    ast.GtE: lambda a, b: a >= b,
+}
+
+
+def fold(node: ast.expr, inside: Instance) -> int | None:
+    """The value of an expression made of numbers and names of numbers, None if it is not one."""
+    match node:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.Name(id=name) if name not in inside.source.locals:
+            named = inside.resolve(name)
+            return named if isinstance(named, int) else None
+        case ast.UnaryOp(op=operator, operand=operand):
+            return _fold_unary(operator, fold(operand, inside))
+        case ast.BinOp(left=left, op=operator, right=right):
+            return _fold_binary(operator, fold(left, inside), fold(right, inside))
+        case ast.Compare(left=left, ops=[operator], comparators=[right]):
+            return _fold_binary(operator, fold(left, inside), fold(right, inside))
+        case ast.BoolOp(op=operator, values=values):
+            return _fold_chain(isinstance(operator, ast.And), [fold(v, inside) for v in values])
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            chosen = fold(test, inside)
+            return None if chosen is None else fold(body if chosen else orelse, inside)
+    return None
+
+
+def _fold_unary(operator: ast.unaryop, value: int | None) -> int | None:
+    if value is None:
+        return None
+    match operator:
+        case ast.USub():
+            return wrap(-value)
+        case ast.Invert():
+            return ~value
+        case ast.Not():
+            return not value
+    return None
+
+
+def _fold_binary(operator: ast.AST, left: int | None, right: int | None) -> int | None:
+    compute = _FOLDED_OPERATORS.get(type(operator))
+    if compute is None or left is None or right is None:
+        return None
+    value = compute(left, right)
+    return value if isinstance(value, bool) else wrap(value)
+
+
+def _fold_chain(is_and: bool, values: list[int | None]) -> bool | None:
+    """`and` and `or`: decided by the first value that decides them, if all before it are known."""
+    for value in values:
+        if value is None or bool(value) != is_and:
+            return None if value is None else not is_and
+    return is_and

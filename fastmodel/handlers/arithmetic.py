@@ -1,0 +1,85 @@
+"""Integer addition and subtraction.  spec/instructions/arithmetic.isa"""
+
+from __future__ import annotations
+
+from fastmodel.compiler.primitives import inlined, unsigned
+from fastmodel.handlers.flags import carry_flag, set_arithmetic_flags, set_flags_but_carry
+from fastmodel.handlers.operands import change, compare, modify
+from fastmodel.handlers.parameters import WIDTH
+from fastmodel.handlers.registry import ONE_SIZE, SIZES, handles
+
+FORMS = "rr ri rm mr mi"
+
+
+@inlined
+def carries_of_sum(a: int, b: int, result: int) -> int:
+    """The carry out of every bit of a + b, with or without a carry in."""
+    return (a & b) | ((a | b) & ~result)
+
+
+@inlined
+def borrows_of_difference(a: int, b: int, result: int) -> int:
+    """The borrow out of every bit of a - b, with or without a borrow in."""
+    return (~a & b) | ((~a | b) & result)
+
+
+@handles("ADD", template=modify, widths=SIZES, forms=FORMS)
+@inlined
+def add(state: int, a: int, b: int) -> int:
+    """a + b."""
+    result = unsigned(WIDTH, a + b)
+    set_arithmetic_flags(state, result, carries_of_sum(a, b, result))
+    return result
+
+
+@handles("ADC", template=modify, widths=SIZES, forms=FORMS)
+@inlined
+def add_with_carry(state: int, a: int, b: int) -> int:
+    """a + b + CF."""
+    result = unsigned(WIDTH, a + b + carry_flag(state))
+    set_arithmetic_flags(state, result, carries_of_sum(a, b, result))
+    return result
+
+
+@handles("SUB", template=modify, widths=SIZES, forms=FORMS)
+@handles("CMP", template=compare, widths=SIZES, forms=FORMS)
+@inlined
+def subtract(state: int, a: int, b: int) -> int:
+    """a - b."""
+    result = unsigned(WIDTH, a - b)
+    set_arithmetic_flags(state, result, borrows_of_difference(a, b, result))
+    return result
+
+
+@handles("SBB", template=modify, widths=SIZES, forms=FORMS)
+@inlined
+def subtract_with_borrow(state: int, a: int, b: int) -> int:
+    """a - b - CF."""
+    result = unsigned(WIDTH, a - b - carry_flag(state))
+    set_arithmetic_flags(state, result, borrows_of_difference(a, b, result))
+    return result
+
+
+@handles("INC", template=change, widths=ONE_SIZE, forms="r m")
+@inlined
+def increment(state: int, a: int) -> int:
+    """a + 1."""
+    result = unsigned(WIDTH, a + 1)
+    set_flags_but_carry(state, result, carries_of_sum(a, 1, result))
+    return result
+
+
+@handles("DEC", template=change, widths=ONE_SIZE, forms="r m")
+@inlined
+def decrement(state: int, a: int) -> int:
+    """a - 1."""
+    result = unsigned(WIDTH, a - 1)
+    set_flags_but_carry(state, result, borrows_of_difference(a, 1, result))
+    return result
+
+
+@handles("NEG", template=change, widths=ONE_SIZE, forms="r m")
+@inlined
+def negate(state: int, a: int) -> int:
+    """-a."""
+    return subtract(state, 0, a)

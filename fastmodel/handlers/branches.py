@@ -1,0 +1,93 @@
+"""Near branches.  spec/instructions/control_transfer.isa, conditional.isa
+
+A branch to an address that is not canonical is refused before anything changes; the decoder refuses such direct ones.
+"""
+
+from __future__ import annotations
+
+from fastmodel.compiler.primitives import field, get, load, put, signed
+from fastmodel.decoded import IMMEDIATE, NEXT
+from fastmodel.handlers.flags import condition
+from fastmodel.handlers.operands import DONE, REFUSED, TAKEN, first_value, operand_to_read
+from fastmodel.handlers.parameters import CONDITION
+from fastmodel.handlers.registry import BRANCH, CONDITIONS, JUMP, handles
+from fastmodel.handlers.stack import RSP, push_value
+from fastmodel.memory import read_address
+from fastmodel.state import BAD_TARGET, REASON, RIP
+
+
+def jump_if(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """Jcc."""
+    return condition(state, CONDITION)
+
+
+for number, name in enumerate(CONDITIONS):
+    handles(f"J{name}", widths=[(64,)], forms="i", flow=BRANCH, condition=number)(jump_if)
+
+
+@handles("JMP", widths=[(64,)], forms="i", flow=BRANCH)
+def jump(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """JMP to a relative address."""
+    return TAKEN
+
+
+@handles("CALL", widths=[(64,)], forms="i", flow=BRANCH)
+def call(state: int, u: int) -> int:
+    """CALL of a relative address."""
+    if push_value(state, field(64, u + NEXT)) != DONE:
+        return REFUSED
+    return TAKEN
+
+
+@handles("JMP", widths=[(64,)], forms="r m", flow=JUMP)
+def jump_indirectly(state: int, u: int) -> int:
+    """JMP to an address in a register or memory."""
+    host = operand_to_read(state, u)
+    if host == 0:
+        return REFUSED
+    return go_to(state, first_value(state, u, host))
+
+
+@handles("CALL", widths=[(64,)], forms="r m", flow=JUMP)
+def call_indirectly(state: int, u: int) -> int:
+    """CALL of an address in a register or memory."""
+    host = operand_to_read(state, u)
+    if host == 0:
+        return REFUSED
+    target = first_value(state, u, host)
+    if go_to(state, target) != DONE:
+        return REFUSED
+    return push_value(state, field(64, u + NEXT))
+
+
+@handles("RET", flow=JUMP)
+def return_(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """RET."""
+    return return_and_release(state, 0)
+
+
+@handles("RET_RELEASE", widths=[(16,)], forms="i", flow=JUMP)
+def return_releasing(state: int, u: int) -> int:
+    """RET that releases bytes of parameters."""
+    return return_and_release(state, field(16, u + IMMEDIATE))
+
+
+def return_and_release(state: int, size: int) -> int:
+    """Pops the address to continue at, then `size` bytes more."""
+    top = get(64, state + RSP)
+    place = read_address(state, top, 8)
+    if place == 0:
+        return REFUSED
+    if go_to(state, load(64, place)) != DONE:
+        return REFUSED
+    put(64, state + RSP, top + 8 + size)
+    return DONE
+
+
+def go_to(state: int, target: int) -> int:
+    """Sets RIP, if the target is canonical; a caller that fails afterwards leaves a RIP that does not count."""
+    if signed(48, target) != target:
+        put(64, state + REASON, BAD_TARGET)
+        return REFUSED
+    put(64, state + RIP, target)
+    return DONE

@@ -1,0 +1,82 @@
+"""Data movement and conversion.  spec/instructions/data_movement.isa"""
+
+from __future__ import annotations
+
+from fastmodel.compiler.primitives import inlined, signed
+from fastmodel.decoded import first_register, second_register
+from fastmodel.handlers.operands import (
+    DONE,
+    REFUSED,
+    change,
+    copy,
+    effective_address,
+    first_value,
+    operand_to_write,
+    second_value,
+    set_first,
+    set_register,
+)
+from fastmodel.handlers.parameters import SECOND_WIDTH, WIDTH
+from fastmodel.handlers.registry import ONE_SIZE, SIZES, SIZES_16_UP, Widths, handles
+
+EXTENSIONS: tuple[Widths, ...] = tuple((to, from_) for to in (16, 32, 64) for from_ in (8, 16))
+ADDRESSES: tuple[Widths, ...] = ((16, None), (32, None), (64, None))
+
+
+@handles("MOV", template=copy, widths=SIZES, forms="rr ri rm mr mi")
+@handles("MOVZX", template=copy, widths=EXTENSIONS, forms="rr rm")
+@inlined
+def same(b: int) -> int:
+    """The value itself; operands are read zero-extended."""
+    return b
+
+
+@handles("MOVSX", template=copy, widths=EXTENSIONS, forms="rr rm")
+@handles("MOVSXD", template=copy, widths=((16, 16), (32, 32), (64, 32)), forms="rr rm")
+@inlined
+def sign_extended(b: int) -> int:
+    """The value sign-extended."""
+    return signed(SECOND_WIDTH, b)
+
+
+@handles("LEA", widths=ADDRESSES, forms="rm")
+def load_effective_address(state: int, u: int) -> int:
+    """first := the address of the second operand."""
+    set_register(first_register(state, u), effective_address(state, u))
+    return DONE
+
+
+@handles("XCHG", widths=SIZES, forms="rr mr")
+def exchange(state: int, u: int) -> int:
+    """Swaps two operands."""
+    host = operand_to_write(state, u)
+    if host == 0:
+        return REFUSED
+    a = first_value(state, u, host)
+    b = second_value(state, u, host)
+    set_first(state, u, host, b)
+    set_register(second_register(state, u), a)
+    return DONE
+
+
+@handles("CWDE", template=change, widths=ONE_SIZE[1:3], forms="r")
+@handles("CDQE", template=change, widths=ONE_SIZE[3:], forms="r")
+@inlined
+def low_half_extended(state: int, a: int) -> int:  # noqa: ARG001  an operation is given the state
+    """The low half sign-extended."""
+    return signed(WIDTH // 2, a)
+
+
+@handles("CDQ", template=copy, widths=SIZES_16_UP[:2], forms="rr")
+@handles("CQO", template=copy, widths=SIZES_16_UP[2:], forms="rr")
+@inlined
+def sign_of(b: int) -> int:
+    """All bits as the sign."""
+    return signed(WIDTH, b) >> 63
+
+
+@handles("NOP")
+@handles("NOP_OPERAND", widths=ONE_SIZE[1:], forms="r m")
+def no_operation(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """Nothing; an operand is not accessed."""
+    return DONE

@@ -1,0 +1,92 @@
+"""The list of handlers: which instruction of the specification, for which widths and forms of its operands.
+
+A form has a letter for each operand: `r` register, `m` memory, `i` immediate or branch target. Widths are those of the
+operands' values, in bits, None for an operand that is only an address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastmodel.handlers.parameters import KINDS
+
+Function = TypeVar("Function", bound=Callable[..., int])
+Widths = tuple[int | None, ...]
+
+# How a handler goes on: with the next instruction, by a direct branch (it returns DONE or TAKEN), or at the RIP that
+# it has set.
+STEP = "step"
+BRANCH = "branch"
+JUMP = "jump"
+
+
+@dataclass(frozen=True)
+class Handler:
+    """One specialised handler; `function` takes (state, u) and returns DONE, TAKEN or REFUSED."""
+
+    instruction: str
+    widths: Widths
+    form: str
+    function: Callable[[int, int], int]
+    bindings: tuple[tuple[str, Any], ...]
+    flow: str
+
+    @property
+    def key(self) -> tuple[str, Widths, str]:
+        """What the decoder finds it by."""
+        return self.instruction, self.widths, self.form
+
+    @property
+    def name(self) -> str:
+        """A readable name of its own, such as `ADD 32,32 rm`."""
+        widths = ",".join(str(w) for w in self.widths)
+        return f"{self.instruction} {widths} {self.form}".rstrip()
+
+
+HANDLERS: list[Handler] = []
+
+# The conditions of Jcc by number.  SDM 2D B.1.4.7
+CONDITIONS = ("O", "NO", "B", "AE", "E", "NE", "BE", "A", "S", "NS", "P", "NP", "L", "GE", "LE", "G")
+
+SIZES: tuple[Widths, ...] = ((8, 8), (16, 16), (32, 32), (64, 64))
+SIZES_16_UP = SIZES[1:]
+ONE_SIZE: tuple[Widths, ...] = ((8,), (16,), (32,), (64,))
+
+
+def handles(
+    instruction: str,
+    *,
+    template: Callable[[int, int], int] | None = None,
+    widths: Sequence[Widths] = ((),),
+    forms: str = "",
+    flow: str = STEP,
+    condition: int | None = None,
+) -> Callable[[Function], Function]:
+    """Makes the decorated function the handler of an instruction, or of a family such as `SET{cc}`.
+
+    `forms` are separated by spaces. With a template the decorated function is its OPERATION.
+    """
+
+    def register(function: Function) -> Function:
+        for each in widths:
+            for form in forms.split() or [""]:
+                bindings = _bindings(each, form)
+                if condition is not None:
+                    bindings["CONDITION"] = condition
+                if template is not None:
+                    bindings["OPERATION"] = function
+                sorted_bindings = tuple(sorted(bindings.items()))
+                HANDLERS.append(Handler(instruction, each, form, template or function, sorted_bindings, flow))
+        return function
+
+    return register
+
+
+def _bindings(widths: Widths, form: str) -> dict[str, Any]:
+    bindings: dict[str, Any] = {"FIRST_KIND": -1, "SECOND_KIND": -1}
+    for name, kind in zip(("FIRST_KIND", "SECOND_KIND"), form, strict=False):
+        bindings[name] = KINDS[kind]
+    sizes = zip(("WIDTH", "SECOND_WIDTH"), widths, strict=False)
+    return bindings | {name: width for name, width in sizes if width is not None}

@@ -1,0 +1,219 @@
+"""The run loop: finds the decoded instructions at RIP, runs them, and handles what the routines leave to it.
+
+A *routine* is a handler and the way on from it. In threaded code each jumps to the next by itself; otherwise it
+returns the next decoded instruction, and `enter` calls that one's routine. `remaining` counts instructions down; it is
+exact at every place where a run can stop: a trace is only entered if it fits, and a branch subtracts what ran before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastmodel.compiler.primitives import field, get, invoke, parameter, put, set_field, shift_right, slow
+from fastmodel.decoded import ADDRESS, COUNT, DECODED_SIZE, IMMEDIATE, LINK, TRACE_LIMIT
+from fastmodel.decoder import decode_trace, forget_decoded
+from fastmodel.handlers.flags import rflags, set_status_flags
+from fastmodel.handlers.operands import DONE, REFUSED, TAKEN
+from fastmodel.state import (
+    BUDGET,
+    CODE_WRITE,
+    CODE_WRITES,
+    DECODED_LAST,
+    DECODED_NEXT,
+    GENERATION,
+    PLACE,
+    REASON,
+    REMAINING,
+    RFLAGS,
+    RIP,
+    STOP,
+    STOPPED_INDIRECT,
+    STOPPED_REFUSED,
+    STOPPED_TAKEN,
+    TRACE_SLOT,
+    TRACE_SLOTS,
+    TRACES,
+)
+
+# The handler of a routine.
+HANDLER: Callable[[int, int], int] = parameter("HANDLER")
+
+# 1 in threaded code.
+THREADED: int = parameter("THREADED")
+
+# How a routine goes on at a place: `proceed` in threaded code, otherwise `hand_over`.
+GO_ON: Callable[[int, int, int], int] = parameter("GO_ON")
+
+
+# --- routines ---
+
+
+def step(state: int, u: int, remaining: int) -> int:
+    """A handler that is followed by the next instruction."""
+    if HANDLER(state, u) != DONE:
+        return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+    return GO_ON(state, u + DECODED_SIZE, remaining)
+
+
+def branch(state: int, u: int, remaining: int) -> int:
+    """A direct branch."""
+    outcome = HANDLER(state, u)
+    if outcome == REFUSED:
+        return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+    remaining = remaining - field(8, u + COUNT)
+    if outcome == TAKEN:
+        link = field(64, u + LINK)
+        if link == 0 or remaining < TRACE_LIMIT:
+            return stop(state, u, remaining, STOPPED_TAKEN)
+        return GO_ON(state, link, remaining)
+    return GO_ON(state, u + DECODED_SIZE, remaining)
+
+
+def jump(state: int, u: int, remaining: int) -> int:
+    """An indirect branch; the trace at its target is looked for here, since most are known."""
+    if HANDLER(state, u) != DONE:
+        return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+    remaining = remaining - field(8, u + COUNT)
+    place = known_trace(state, get(64, state + RIP))
+    if place == 0 or remaining < TRACE_LIMIT:
+        return stop(state, u, remaining, STOPPED_INDIRECT)
+    return GO_ON(state, place, remaining)
+
+
+def refuse(state: int, u: int, remaining: int) -> int:
+    """Stands for an instruction without a handler; its reason is in IMMEDIATE."""
+    put(64, state + REASON, field(64, u + IMMEDIATE))
+    return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+
+
+def end_of_trace(state: int, u: int, remaining: int) -> int:
+    """Stands behind the last instruction of a trace: a branch to the instruction at IMMEDIATE that counts for none."""
+    remaining = remaining - field(8, u + COUNT)
+    link = field(64, u + LINK)
+    if link == 0 or remaining < TRACE_LIMIT:
+        return stop(state, u, remaining, STOPPED_TAKEN)
+    return GO_ON(state, link, remaining)
+
+
+def hand_over(state: int, u: int, remaining: int) -> int:
+    """Goes on at a place by returning it."""
+    put(64, state + REMAINING, remaining)
+    return u
+
+
+@slow
+def stop(state: int, u: int, remaining: int, why: int) -> int:
+    """Leaves the routines."""
+    put(64, state + REMAINING, remaining)
+    put(64, state + PLACE, u)
+    put(64, state + STOP, why)
+    return 0
+
+
+# --- traces ---
+
+
+def known_trace(state: int, rip: int) -> int:
+    """The decoded instructions at an address, 0 if there are none."""
+    slot = get(64, state + TRACES) + ((rip ^ shift_right(rip, 12)) & (TRACE_SLOTS - 1)) * TRACE_SLOT
+    if field(64, slot) == rip ^ get(64, state + GENERATION):
+        return field(64, slot + 8)
+    return 0
+
+
+@slow
+def find_trace(state: int, remaining: int) -> int:
+    """The decoded instructions at RIP; 0, with REASON set, if they cannot be fetched."""
+    rip = get(64, state + RIP)
+    if remaining < TRACE_LIMIT:
+        return decode_trace(state, rip, remaining)
+    place = known_trace(state, rip)
+    if place != 0:
+        return place
+    place = decode_trace(state, rip, TRACE_LIMIT)
+    if place != 0:
+        put(64, state + DECODED_NEXT, get(64, state + DECODED_LAST))
+        slot = get(64, state + TRACES) + ((rip ^ shift_right(rip, 12)) & (TRACE_SLOTS - 1)) * TRACE_SLOT
+        set_field(64, slot, rip ^ get(64, state + GENERATION))
+        set_field(64, slot + 8, place)
+    return place
+
+
+# --- the loop ---
+
+
+def enter(state: int, u: int, remaining: int) -> int:
+    """Runs routines from a place until one stops."""
+    if THREADED:
+        return invoke(state, u, remaining)
+    put(64, state + REMAINING, remaining)
+    while u != 0:
+        u = invoke(state, u, get(64, state + REMAINING))
+    return 0
+
+
+def run(state: int, budget: int) -> int:
+    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended."""
+    forget_decoded(state)
+    set_status_flags(state, get(64, state + RFLAGS))
+    put(64, state + REMAINING, budget)
+    put(64, state + REASON, 0)
+    while get(64, state + REASON) == 0:
+        remaining = get(64, state + REMAINING)
+        if remaining == 0:
+            put(64, state + REASON, BUDGET)
+        else:
+            u = find_trace(state, remaining)
+            if u != 0:
+                enter(state, u, remaining)
+                after_stop(state)
+    put(64, state + RFLAGS, rflags(state))
+    return get(64, state + REMAINING)
+
+
+def after_stop(state: int) -> int:
+    """Sets RIP, and does what the routines left to do."""
+    if get(64, state + STOP) == STOPPED_TAKEN:
+        set_rip(state)
+        if get(64, state + REMAINING) >= TRACE_LIMIT:
+            link_branch(state, get(64, state + PLACE))
+    elif get(64, state + STOP) == STOPPED_REFUSED:
+        set_rip(state)
+        if get(64, state + REASON) == CODE_WRITE:
+            write_code(state)
+    return 0
+
+
+def set_rip(state: int) -> int:
+    """Sets RIP to where the routines stopped."""
+    u = get(64, state + PLACE)
+    why = get(64, state + STOP)
+    if why == STOPPED_TAKEN:
+        put(64, state + RIP, field(64, u + IMMEDIATE))
+    elif why == STOPPED_REFUSED:
+        put(64, state + RIP, field(64, u + ADDRESS))
+    return 0
+
+
+def link_branch(state: int, u: int) -> int:
+    """Notes in a branch where the decoded instructions at its target are."""
+    generation = get(64, state + GENERATION)
+    place = find_trace(state, TRACE_LIMIT)
+    if place != 0 and generation == get(64, state + GENERATION):
+        set_field(64, u + LINK, place)
+    return 0
+
+
+def write_code(state: int) -> int:
+    """Runs the one instruction that writes to a page with decoded instructions; then all are decoded anew."""
+    before = get(64, state + REMAINING)
+    put(64, state + REASON, 0)
+    put(64, state + CODE_WRITES, 1)
+    u = decode_trace(state, get(64, state + RIP), 1)
+    if u != 0:
+        enter(state, u, 1)
+        set_rip(state)
+        put(64, state + REMAINING, before - 1 + get(64, state + REMAINING))
+    put(64, state + CODE_WRITES, 0)
+    forget_decoded(state)
+    return 0

@@ -1,0 +1,178 @@
+"""The decoder's table, made from the opcode rows of a specification and the handlers there are.
+
+An instruction, operand size or form without a handler has no entry, and is left to the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+from fastmodel import decoder
+from fastmodel.handlers import HANDLERS, Handler
+from fastmodel.handlers.registry import STEP
+from grammar.ir import Enum, Instruction, OperandCode, Program
+from refmodel.decoder import choose_row, opcode_rows
+from refmodel.encoding import Pattern, Prefixes, encoded_bits
+
+# The prefixes that give the operand sizes 16, 32 and 64 where nothing else does, in the order of a group's entries.
+SIZE_PREFIXES = (Prefixes(operand_size=True), Prefixes(), Prefixes(rex=0x48))
+ESCAPES = (b"", b"\x0f")
+OPCODES = 512  # words of the table before the groups
+IMMEDIATE_KINDS = frozenset({"immediate", "signed_immediate", "relative", "one"})
+
+Candidates = list[tuple[Pattern, Instruction | None]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of a group: the handler, and how the decoder finds its operands."""
+
+    handler: Handler
+    descriptor: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The entries of one opcode, by operand size × memory or register × ModR/M reg field; None where none is."""
+
+    flags: int
+    entries: list[Entry | None]
+
+
+def handlers_by_key() -> dict[tuple[str, tuple[int | None, ...], str], Handler]:
+    """The handlers as the decoder looks for them."""
+    return {handler.key: handler for handler in HANDLERS}
+
+
+def groups(program: Program) -> dict[int, Group]:
+    """The groups of a specification by opcode byte, plus 256 after 0F."""
+    known = {handler.instruction for handler in HANDLERS}
+    by_key = handlers_by_key()
+    found: dict[int, Group] = {}
+    for (escape, opcode), candidates in opcode_rows(program).items():
+        names = {name for _, i in candidates if i is not None for name in (i.name, i.family)}
+        if escape in ESCAPES and names & known:
+            group = _group(candidates, by_key, program)
+            if any(group.entries):
+                found[opcode + 256 * len(escape)] = group
+    return found
+
+
+def _group(
+    candidates: Candidates, by_key: dict[tuple[str, tuple[int | None, ...], str], Handler], program: Program
+) -> Group:
+    has_modrm = any(row.has_modrm for row, _ in candidates)
+    flags = decoder.HAS_MODRM if has_modrm else 0
+    if any(row.rex_r is not None or row.rex_b is not None for row, _ in candidates):
+        flags |= decoder.REFUSES_REX_RB
+    entries: list[Entry | None] = []
+    for prefixes, mode, reg in product(SIZE_PREFIXES, (0, 0xC0), range(8)):
+        if not has_modrm and (mode or reg):
+            entries.append(None)
+            continue
+        modrm = mode | reg << 3
+        chosen = choose_row(candidates, prefixes, modrm)
+        is_ambiguous = any(
+            row.fixed_modrm is not None and row.fixed_modrm & 0xF8 == modrm for row, _ in candidates
+        )
+        entries.append(
+            _entry(chosen, prefixes, bool(mode), by_key, program) if chosen and not is_ambiguous else None
+        )
+    return Group(flags, entries)
+
+
+def _entry(
+    chosen: tuple[Pattern, Instruction | None],
+    prefixes: Prefixes,
+    is_register: bool,
+    by_key: dict[tuple[str, tuple[int | None, ...], str], Handler],
+    program: Program,
+) -> Entry | None:
+    """The entry for a row, None if it has no handler."""
+    row, instruction = chosen
+    if instruction is None:
+        return None
+    size = row.operand_size(prefixes)
+    form = "".join(_letter(code, is_register) for code in row.operands)
+    for name in (instruction.name, instruction.family or instruction.name):
+        handler = by_key.get((name, row.widths(size), form))
+        if handler is not None:
+            return Entry(handler, _descriptor(row, form, size, _member_number(instruction, program), handler))
+    return None
+
+
+def _letter(code: OperandCode, is_register: bool) -> str:
+    """Where an operand is: `r`, `m`, `i`, or `?` for what no handler takes."""
+    match code.kind:
+        case "reg" | "opcode_register" | "register":
+            return "r"
+        case "rm" | "rm_memory" | "rm_register":
+            return "r" if is_register else "m"
+        case "offset":
+            return "m"
+    return "i" if code.kind in IMMEDIATE_KINDS else "?"
+
+
+def _member_number(instruction: Instruction, program: Program) -> int:
+    """The number of the condition in the name of a member of a family, 0 for other instructions."""
+    conditions = program.types.get("Condition")
+    if instruction.family is None or not isinstance(conditions, Enum):
+        return 0
+    return next(
+        (n for name, n in conditions.members if instruction.family.replace("{cc}", name) == instruction.name),
+        0,
+    )
+
+
+def _descriptor(row: Pattern, form: str, size: int, extra: int, handler: Handler) -> int:
+    """How the decoder finds the operands: see the descriptor in decoder.py."""
+    value = extra << decoder.EXTRA_BYTE | _flow(handler) << decoder.FLOW
+    for position, (code, letter, width) in enumerate(zip(row.operands, form, row.widths(size), strict=True)):
+        if letter == "r":
+            value |= _register_source(code) << (decoder.FIRST_SOURCE, decoder.SECOND_SOURCE)[position]
+            value |= (width == 8) << (decoder.BYTE_REGISTERS + position)
+        elif letter == "i" or code.kind == "offset":
+            value |= _immediate_form(code, size) << decoder.IMMEDIATE_FORM
+    return value
+
+
+def _flow(handler: Handler) -> int:
+    """How the decoder goes on behind an instruction: only conditional jumps and plain instructions fall through."""
+    if handler.flow == STEP:
+        return decoder.FALLS_THROUGH
+    return decoder.MAY_FALL_THROUGH if "CONDITION" in dict(handler.bindings) else decoder.ENDS_TRACE
+
+
+def _register_source(code: OperandCode) -> int:
+    """Where the decoder finds the number of a register operand."""
+    match code.kind:
+        case "reg":
+            return decoder.FROM_REG
+        case "opcode_register":
+            return decoder.FROM_OPCODE
+        case "register":
+            return decoder.FIXED_REGISTER | (code.register or 0)
+    return decoder.FROM_RM
+
+
+def _immediate_form(code: OperandCode, size: int) -> int:
+    """How many bytes an immediate has, and what is done with them."""
+    if code.kind == "one":
+        return decoder.IMMEDIATE_ONE
+    flags = {
+        "signed_immediate": decoder.IMMEDIATE_SIGNED,
+        "relative": decoder.IMMEDIATE_SIGNED | decoder.IMMEDIATE_RELATIVE,
+        "offset": decoder.IMMEDIATE_OFFSET,
+    }
+    return encoded_bits(code, size) // 8 | flags.get(code.kind, 0)
+
+
+def table_words(found: dict[int, Group], codes: dict[str, int], address: int) -> list[int]:
+    """The table as 64-bit words, to lie at `address`: the words of the opcodes, then the groups."""
+    words = [0] * OPCODES
+    for opcode, group in found.items():
+        words[opcode] = address + 8 * len(words) | group.flags
+        for entry in group.entries:
+            words += (0, 0) if entry is None else (codes[entry.handler.name], entry.descriptor)
+    return words
