@@ -51,7 +51,8 @@ class Session:
         for guest in self.guests.values():
             _check_fits(guest)
         self._functions = model.functions
-        frames = len(self.guests) * (memory // PAGE_SIZE + memory // _LARGE_SIZE + _SPARE_FRAMES) + _SPARE_FRAMES
+        for_each = memory // PAGE_SIZE + memory // _LARGE_SIZE + _SPARE_FRAMES
+        frames = model.program.constants["FIRST_USABLE_FRAME"].value + len(self.guests) * for_each
         self.machine = model.machine(frames * PAGE_SIZE)
         self.machine.listeners = {"console": console, "guest_stopped": self._stopped}
         self._run_one = self._functions["run_one"]

@@ -190,9 +190,9 @@ class ModuleWriter:
             *(f'    "{name}": execute_{name},' for name in bodies),
             "}",
             "",
-            "# Functions by their name in the specification; those with widths also by that name.",
+            "# Functions without width parameters by their name in the specification.",
             "FUNCTIONS = {",
-            *(f'    "{f.source}": {self._names.function(f.name)},' for f in functions if not f.widths and f.source != f.name),
+            *(f'    "{f.source}": {self._names.function(f.name)},' for f in functions if not f.widths),
             "}",
         ]
 
