@@ -2,7 +2,7 @@
 
 An invariant holds at all points; a proof assumes it at those that matter, found by matching: where the invariant
 reads indexed state at its own parameters, the points at which step and goal use that state are taken for them. A
-parameter that no read determines (an offset inside a page) takes the values that goal and step have for its type.
+parameter that no read determines (an offset inside a page) takes the values that goal and step have of that name.
 Assuming too few instances can only lose proofs, never make a false one.
 """
 
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import cast
 
-from checks.isolation.world import Sightings, World
+from checks.isolation.world import MEMORY, Sightings, World
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
 from checks.symbolic.state import State
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Value, key
+from checks.symbolic.values import Point, Value, key
 from grammar import ir
 
-Named = Sequence[tuple[ir.Type, Value]]
-"""Values of goal and step, with their types."""
+Named = Sequence[tuple[str, Value]]
+"""The arguments of the step and the point of the goal, by name."""
 
 
 @dataclass(slots=True)
@@ -52,6 +52,12 @@ class Instances:
         names = [p.name for p in invariant.parameters]
         truth = evaluator.pure(invariant.condition, state.copy(), **dict(zip(names, point, strict=True)))
         return cast(Truth, truth), self.world.sightings(evaluator.touched)
+
+    def word_of(self, invariant: ir.Predicate, point: Sequence[Value]) -> Point | None:
+        """The word of memory that an invariant is about at a point, None if about none."""
+        named = dict(zip((p.name for p in invariant.parameters), point, strict=True))
+        words = (parameters for name, parameters in self._patterns_of(invariant) if name == MEMORY)
+        return next((tuple(named[p] for p in parameters) for parameters in words), None)
 
     def _instance(self, invariant: ir.Predicate, point: tuple[Value, ...]) -> Truth:
         at = (invariant.name, tuple(key(v) for v in point))
@@ -98,4 +104,4 @@ def _choices(parameter: ir.Parameter, bound: dict[str, Value], named: Named) -> 
     """The values to try for a parameter."""
     if parameter.name in bound:
         return [bound[parameter.name]]
-    return [value for type_, value in named if type_ == parameter.type]
+    return [value for name, value in named if name == parameter.name]

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import z3
 
+from checks.isolation.cases import cases
 from checks.isolation.explain import explain
 from checks.isolation.instances import Instances
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Value
+from checks.symbolic.values import Point, Value
 from checks.theorem import Goal, Group, Witness
 from grammar import ir
 
@@ -47,10 +48,9 @@ class StepProof:
         for goal, conclusion, seen, point in self._conclusions():
             assumptions = self._assumptions(seen, point)
             assumed += assumptions
-            truth = world.terms.implies(world.terms.conjunction(assumptions), conclusion)
             told = explain(world, self.run, self.step, point)
-            goals.append(Goal(f"{name}.{goal}", world.proposition(truth), explain=told))
-        witness = Witness("the step is taken", world.proposition(world.terms.conjunction(assumed)))
+            goals.append(Goal(f"{name}.{goal}", world.follows(assumptions, conclusion), explain=told))
+        witness = Witness("the step is taken", world.all_of(assumed))
         witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
         return Group(name, world.context, witnessed, tuple(world.proposition(r) for r in self.run.requirements))
 
@@ -58,19 +58,22 @@ class StepProof:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""
         for invariant in self.world.program.invariants.values():
             point = {p.name: self.world.symbol(f"goal.{p.name}", p.type) for p in invariant.parameters}
-            truth, seen = self.instances.holds(invariant, self.run.after, tuple(point.values()))
-            yield invariant.name, truth, seen, point
+            yield invariant.name, *self._preserved(invariant, tuple(point.values())), point
         yield OTHERS_UNCHANGED, *self._others_unchanged()
         yield HANDED_OVER_ZERO, *self._handed_over_zero()
 
-    def _assumptions(self, seen: Sightings, point: dict[str, Value]) -> list[Truth]:
-        types = {p.name: p.type for p in self.step.parameters}
-        named = [(types[n], v) for n, v in self.run.arguments.items()]
-        return list(self.instances.at((self.run.seen, seen), [*named, *self._typed(point)]))
+    def _preserved(self, invariant: ir.Predicate, point: Point) -> tuple[Truth, Sightings]:
+        """The invariant holds at the point after the step."""
+        terms, after = self.world.terms, self.run.after
+        _, seen = self.instances.holds(invariant, after, point)
+        word = self.instances.word_of(invariant, point)
+        split = [(True, after)] if word is None else cases(self.world, after, word)
+        parts = [terms.implies(c, self.instances.holds(invariant, state, point)[0]) for c, state in split]
+        return terms.conjunction(parts), seen
 
-    def _typed(self, point: dict[str, Value]) -> Iterator[tuple[ir.Type, Value]]:
-        known = {p.name: p.type for i in self.world.program.invariants.values() for p in i.parameters}
-        return ((known[name], value) for name, value in point.items())
+    def _assumptions(self, seen: Sightings, point: dict[str, Value]) -> list[Truth]:
+        named = [*self.run.arguments.items(), *point.items()]
+        return list(self.instances.at((self.run.seen, seen), named))
 
     def _word(self) -> tuple[dict[str, Value], Sightings]:
         """An arbitrary word of memory, and how looking at it is noted."""

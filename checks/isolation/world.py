@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -100,6 +101,19 @@ class World:
 
     def proposition(self, truth: Truth) -> z3.BoolRef:
         return self.terms.truth(truth)
+
+    def follows(self, assumptions: Sequence[Truth], conclusion: Truth) -> z3.BoolRef:
+        """The assumptions imply the conclusion; true outright if it is one of them."""
+        goal = self.proposition(conclusion)
+        if any(self.terms.same(goal, a) for a in assumptions):
+            return z3.BoolVal(True, self.context)
+        return self.proposition(self.terms.implies(self.all_of(assumptions), conclusion))
+
+    def all_of(self, truths: Iterable[Truth]) -> z3.BoolRef:
+        """The conjunction of many truths, in time proportional to their number."""
+        distinct = {p.get_id(): p for p in map(self.proposition, truths)}
+        parts = list(distinct.values())
+        return parts[0] if len(parts) == 1 else z3.And(*parts, z3.BoolVal(True, self.context))
 
 
 def _key(value: Value) -> object:
