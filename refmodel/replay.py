@@ -6,10 +6,10 @@ entryfail, vmfail), the other keys its details, and `d`, `r`, `s`, `m` what chan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from grammar.ir import Bitfield, Program
+from grammar.ir import Program
 from refmodel.decoder import NotModelled
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model
@@ -70,7 +70,7 @@ class Replayer:
     def __init__(self, model: Model, engine: Callable[[Any], Accelerator] | None = None) -> None:
         self._functions = model.functions
         self._names = {v.encoding: v.name for v in model.program.state_in("vmcs")}
-        self._missing_controls = dict(_missing_controls(model.program))
+        self._controls = dict(_known_controls(model.program))
         self._fault, self._exit = (model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))
         self._exit_type = model.namespace["VmExit"]
         self._vmcall = model.namespace["ExitReason_VMCALL"]
@@ -94,10 +94,9 @@ class Replayer:
             name = self._names.get(encoding)
             if name is None and case.fields[encoding]:
                 raise Unsupported(f"VMCS field {encoding:#06x} is not in the specification")
-            missing, members = self._missing_controls.get(name or "", (0, {}))
-            if case.fields[encoding] & missing:
-                absent = [member for bit, member in members.items() if case.fields[encoding] & bit]
-                raise Unsupported(f"control not in the specification: {', '.join(absent)}")
+            absent = case.fields[encoding] & ~self._controls.get(name or "", case.fields[encoding])
+            if absent:
+                raise Unsupported(f"{name} has bits that are not in the specification: {absent:#x}")
 
     def _set_up(self, base: Base, case: Case) -> None:
         machine, memory = self.machine, self.machine.PHYSICAL
@@ -236,12 +235,12 @@ class Replayer:
         return [list(change) for change in self.machine.PHYSICAL.changes()]
 
 
-def _missing_controls(program: Program) -> Any:
-    """For each control field, the bits that have a name but that this processor does not have."""
+def _known_controls(program: Program) -> Iterator[tuple[str, int]]:
+    """For each control field, the bits that this processor lets be one.
+
+    The recorder's processor may have more of them, so a case that sets another bit says nothing about this one.
+    """
     for variable in program.state_in("vmcs"):
         capability = program.constants.get(variable.name.removesuffix("_CONTROLS") + "_MAY_BE_1")
-        if capability is None or not isinstance(variable.type, Bitfield):
-            continue
-        members = {1 << m.low: m.name for m in variable.type.members if m.high == m.low}
-        absent = {bit: name for bit, name in members.items() if not capability.value & bit}
-        yield variable.name, (sum(absent), absent)
+        if capability is not None:
+            yield variable.name, capability.value
