@@ -90,10 +90,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A group by name, with the ids of its goals: what can be listed and selected without building terms."""
+    """A group by name, with the ids of its goals: what can be listed and selected without building terms.
+
+    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them.
+    """
 
     group: str
     ids: tuple[str, ...]
+    requires: tuple[str, ...] = ()
 
 
 class Family(Protocol):
