@@ -52,7 +52,7 @@ class OperandAccess:
         """The effective address of a memory operand."""
         return 0
 
-    def read(self, machine: Any) -> int:
+    def read(self, _machine: Any) -> int:
         """The operand's value."""
         raise TypeError(f"{self.written} has no value")
 
@@ -60,7 +60,7 @@ class OperandAccess:
         """The operand's value, which will be written."""
         return self.read(machine)
 
-    def write(self, machine: Any, value: int) -> None:
+    def write(self, _machine: Any, _value: int) -> None:
         """Writes the operand."""
         raise TypeError(f"{self.written} cannot be written")
 
@@ -119,7 +119,8 @@ class RelativeAccess(OperandAccess):
         self.displacement = displacement
 
     def read(self, machine: Any) -> int:  # noqa: D102
-        return machine.NEXT_RIP + self.displacement & _MASK_64
+        target: int = machine.NEXT_RIP + self.displacement & _MASK_64
+        return target
 
 
 class MemoryAccess(OperandAccess):
@@ -145,7 +146,7 @@ class MemoryAccess(OperandAccess):
             )
         )
         self.segment = segment
-        self.address = _address(place, (1 << address_bits) - 1)  # type: ignore[method-assign]
+        self.address = _address(place, (1 << address_bits) - 1)  # type: ignore[method-assign, assignment]
         self._read = accessors("read_memory_operand", width)
         self._modify = accessors("modify_memory_operand", width)
         self._write = accessors("write_memory_operand", width)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from grammar.ir import EncodingRow, Program
     from rich.table import Table
+
+    from grammar.ir import EncodingRow, Program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints one table."""
-    import grammar
     from rich.console import Console
+
+    import grammar
 
     Console().print(_TABLES[args.what](grammar.load(args.spec)))
     return 0

@@ -141,7 +141,11 @@ def _split(text: str) -> list[str]:
         elif depth == 0 and letter == ",":
             pieces.append(text[begin : position + 1])
             begin = position + 1
-        elif depth == 0 and letter == " " and text.startswith((" or ", " and ", " | ", " if ", " else "), position):
+        elif (
+            depth == 0
+            and letter == " "
+            and text.startswith((" or ", " and ", " | ", " if ", " else "), position)
+        ):
             pieces.append(text[begin:position])
             begin = position
     pieces.append(text[begin:])

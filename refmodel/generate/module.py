@@ -58,7 +58,10 @@ class ModuleWriter:
             if isinstance(type_, ir.Enum):
                 pairs = [(names.enum_constant(type_, name), value) for name, value in type_.members]
             elif isinstance(type_, ir.Bitfield):
-                pairs = [(names.field_mask(type_, m.name), ones(m.high - m.low + 1) << m.low) for m in type_.members]
+                pairs = [
+                    (names.field_mask(type_, m.name), ones(m.high - m.low + 1) << m.low)
+                    for m in type_.members
+                ]
             else:
                 continue
             lines += ["", f"# {type_.name}", *(f"{name} = {number(value).text}" for name, value in pairs)]
@@ -93,11 +96,12 @@ class ModuleWriter:
         keys = [expressions.value(key).text for key in function.keys]
         key = keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
         cache = f"{names.MACHINE}.{names.cache_attribute(function.name)}"
+        inner = f"{self._names.function(function.name)}_uncached"
         return [
             f"key = {key}",
             f"known = {cache}.get(key)",
             "if known is None:",
-            f"    known = {cache}[key] = {self._names.function(function.name)}_uncached({', '.join([names.MACHINE, *arguments])})",
+f"    known = {cache}[key] = {inner}({', '.join([names.MACHINE, *arguments])})",
             "return known",
         ]
 
@@ -141,7 +145,11 @@ class ModuleWriter:
         for variable in self._program.state.values():
             if variable.space == "ghost":
                 continue
-            for kind, expression in (("view", variable.view), ("host", variable.host), ("owner", variable.owner)):
+            for kind, expression in (
+                ("view", variable.view),
+                ("host", variable.host),
+                ("owner", variable.owner),
+            ):
                 if expression is not None:
                     lines += self._returning(f"{kind}_{variable.name}", variable.indices, expression, [])
         return lines

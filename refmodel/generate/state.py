@@ -16,7 +16,8 @@ def structs(program: ir.Program, identifiers: names.Names) -> list[str]:
     lines: list[str] = []
     for struct in _in_order(program):
         fields = [
-            f"{identifiers.field(name)}: {names.annotation(type_)} = {_default(type_)}" for name, type_ in struct.fields
+            f"{identifiers.field(name)}: {names.annotation(type_)} = {_default(type_)}"
+            for name, type_ in struct.fields
         ]
         lines += ["", "", f"class {struct.name}(NamedTuple):", *indented(fields or ["pass"])]
     return lines
@@ -98,9 +99,9 @@ def _initial(variable: ir.StateVariable) -> str:
     if not variable.indices:
         return reset
     index = variable.indices[0].type
-    if variable.space == "register" and len(variable.indices) == 1 and not isinstance(index, ir.Bool | ir.Struct):
-        if index.width <= _LIST_WIDTH:
-            return f"[{reset}] * {1 << index.width}"
+    is_register = variable.space == "register" and len(variable.indices) == 1
+    if is_register and not isinstance(index, ir.Bool | ir.Struct) and index.width <= _LIST_WIDTH:
+        return f"[{reset}] * {1 << index.width}"
     return f"IndexedState({reset})"
 
 
