@@ -105,10 +105,18 @@ def build(program: Program, key: str | None = None) -> Model:
 
 def _full_key(key: str | None) -> str:
     """The program's key together with the generator's sources and the Python version."""
-    digest = hashlib.sha256(f"{key} {sys.implementation.cache_tag}".encode())
+    return hashlib.sha256(f"{key} {_GENERATOR} {sys.implementation.cache_tag}".encode()).hexdigest()[:32]
+
+
+def _digest_of_generator() -> str:
+    digest = hashlib.sha256()
     for source in sorted((Path(__file__).parent / "generate").glob("*.py")):
         digest.update(source.read_bytes())
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
+
+
+# Taken when the generator is imported: its files may change while a long run has the old ones in memory.
+_GENERATOR = _digest_of_generator()
 
 
 def _compiled(path: Path) -> Path:

@@ -13,6 +13,7 @@ from grammar import ir
 from refmodel.generate import names
 from refmodel.generate.bounds import bound, grown, ones, width_of
 from refmodel.generate.code import ATOM, UNARY, Code, call, choice, joined, negation, number, operation
+from refmodel.generate.simplify import simplified
 
 _RING = frozenset({"+", "-", "*"})  # a result modulo 2**width depends on the operands modulo 2**width only
 _SHIFT_LIMIT = 255  # shifting left by a variable amount up to this stays cheap
@@ -62,6 +63,7 @@ class Expressions:
 
     def value(self, expression: ir.Expr) -> Code:
         """The value, within its width."""
+        expression = simplified(expression)
         match expression:
             case ir.Binary(op=op, left=left, right=right) if isinstance(expression.type, ir.Bool):
                 return self._truth(op, left, right)
@@ -84,6 +86,7 @@ class Expressions:
 
     def raw(self, expression: ir.Expr) -> Code:
         """A value that is right modulo 2**width; it may be too large or negative."""
+        expression = simplified(expression)
         match expression:
             case ir.Binary(op=op, left=left, right=right) if op in _RING:
                 return operation(op, self.raw(left), self.raw(right))
@@ -99,6 +102,7 @@ class Expressions:
 
     def condition(self, expression: ir.Expr) -> Code:
         """A text that is true exactly if the expression is."""
+        expression = simplified(expression)
         match expression:
             case ir.Bit(base=base, index=ir.Literal(value=index)):
                 return operation("&", self.value(base), self._bits(base.type, index, index))
@@ -309,10 +313,17 @@ class Expressions:
         kept = ones(width_of(e.type)) & ~changed
         parts = [self._changed(e.type, change) for change in e.changes if not _is_zero(change[2])]
         if not isinstance(e.base, ir.Literal) and kept:
-            parts.insert(0, operation("&", self.value(e.base), number(kept)))
+            parts.insert(0, operation("&", self.value(e.base), self._kept(e, kept)))
         elif isinstance(e.base, ir.Literal) and e.base.value & kept:
             parts.insert(0, number(e.base.value & kept))
         return joined("|", parts) if parts else number(0)
+
+    def _kept(self, e: ir.UpdateBits, kept: int) -> Code:
+        """The mask of the bits that do not change; for a single member by its name."""
+        high, low, _ = e.changes[0]
+        if len(e.changes) == 1 and self._member(e.type, high, low):
+            return Code(f"~{self._bits(e.type, high, low).text}", UNARY)
+        return number(kept)
 
     def _changed(self, type_: ir.Vector, change: tuple[int, int, ir.Expr]) -> Code:
         high, low, value = change

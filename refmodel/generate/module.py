@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from grammar import ir
+from grammar.source import Span
 from refmodel.generate import names, state
 from refmodel.generate.bounds import ones
 from refmodel.generate.code import docstring, fold, indented, number
@@ -79,7 +80,7 @@ class ModuleWriter:
     def _function(self, function: ir.Function) -> list[str]:
         _, statements = self._writers()
         name = self._names.function(function.name)
-        doc = docstring(function.doc, str(function.span))
+        doc = docstring(function.doc, place(function.span))
         body = statements.block(function.body)
         if not function.cached:
             return self._definition(name, function.parameters, function.result, [*doc, *body])
@@ -101,7 +102,7 @@ class ModuleWriter:
             f"key = {key}",
             f"known = {cache}.get(key)",
             "if known is None:",
-f"    known = {cache}[key] = {inner}({', '.join([names.MACHINE, *arguments])})",
+            f"    known = {cache}[key] = {inner}({', '.join([names.MACHINE, *arguments])})",
             "return known",
         ]
 
@@ -124,12 +125,15 @@ f"    known = {cache}[key] = {inner}({', '.join([names.MACHINE, *arguments])})",
             for rule in group.rules:
                 lines += self._predicate(f"rule_{group.name}_{rule.name}", rule)
             calls = [f"rule_{group.name}_{rule.name}({names.MACHINE})" for rule in group.rules]
-            body = [*docstring(group.doc, str(group.span)), *fold(f"return ({' and '.join(calls) or True})")]
+            body = [
+                *docstring(group.doc, place(group.span)),
+                *fold(f"return ({' and '.join(calls) or True})"),
+            ]
             lines += self._definition(f"holds_{group.name}", (), ir.BOOL, body)
         return lines
 
     def _predicate(self, name: str, predicate: ir.Predicate) -> list[str]:
-        doc = docstring(predicate.doc, str(predicate.span))
+        doc = docstring(predicate.doc, place(predicate.span))
         return self._returning(name, predicate.parameters, predicate.condition, doc)
 
     def _returning(
@@ -172,7 +176,7 @@ f"    known = {cache}[key] = {inner}({', '.join([names.MACHINE, *arguments])})",
             "",
             "",
             f"def {body_name(body)}({', '.join(operands)}) -> None:",
-            *indented(docstring(instruction.doc, str(instruction.span))),
+            *indented(docstring(instruction.doc, place(instruction.span))),
             *indented(statements.block(body.body)),
         ]
 
@@ -203,6 +207,11 @@ f"    known = {cache}[key] = {inner}({', '.join([names.MACHINE, *arguments])})",
             *(f'    "{f.source}": {self._names.function(f.name)},' for f in functions if not f.widths),
             "}",
         ]
+
+
+def place(span: Span) -> str:
+    """Where something stands in the specification."""
+    return f"{span.file}:{span.line}"
 
 
 def body_name(body: ir.InstructionBody) -> str:

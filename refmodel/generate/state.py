@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from grammar import ir
 from refmodel.generate import names
-from refmodel.generate.code import docstring, indented, number
+from refmodel.generate.code import comment, docstring, indented, number
 
 _LIST_WIDTH = 8  # registers with an index of at most this many bits are lists
 
@@ -91,7 +91,13 @@ def _slots(slots: Iterable[str]) -> list[str]:
 
 
 def _resets(variables: Iterable[ir.StateVariable]) -> list[str]:
-    return [f"self.{v.name} = {_initial(v)}{_remark(v)}" for v in variables]
+    """Assignments of the values at reset, under what the specification says of the variable."""
+    lines: list[str] = []
+    for variable in variables:
+        lines += comment(variable.doc)
+        encoding = f"  # {variable.encoding:#06x}" if variable.encoding is not None else ""
+        lines.append(f"self.{variable.name} = {_initial(variable)}{encoding}")
+    return lines
 
 
 def _initial(variable: ir.StateVariable) -> str:
@@ -103,9 +109,3 @@ def _initial(variable: ir.StateVariable) -> str:
     if is_register and not isinstance(index, ir.Bool | ir.Struct) and index.width <= _LIST_WIDTH:
         return f"[{reset}] * {1 << index.width}"
     return f"IndexedState({reset})"
-
-
-def _remark(variable: ir.StateVariable) -> str:
-    encoding = f"{variable.encoding:#06x}: " if variable.encoding is not None else ""
-    first = variable.doc.strip().split("\n")[0]
-    return f"  # {encoding}{first}" if encoding or first else ""
