@@ -72,6 +72,13 @@ class Model:
         value = getattr(error, "value", (0,))[0]
         return f"not in the specification: {names.get(value, str(value)).lower().replace('_', ' ')}"
 
+    def broken_rules(self, machine: Any) -> list[str]:
+        """The VM-entry checks that the machine's current VMCS does not pass, as `group.rule`."""
+        rules = [(group.name, rule.name) for group in self.program.rules.values() for rule in group.rules]
+        return [
+            f"{group}.{rule}" for group, rule in rules if not self.functions[f"rule_{group}_{rule}"](machine)
+        ]
+
     def machine(self, memory: PhysicalMemory | int = DEFAULT_MEMORY) -> Any:
         """A machine in its reset state, with this memory or with so many bytes of it."""
         physical = PhysicalMemory(memory) if isinstance(memory, int) else memory

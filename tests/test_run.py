@@ -12,7 +12,7 @@ from checks.cli import main
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
 from refmodel.image import FLAT_ADDRESS, Image, ImageError, Segment, load_image
-from refmodel.session import Session
+from refmodel.session import NoEntry, Session
 
 MODEL = refmodel.load()
 ENCODER = Encoder(MODEL.program)
@@ -94,6 +94,13 @@ def test_the_number_of_steps_can_be_limited() -> None:
     session, _ = session_of("here: jmp here")
     assert session.run(100) == 100
     assert session.guests[1].reason is None
+
+
+def test_a_vmcs_that_fails_the_checks_is_reported_with_the_rule() -> None:
+    session, _ = session_of("hlt")
+    session.machine.vmcs.EPT_POINTER = 7
+    with pytest.raises(NoEntry, match="ept_pointer"):
+        session.run(None)
 
 
 # --- the command -------------------------------------------------------------------------------------

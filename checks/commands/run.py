@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the guests; 0 if each ended by itself, 1 if one failed, 3 if the steps did not suffice."""
     import refmodel
     from refmodel.image import ImageError, load_image
-    from refmodel.session import Session
+    from refmodel.session import NoEntry, Session
 
     if args.trace and args.engine == "fast":
         raise UsageError("run: --trace needs the reference engine")
@@ -60,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
     steps = 0
     try:
         steps = _runner(session, model.program, args)(args.max_steps)
+    except NoEntry as error:
+        print(f"nonroot: guest {session.machine.CURRENT_VM}: {error}", file=sys.stderr)
+        return _FAILED
     except model.outside as error:
         console.finish()
         machine, reason = session.machine, model.what_is_outside(error)
