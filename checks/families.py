@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from checks.isolation import Isolation
+from checks.isolation.family import Isolation
 from checks.theorem import Family
 from checks.trap.family import TrapFamily
 
 
 def families() -> dict[str, Family]:
     """All families."""
-    return {family.name: family for family in (TrapFamily(), Isolation())}
+    return {family.name: family for family in (Isolation(), TrapFamily())}

@@ -67,7 +67,7 @@ class Prepared:
         self.ownership = Ownership(program)
         self.groups: dict[str, list[Form]] = {}
         for name, forms in forms_by_instruction(program).items():
-            block = (program.instructions[name].family or name).split("{")[0]
+            block = (program.instructions[name].family or "").split("{")[0] or name
             self.groups.setdefault(block, []).extend(forms)
 
 

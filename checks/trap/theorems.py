@@ -11,8 +11,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from checks.symbolic.terms import Terms, Truth
+import z3
+
+from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import equal
 from checks.theorem import Explain, Goal, Witness
 from checks.trap.compare import Comparer, Comparison, before_and_after, where_it_stays
@@ -84,7 +87,10 @@ class FormProof:
         terms = self.settings.terms
         run = self.claims[0].left
         outcomes = (("completes", run.completes), ("faults", run.faults), ("exits", run.exits))
-        witnesses = tuple(Witness(n, terms.truth(condition)) for n, condition in outcomes if condition is not False)
+        hints = _small_registers(terms, run)
+        witnesses = tuple(
+            Witness(n, terms.truth(condition), hints) for n, condition in outcomes if condition is not False
+        )
         hypotheses = tuple(terms.truth(h) for h in self.hypotheses)
         for claim in self.claims:
             yield Goal(
@@ -94,6 +100,13 @@ class FormProof:
                 witnesses,
                 explain=explain(claim) if explain is not None else None,
             )
+
+
+def _small_registers(terms: Terms, run: Run) -> tuple[z3.BoolRef, ...]:
+    """The general registers that a run uses are below 16: then a quotient is soon found."""
+    points = run.evaluator.touched.points.get("GPR", {}).values()
+    values = [cast(Vector, run.start.elements("GPR").read(point)) for point in points]
+    return tuple(terms.truth(terms.compare("<", value, 16, 64)) for value in values)
 
 
 def _is_secret(settings: Settings, name: str) -> bool:
