@@ -52,6 +52,10 @@ class OperandAccess:
         """The effective address of a memory operand."""
         return 0
 
+    def displacement(self, _machine: Any) -> int:
+        """The displacement of a memory operand; relative to RIP, its address."""
+        return 0
+
     def read(self, _machine: Any) -> int:
         """The operand's value."""
         raise TypeError(f"{self.written} has no value")
@@ -126,7 +130,7 @@ class RelativeAccess(OperandAccess):
 class MemoryAccess(OperandAccess):
     """A memory operand; `address` is the offset in its segment."""
 
-    __slots__ = ("_modify", "_read", "_write", "address", "segment")
+    __slots__ = ("_modify", "_place", "_read", "_write", "address", "segment")
 
     is_memory = True
 
@@ -145,11 +149,15 @@ class MemoryAccess(OperandAccess):
                 address_width=address_bits,
             )
         )
+        self._place = place
         self.segment = segment
         self.address = _address(place, (1 << address_bits) - 1)  # type: ignore[method-assign, assignment]
         self._read = accessors("read_memory_operand", width)
         self._modify = accessors("modify_memory_operand", width)
         self._write = accessors("write_memory_operand", width)
+
+    def displacement(self, machine: Any) -> int:  # noqa: D102
+        return self.address(machine) if self._place.rip_relative else self._place.displacement & _MASK_64
 
     def read(self, machine: Any) -> int:  # noqa: D102
         value: int = self._read(machine, self.segment, self.address(machine))

@@ -90,9 +90,8 @@ class Session:
             done += 1
             outside = 0 if self.machine.IN_NON_ROOT else outside + 1
             if outside > _MOST_STEPS_OUTSIDE:
-                raise NoEntry(
-                    f"VM entry fails: {', '.join(self._model.broken_rules(self.machine)) or 'no rule says why'}"
-                )
+                broken = ", ".join(self._model.broken_rules(self.machine))
+                raise NoEntry(f"VM entry fails: {broken or 'no rule says why'}")
         return done
 
     def _call(self, function: str, *arguments: int) -> Any:

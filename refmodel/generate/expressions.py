@@ -347,8 +347,8 @@ class Expressions:
 
     def _operand_attribute(self, e: ir.OperandAttribute) -> Code:
         operand = self._names.local(e.name)
-        if e.attribute == "address":
-            return Code(f"{operand}.address({names.MACHINE})")
+        if e.attribute in ("address", "displacement"):  # these may depend on registers
+            return Code(f"{operand}.{e.attribute}({names.MACHINE})")
         return Code(f"{operand}.{e.attribute}")
 
     def _instruction_length(self, _: ir.InstructionLength) -> Code:
