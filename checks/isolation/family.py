@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import z3
 
 from checks.isolation import steps, structure, walks
+from checks.isolation.patterns import Patterns, find_patterns
 from checks.isolation.world import World
 from checks.theorem import Group, Outline
 from grammar import ir
@@ -16,6 +17,9 @@ class Isolation:
     """EPT isolation."""
 
     name = "isolation"
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[ir.Program, Patterns]] = {}
 
     def outlines(self, program: ir.Program) -> Iterable[Outline]:
         """All groups, those of the steps first."""
@@ -31,6 +35,14 @@ class Isolation:
         subject = group.removeprefix(f"{self.name}.")
         if subject == structure.SUBJECT:
             return structure.structure_group(program, group, context)
+        world, patterns = World(program, context), self._patterns(program)
         if subject in walks.PROOFS:
-            return walks.PROOFS[subject][0](World(program, context), group)
-        return steps.step_group(program, program.steps[subject], group, context)
+            return walks.PROOFS[subject][0](world, patterns, group)
+        return steps.step_group(world, patterns, program.steps[subject], group)
+
+    def _patterns(self, program: ir.Program) -> Patterns:
+        """Those of the program, found once for all groups."""
+        at = (id(program.invariants), id(program.functions))
+        if at not in self._known:
+            self._known[at] = (program, find_patterns(program))
+        return self._known[at][1]

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import z3
-
 from checks.isolation.cases import cases
 from checks.isolation.explain import explain
 from checks.isolation.instances import Instances
+from checks.isolation.patterns import Patterns, evaluate
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
 from checks.symbolic.values import Point, Value
@@ -26,10 +25,9 @@ def goal_names(program: ir.Program) -> tuple[str, ...]:
     return (*program.invariants, OTHERS_UNCHANGED, HANDED_OVER_ZERO)
 
 
-def step_group(program: ir.Program, step: ir.Step, name: str, context: z3.Context) -> Group:
+def step_group(world: World, patterns: Patterns, step: ir.Step, name: str) -> Group:
     """All theorems about a step."""
-    world = World(program, context)
-    return StepProof(world, step, take_step(world, step), Instances(world)).group(name)
+    return StepProof(world, step, take_step(world, step), Instances(world, patterns)).group(name)
 
 
 @dataclass(slots=True)
@@ -67,11 +65,11 @@ class StepProof:
     def _preserved(self, invariant: ir.Predicate, point: Point) -> tuple[Truth, Sightings]:
         """The invariant holds at the point after the step."""
         terms, after = self.world.terms, self.run.after
-        truth, seen = self.instances.holds(invariant, after, point)
+        truth, seen = evaluate(self.world, invariant, after, point)
         word = self.instances.word_of(invariant, point)
         split = [] if word is None else list(cases(self.world, after, word))
         if len(split) > 1:
-            parts = (terms.implies(c, self.instances.holds(invariant, state, point)[0]) for c, state in split)
+            parts = (terms.implies(c, evaluate(self.world, invariant, state, point)[0]) for c, state in split)
             truth = terms.conjunction(parts)
         return truth, seen
 
