@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 import grammar
 from grammar import ir
+from grammar.cachedir import KEPT, write_atomically
 from grammar.check import SpecificationChecker
 from grammar.files import check_directory, check_files
 from grammar.format import format_text
@@ -85,7 +87,9 @@ def test_a_generic_function_has_one_instance_for_each_width() -> None:
 
 
 def test_loops_are_unrolled_and_constants_folded() -> None:
-    p = program("register A : bits(8)\n\nfunction f()\n  for i in 2 downto 0\n    if i == 1\n      A[7..i] := 0\n")
+    p = program(
+        "register A : bits(8)\n\nfunction f()\n  for i in 2 downto 0\n    if i == 1\n      A[7..i] := 0\n"
+    )
     (assignment,) = p.functions["f"].body
     assert isinstance(assignment, ir.WriteState)
     assert isinstance(assignment.value, ir.UpdateBits)
@@ -148,7 +152,9 @@ def test_an_exit_is_guarded_by_the_mode_and_its_condition() -> None:
     assert p.functions["f"].raises
 
 
-def test_loading_uses_the_cache_only_for_the_same_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_uses_the_cache_only_for_the_same_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NONROOT_CACHE", str(tmp_path / "cache"))
     spec = tmp_path / "spec"
     spec.mkdir()
@@ -161,3 +167,16 @@ def test_loading_uses_the_cache_only_for_the_same_text(tmp_path: Path, monkeypat
     for cached in (tmp_path / "cache").glob("program-*"):
         cached.write_bytes(b"corrupt")
     assert grammar.load(spec).constants["A"].value == 2
+
+
+def test_the_cache_keeps_the_newest_files_of_a_kind(tmp_path: Path) -> None:
+    for number in range(KEPT + 5):
+        path = tmp_path / f"program-{number:02}.pickle"
+        write_atomically(path, b"x")
+        os.utime(path, (number, number))
+    write_atomically(tmp_path / "verdicts-1.json", b"{}")
+    write_atomically(tmp_path / "program-new.pickle", b"x")
+    left = {p.name for p in tmp_path.iterdir()}
+    assert len(left) == KEPT + 1
+    assert {"program-new.pickle", "verdicts-1.json"} <= left
+    assert "program-00.pickle" not in left
