@@ -10,10 +10,14 @@ import pytest
 import z3
 
 import grammar
+import refmodel
+from checks.case import parse_case
 from checks.isolation import Isolation
+from checks.isolation.replay import replay
 from checks.solve import GroupRunner, Limits
 from checks.theorem import Outline, Result, Status
 from grammar import ir
+from refmodel.model import build
 
 PROGRAM = grammar.load()
 FAMILY = Isolation()
@@ -131,3 +135,19 @@ def test_write_outside_a_step_is_refuted() -> None:
         PROGRAM, functions={**PROGRAM.functions, "yield": replace(stop, body=(*stop.body, write))}
     )
     assert first_refuted(program, "only_steps_write") == "VM_STATE"
+
+
+def test_counterexample_is_confirmed_by_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unmapped pages given away while still in the reverse map: the reference does what the solver says."""
+    check = next(s for s in PROGRAM.steps["release"].body if "REVERSE_MAP" in (requirement(s) or ""))
+    program = without("release", check)
+    broken = replace(PROGRAM.functions["release"], body=program.steps["release"].body)
+    model = build(replace(program, functions={**PROGRAM.functions, "release": broken}))
+    refuted = [r.counterexample for r in results(program, "release") if r.counterexample is not None]
+    cases = [parse_case(c.case) for c in refuted if c.case is not None]
+    assert cases
+    for case in cases:
+        assert replay(case, model) == 0
+        assert "holds before and not after" in capsys.readouterr().out
+        assert replay(case, refmodel.load()) == 1
+        assert "is refused" in capsys.readouterr().out

@@ -131,11 +131,15 @@ def test_ownership_decides_view_and_host_part() -> None:
         "vmcs EPT = 0x2000 : bits(1)\nregister GUEST : bits(8)\nregister ROOT : bits(8)\n  owner host\n"
         "register CR3 : bits(8)\n  owner guest when EPT == 1\n"
     )
-    assert isinstance(p.state["GUEST"].view, ir.Read) and p.state["GUEST"].host is None
-    assert p.state["ROOT"].view is None and isinstance(p.state["ROOT"].host, ir.Read)
+    assert isinstance(p.state["GUEST"].view, ir.Read)
+    assert p.state["GUEST"].host is None
+    assert p.state["ROOT"].view is None
+    assert isinstance(p.state["ROOT"].host, ir.Read)
     view, host = p.state["CR3"].view, p.state["CR3"].host
-    assert isinstance(view, ir.Conditional) and isinstance(view.then, ir.Read)
-    assert isinstance(host, ir.Conditional) and isinstance(host.otherwise, ir.Read)
+    assert isinstance(view, ir.Conditional)
+    assert isinstance(view.then, ir.Read)
+    assert isinstance(host, ir.Conditional)
+    assert isinstance(host.otherwise, ir.Read)
 
 
 def test_an_exit_is_guarded_by_the_mode_and_its_condition() -> None:
@@ -145,9 +149,11 @@ def test_an_exit_is_guarded_by_the_mode_and_its_condition() -> None:
         "function f(c: bool)\n  exit IO { qualification: 7 } when c\n"
     )
     (statement,) = p.functions["f"].body
-    assert isinstance(statement, ir.If) and statement.clause == "exit"
+    assert isinstance(statement, ir.If)
+    assert statement.clause == "exit"
     (raised,) = statement.then
-    assert isinstance(raised, ir.Raise) and isinstance(raised.value, ir.MakeStruct)
+    assert isinstance(raised, ir.Raise)
+    assert isinstance(raised.value, ir.MakeStruct)
     assert [v.value for v in raised.value.values if isinstance(v, ir.Literal)] == [30, 7]
     assert p.functions["f"].raises
 
