@@ -87,7 +87,10 @@ def _runner(session: Session, program: Program, args: argparse.Namespace) -> Cal
 
         engine = FastEngine(program, session.machine)
         if engine.backend == "python":
-            print("nonroot: llvmlite is not installed: the fast engine runs as plain Python, slowly", file=sys.stderr)
+            print(
+                "nonroot: llvmlite is not installed: the fast engine runs as plain Python, slowly",
+                file=sys.stderr,
+            )
         return lambda steps: session.run(steps, engine.run)
     return session.run
 
