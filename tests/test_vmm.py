@@ -239,6 +239,17 @@ def test_pages_that_cannot_be_taken(page: int) -> None:
     assert value_after(hypercall(4, page)) == FAILED
 
 
+def test_frames_of_a_guest_that_is_gone_reach_others_as_zeros() -> None:
+    """With no other memory left, the second guest gets what the first had, after it looked often enough."""
+    gone = "mov byte [0x20000], 0x41\nhlt"
+    taking = f"again: {hypercall(4, 0x50)}\ncmp rax, 0\njne again\nmov al, [0x50000]\nadd al, 0x30\nout 0xe9, al\nhlt"
+    session, written = session_of(gone, f"{hypercall(1)}\n{taking}")
+    session.machine.MEMORY_END = session.machine.NEXT_FRAME
+    session.run(10_000)
+    assert written[2] == "0"
+    assert session.machine.VM_STATE[1] == 4  # RETIRED
+
+
 # --- several guests ----------------------------------------------------------------------------------
 
 
