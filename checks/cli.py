@@ -84,6 +84,20 @@ COMMANDS = (
         ("nonroot replay counterexamples/x.json", "nonroot replay cases.jsonl.gz -o out.jsonl"),
     ),
     Command(
+        "mutate",
+        "put small faults into the specification; a theorem must notice each",
+        (
+            "nonroot mutate --sample 50",
+            "nonroot mutate release CLTS -v",
+            "nonroot mutate -j 2 --json mutants.json",
+        ),
+    ),
+    Command(
+        "gallery",
+        "put historical bugs of hypervisors into the specification, and see them found",
+        ("nonroot gallery", "nonroot gallery XSA-100", "nonroot gallery --list"),
+    ),
+    Command(
         "fuzz",
         "compare two engines on random cases derived from the specification",
         ("nonroot fuzz --seconds 30", "nonroot fuzz --cases 2000 --seed 7", "nonroot fuzz --corpus corpus"),

@@ -1,0 +1,127 @@
+"""`nonroot mutate`: small faults in the specification, each of which a theorem must notice."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checks.commands.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from checks.mutate.campaign import Campaign
+    from checks.mutate.judge import Verdict
+    from checks.mutate.places import Mutant
+
+EXIT_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("items", nargs="*", metavar="ITEM", help="faults in these items only (CLTS, release)")
+    parser.add_argument(
+        "--family", action="append", default=[], metavar="F", help="judge by this family of theorems only"
+    )
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="processes (1)")
+    parser.add_argument("--sample", type=int, metavar="N", help="judge N mutants only, chosen at random")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sample (0)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("-v", "--verbose", action="store_true", help="one line a mutant")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Judges mutants: 0 if each is killed, equivalent or explained, 1 if some survived, 130 if interrupted."""
+    from rich.console import Console
+
+    import grammar
+    from checks.families import families
+    from checks.mutate.campaign import Campaign, is_open, write_json
+
+    unknown = set(args.family) - set(families())
+    if unknown:
+        raise UsageError(f"mutate: there is no family '{min(unknown)}' ({', '.join(families())})")
+    if args.jobs < 1 or (args.sample is not None and args.sample < 1):
+        raise UsageError("mutate: -j and --sample must be above 0")
+    campaign = Campaign(grammar.load(args.spec), args.family)
+    chosen = _chosen(campaign, args)
+    console = Console(soft_wrap=True, highlight=False)
+    found, interrupted = _judge(args, campaign, chosen)
+    _report(console, campaign, found, len(chosen))
+    if args.json is not None:
+        write_json(found, campaign.unreached, args.json)
+    if interrupted:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 1 if any(map(is_open, found)) else 0
+
+
+def _chosen(campaign: Campaign, args: argparse.Namespace) -> list[Mutant]:
+    """The mutants asked for.  Raises UsageError for an item without any."""
+    if args.items:
+        names = {mutant.name for mutant in campaign.reached}
+        for item in args.items:
+            if item not in names:
+                raise UsageError(f"mutate: no theorem is about a fault in '{item}'")
+        campaign.reached = [mutant for mutant in campaign.reached if mutant.name in args.items]
+    return campaign.sample(args.sample, args.seed)
+
+
+def _judge(
+    args: argparse.Namespace, campaign: Campaign, chosen: Sequence[Mutant]
+) -> tuple[list[Verdict], bool]:
+    """The verdicts, and whether an interrupt ended it."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from checks.mutate.campaign import is_open, verdicts
+
+    found: list[Verdict] = []
+    columns = (MofNCompleteColumn(), TextColumn("mutants, {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("0 survivors", total=len(chosen))
+        try:
+            for verdict in verdicts(campaign, args.spec, args.family, chosen, args.jobs):
+                found.append(verdict)
+                progress.update(task, advance=1, description=f"{sum(map(is_open, found))} survivors")
+                if args.verbose:
+                    progress.console.print(escape(_line(verdict)), soft_wrap=True, highlight=False)
+        except KeyboardInterrupt:
+            return found, True
+    return found, False
+
+
+def _line(verdict: Verdict) -> str:
+    by = f" ({verdict.by})" if verdict.by else ""
+    return f"{verdict.fate:<10} {verdict.mutant.id}{by}"
+
+
+def _report(console: Console, campaign: Campaign, found: Sequence[Verdict], total: int) -> None:
+    """What became of the mutants; those that survived one by one."""
+    from rich.markup import escape
+
+    from checks.mutate.campaign import is_open
+
+    for verdict in sorted(filter(is_open, found), key=lambda v: v.mutant.id):
+        mutant = verdict.mutant
+        console.print(f"[red]{verdict.fate}[/]  {escape(mutant.id)}\n  {escape(str(mutant.span))}: "
+                      f"{escape(mutant.operator)}: {escape(mutant.description)}")  # fmt: skip
+    fates = Counter(str(verdict.fate) for verdict in found)
+    console.print(
+        f"{len(found)} of {total} mutants: " + ", ".join(f"{n} {fate}" for fate, n in fates.most_common())
+    )
+    caught = [verdict.seconds for verdict in found if verdict.fate.is_caught]
+    if caught:
+        console.print(f"seconds to catch one: median {statistics.median(caught):.2f}, most {max(caught):.2f}")
+    unreached = campaign.unreached
+    if unreached:
+        most = ", ".join(name for name, _ in unreached.most_common(5))
+        console.print(
+            f"{unreached.total()} more places no theorem is about, in {len(unreached)} items ({most}, …)"
+        )

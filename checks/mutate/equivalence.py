@@ -1,0 +1,185 @@
+"""Shows, where it can, that a surviving mutant does what the original does.
+
+The versions are compared where the fault is, on arbitrary arguments; a step under the invariant, an instruction under
+the VMM's policy. A step that does the same in fewer states is `stricter`: what it refuses nobody can exploit. An
+instruction whose exits merely report something else differs in `information`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import z3
+
+from checks.isolation.instances import Instances
+from checks.isolation.patterns import find_patterns
+from checks.isolation.world import MEMORY, World, take_step
+from checks.mutate.outcomes import Difference, Outcome, compare, follows, outcome, same_state
+from checks.mutate.places import Mutant, mutated, source_name
+from checks.mutate.reach import Reached
+from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.expressions import UnsupportedError
+from checks.symbolic.memory import ByteMemory, UnalignedAccessError
+from checks.symbolic.paths import RETURN, Cursor, Exit
+from checks.symbolic.state import State, Surroundings
+from checks.symbolic.terms import Terms, Truth
+from checks.symbolic.values import fresh
+from checks.trap.contract import LOADS, STORES
+from checks.trap.forms import Form, forms_by_instruction
+from checks.trap.operands import OperandSymbols, SymbolicOperands
+from checks.trap.ownership import Ownership
+from checks.trap.runs import Settings
+from checks.walk import reachable_functions
+from grammar import ir
+
+SAME = "proved to do the same"
+SAME_IN_STEPS = "proved to do the same under the invariant"
+SAME_UNDER_POLICY = "proved to do the same under the policy"
+STRICTER = "proved to do the same in fewer states, and nothing in the others"
+INFORMATION = "proved to differ in what an exit reports only"
+
+MOST_GROUPS = 3
+"""Instructions and steps that use a changed function are compared one by one only if they are so few groups."""
+
+
+def reason(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> str:
+    """Why a mutant is no worse than the original, one of the reasons above; empty if none was found."""
+    changed = mutated(program, mutant)
+    try:
+        if mutant.kind in ("functions", "policies", "invariants") and _same_alone(program, changed, mutant):
+            return SAME
+        if len(groups) > MOST_GROUPS:
+            return ""
+        found = [_reason_of_group(program, changed, reached) for reached in groups]
+    except (UnsupportedError, UnalignedAccessError, KeyError, StopIteration, z3.Z3Exception):
+        return ""
+    order = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, STRICTER, INFORMATION, "")
+    return max(found, key=order.index, default="")
+
+
+def _reason_of_group(program: ir.Program, changed: ir.Program, reached: Reached) -> str:
+    subject = reached.group.removeprefix(f"{reached.family}.")
+    if reached.family == "isolation" and subject in program.steps:
+        return _compare_steps(program, changed, subject)
+    if reached.family == "trap":
+        return _compare_forms(program, changed, subject)
+    return ""
+
+
+# --- functions, policies and invariants by themselves --------------------------------------------
+
+
+def _same_alone(program: ir.Program, changed: ir.Program, mutant: Mutant) -> bool:
+    """Whether all instances of a function, or a predicate, have the same outcome as before."""
+    before, after = getattr(program, mutant.kind), getattr(changed, mutant.kind)
+    names = [name for name, item in before.items() if source_name(item) == mutant.name]
+    return all(_same_one(program, changed, (before[name], after[name])) for name in names)
+
+
+def _same_one(program: ir.Program, changed: ir.Program, versions: tuple[object, object]) -> bool:
+    boundary = frozenset(LOADS) | frozenset(STORES)
+    if any(f.source in boundary for f in reachable_functions(program, versions, frozenset())):
+        return False
+    for memory in (_words, _bytes):
+        world = World(program, z3.Context())
+        start = memory(world)
+        try:
+            ends = [
+                _alone(p, world.terms, start, one)
+                for p, one in zip((program, changed), versions, strict=True)
+            ]
+        except UnalignedAccessError:
+            continue
+        return _is_same(world.terms, [], compare(world.terms, *ends))
+    return False
+
+
+def _words(world: World) -> State:
+    return world.before
+
+
+def _bytes(world: World) -> State:
+    """The arbitrary state, with a memory of bytes."""
+    old, terms = world.before.surroundings, world.terms
+    function = terms.function("bytes", (64,), 8)
+    memory = ByteMemory(terms, 64, lambda address: terms.apply(function, [terms.vector(address, 64)]))
+    return State(Surroundings(old.program, terms, old.source, {MEMORY: memory}))
+
+
+def _alone(program: ir.Program, terms: Terms, start: State, item: object) -> Outcome:
+    evaluator, own = Evaluator(program, terms), list[Exit]()
+    assert isinstance(item, (ir.Function, ir.Predicate))
+    arguments = {p.name: fresh(terms, f"argument.{p.name}", p.type) for p in item.parameters}
+    cursor = Cursor(start.copy(), {} if isinstance(item, ir.Function) else dict(arguments))
+    if isinstance(item, ir.Predicate):
+        return outcome(evaluator, cursor, own, (evaluator.evaluate(item.condition, cursor, own), ir.BOOL))
+    value = evaluator.call(item, tuple(arguments.values()), cursor, own)
+    result = (value, item.result) if item.result is not None and value is not None else None
+    return outcome(evaluator, cursor, own, result)
+
+
+def _is_same(terms: Terms, assumptions: Sequence[Truth], found: Difference) -> bool:
+    return follows(terms, assumptions, (found.same_end, found.same_values, found.same_states))
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+def _compare_steps(program: ir.Program, changed: ir.Program, step: str) -> str:
+    context = z3.Context()
+    world, other = World(program, context), World(changed, context)
+    patterns = find_patterns(program)
+    first, second = take_step(world, program.steps[step]), take_step(other, changed.steps[step])
+    instances = Instances(world, patterns)
+    assumed = list(instances.at((first.seen, second.seen), list(first.arguments.items())))
+    terms = world.terms
+    old, new = (terms.conjunction(run.requirements) for run in (first, second))
+    same = same_state(terms, first.after, second.after)
+    if not follows(terms, [*assumed, new], [old, same]):
+        return ""
+    return SAME_IN_STEPS if follows(terms, [*assumed, old], [new]) else STRICTER
+
+
+# --- instructions --------------------------------------------------------------------------------
+
+
+def _compare_forms(program: ir.Program, changed: ir.Program, block: str) -> str:
+    """Compares all forms of a block, in VMX non-root operation under the policy, and outside of it."""
+    found = [_compare_form(program, changed, *pair) for pair in _forms(program, changed, block)]
+    order = (SAME_UNDER_POLICY, INFORMATION, "")
+    return max(found, key=order.index, default="")
+
+
+def _forms(program: ir.Program, changed: ir.Program, block: str) -> Iterator[tuple[Form, Form]]:
+    kept = {n: i for n, i in program.instructions.items() if ((i.family or "").split("{")[0] or n) == block}
+    for name, forms in forms_by_instruction(replace(program, instructions=kept)).items():
+        other = changed.instructions[name]
+        for form in forms:
+            yield form, replace(form, instruction=other, body=other.body(form.body.widths))
+
+
+def _compare_form(program: ir.Program, changed: ir.Program, old: Form, new: Form) -> str:
+    settings = Settings.create(Ownership(program), z3.Context())
+    terms, symbols = settings.terms, OperandSymbols(settings.terms, old)
+    assumed = [*symbols.hypotheses(), *(condition for _, condition in settings.promises())]
+    found = []
+    for start in (settings.first, settings.bare):
+        versions = ((program, old), (changed, new))
+        ends = [_instruction(p, settings, symbols, form, start) for p, form in versions]
+        found.append(compare(terms, *ends))
+    if all(_is_same(terms, assumed, one) for one in found):
+        return SAME_UNDER_POLICY
+    is_alike = all(follows(terms, assumed, (one.same_end, one.same_states)) for one in found)
+    return INFORMATION if is_alike else ""
+
+
+def _instruction(
+    program: ir.Program, settings: Settings, symbols: OperandSymbols, form: Form, start: State
+) -> Outcome:
+    evaluator = Evaluator(program, settings.terms, overrides=settings.contract.overrides())
+    evaluator.operands = SymbolicOperands(evaluator, symbols)
+    cursor, exits = Cursor(start.copy(), {}), list[Exit]()
+    evaluator.run(form.body.body, cursor, exits)
+    cursor.leave(RETURN, None, None, exits)
+    return outcome(evaluator, cursor, exits, None)

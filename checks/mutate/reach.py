@@ -1,0 +1,188 @@
+"""Which theorems could notice a fault: those whose terms are made from the place where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from checks.isolation import structure, walks
+from checks.mutate.places import Mutant, mutants, source_name
+from checks.theorem import Family, Outline
+from checks.trap.contract import EPT_BOUNDARY, LOADS, STORES, VM_EXIT
+from checks.trap.family import LEMMA
+from checks.trap.ownership import Ownership
+from checks.walk import nodes, reachable_functions, state_read
+from grammar import ir
+from grammar.source import Span
+
+Item: TypeAlias = tuple[str, str]
+"""A table of the program and the source name of an item in it."""
+
+_BOUNDARY = frozenset(LOADS) | frozenset(STORES)
+_HOST_SPACES = frozenset({"vmcs", "state", "ghost"})
+_WALK_CLAIMS = ("is_walking", "is_cached", "is_data_of", "walk_finds_own", "starts_at_own_root")
+_TRANSLATION_CLAIMS = (walks.EPT_TRANSLATE, "runs_with_own_tables", "is_own_table", "is_data_of")
+_STEP_CLAIMS: tuple[str, ...] = ("is_data_of_others",)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a group's terms are made from: `own` by its subject, `shared` by what all groups assume or conclude."""
+
+    family: str
+    group: str
+    own: frozenset[Item]
+    shared: frozenset[Item]
+
+    def rank(self, item: Item) -> tuple[bool, int]:
+        """The groups most likely to notice a fault in the item come first."""
+        return item not in self.own, len(self.own)
+
+
+class Reach:
+    """The reach of all groups of one program."""
+
+    def __init__(self, program: ir.Program, families: Iterable[Family]) -> None:
+        self.program = program
+        self._trap = _TrapReach(program)
+        self._groups = [
+            self._reached(family.name, outline) for family in families for outline in family.outlines(program)
+        ]
+
+    def groups(self, mutant: Mutant) -> list[Reached]:
+        """The groups that could notice a mutant, the most likely first."""
+        item = (mutant.kind, mutant.name)
+        found = [group for group in self._groups if item in group.own or item in group.shared]
+        return sorted(found, key=lambda group: (*group.rank(item), group.group))
+
+    def _reached(self, family: str, outline: Outline) -> Reached:
+        subject = outline.group.removeprefix(f"{family}.")
+        if family == "trap":
+            return Reached(family, outline.group, *self._trap.of(subject))
+        if family == "isolation":
+            return Reached(family, outline.group, *self._isolation(subject))
+        everything = {("functions", f.source) for f in self.program.functions.values()}
+        return Reached(family, outline.group, frozenset(), frozenset(everything))
+
+    def _isolation(self, subject: str) -> tuple[frozenset[Item], frozenset[Item]]:
+        program = self.program
+        if subject == structure.SUBJECT:  # dropping or changing a write makes none that is not allowed
+            return frozenset(), frozenset()
+        if subject == "translate":
+            body = [program.functions[subject].body, program.functions["is_data_of"].body]
+            return _functions(program, body, EPT_BOUNDARY) | {("functions", subject)}, frozenset()
+        shared = {("invariants", name) for name in program.invariants}
+        shared |= _functions(program, [i.condition for i in program.invariants.values()])
+        claims: tuple[str, ...] = _WALK_CLAIMS if subject == "walk" else _TRANSLATION_CLAIMS
+        own: set[Item] = set()
+        if subject in program.steps:
+            claims = _STEP_CLAIMS
+            own = {("steps", subject)} | _functions(program, [program.steps[subject].body])
+        own |= {("functions", name) for name in claims}
+        own |= _functions(program, [program.functions[name].body for name in claims])
+        return frozenset(own), frozenset(shared)
+
+
+@dataclass(slots=True)
+class _TrapReach:
+    """A group about instructions depends on their own text, and on the policies and views of state that they use."""
+
+    program: ir.Program
+    _blocks: dict[str, list[ir.Instruction]] = field(default_factory=dict)
+    _assumptions: list[tuple[frozenset[str], frozenset[Item]]] = field(default_factory=list)
+    _inputs: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        program = self.program
+        for instruction in program.instructions.values():
+            block = (instruction.family or "").split("{")[0] or instruction.name
+            self._blocks.setdefault(block, []).append(instruction)
+        for policy in program.policies.values():
+            items = _functions(program, [policy.condition]) | {("policies", policy.name)}
+            self._assumptions.append((state_read(program, policy.condition), items))
+        for variable in program.state.values():
+            for part in (variable.view, variable.host, variable.owner):
+                if part is not None:
+                    read = state_read(program, part) | {variable.name}
+                    self._assumptions.append((read, _functions(program, [part])))
+        inputs = Ownership(program).all_inputs()
+        self._inputs = frozenset().union(*(state_read(program, one) for one in inputs))
+
+    def of(self, subject: str) -> tuple[frozenset[Item], frozenset[Item]]:
+        """What the group with that subject is made from."""
+        if subject == LEMMA:
+            return frozenset(), self._shared(self._inputs)
+        instructions = self._blocks[subject]
+        operands = [f for f in self.program.functions.values() if f.source.endswith("_memory_operand")]
+        roots: list[object] = [instruction.bodies for instruction in instructions]
+        roots += [f.body for f in operands] if any(i.operands for i in instructions) else []
+        functions = reachable_functions(self.program, roots, _BOUNDARY)
+        own = {("functions", f.source) for f in functions} | {("instructions", source_name(instructions[0]))}
+        bodies = [*roots, *(f.body for f in functions)]
+        used = frozenset(_state_named(bodies))
+        if any(isinstance(n, ir.Call) and self._source(n) in _BOUNDARY for b in bodies for n in nodes(b)):
+            used |= self._inputs
+        return frozenset(own), self._shared(used)
+
+    def _source(self, call: ir.Call) -> str:
+        return self.program.functions[call.function].source
+
+    def _shared(self, used: frozenset[str]) -> frozenset[Item]:
+        return frozenset().union(*(items for read, items in self._assumptions if read & used))
+
+
+def _functions(
+    program: ir.Program, roots: Iterable[object], without: frozenset[str] = frozenset()
+) -> frozenset[Item]:
+    return frozenset(("functions", f.source) for f in reachable_functions(program, roots, without))
+
+
+def _state_named(roots: Iterable[object]) -> Iterator[str]:
+    for root in roots:
+        for node in nodes(root):
+            if isinstance(node, (ir.Read, ir.WriteState)):
+                yield node.name
+
+
+def candidates(program: ir.Program) -> list[Mutant]:
+    """The mutants of virtualization: of the VMM, its policies and invariants, and of what the processor does for it.
+
+    What an instruction does with and without VMX alike is left out: that the specification says of it what processors
+    do is tested, not proved.
+    """
+    scope = _Scope(program)
+    return [mutant for mutant in mutants(program) if scope.contains(mutant)]
+
+
+class _Scope:
+    def __init__(self, program: ir.Program) -> None:
+        guard = program.aborts[VM_EXIT].guard
+        mode = guard.name if isinstance(guard, ir.Read) else ""
+        self._names = {v.name for v in program.state.values() if v.space in _HOST_SPACES} | {mode}
+        roots: list[object] = [s.body for s in program.steps.values()]
+        roots += [p.condition for p in (*program.invariants.values(), *program.policies.values())]
+        roots += [h.body for h in program.handlers.values()]
+        roots += [program.functions[name].body for name in (*_WALK_CLAIMS, *_TRANSLATION_CLAIMS)]
+        vmm = {f.source for f in reachable_functions(program, roots, frozenset())}
+        vmm |= {f.source for f in program.functions.values() if self._is_touched(f.body)}
+        self._functions = vmm | {*_WALK_CLAIMS, *_TRANSLATION_CLAIMS}
+        self._places: set[Span] = set()
+        for instruction in program.instructions.values():
+            for node in nodes(instruction.bodies):
+                if isinstance(node, ir.Stmt) and self._is_virtual(node):
+                    self._places.add(node.span)
+
+    def contains(self, mutant: Mutant) -> bool:
+        if mutant.kind == "functions":
+            return mutant.name in self._functions
+        return mutant.kind != "instructions" or mutant.span in self._places
+
+    def _is_virtual(self, statement: ir.Stmt) -> bool:
+        """An exit, or a statement that itself uses VMCS fields."""
+        if isinstance(statement, ir.If):
+            return statement.clause == "exit" or self._is_touched(statement.condition)
+        return not isinstance(statement, ir.Attempt) and self._is_touched(statement)
+
+    def _is_touched(self, body: object) -> bool:
+        return not self._names.isdisjoint(_state_named([body]))
