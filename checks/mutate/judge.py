@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 
 import z3
 
-from checks.families import families
+from checks.families import build_alone
 from checks.mutate.places import Mutant, mutated
 from checks.mutate.reach import Reached
 from checks.solve import GroupRunner, Limits
 from checks.symbolic.expressions import UnsupportedError
-from checks.theorem import Family, Goal, Group, Status
-from checks.trap.family import LEMMA
+from checks.theorem import Goal, Group, Status
 from grammar import ir
 
 
@@ -51,11 +50,6 @@ class Verdict:
 LIMITS = Limits(seconds=20.0)
 
 
-def fresh_families() -> dict[str, Family]:
-    """The families of theorems. A family remembers what it found out about a program, so each mutant gets its own."""
-    return {name: type(family)() for name, family in families().items()}
-
-
 def judge(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> Verdict:
     """The first theorem of these groups that fails for a mutant; SURVIVED if none does."""
     start = time.monotonic()
@@ -72,27 +66,10 @@ def judge(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> Ver
     return Verdict(mutant, fate, "", time.monotonic() - start, len(groups))
 
 
-def build(program: ir.Program, reached: Reached, context: z3.Context) -> Group:
-    """The group's terms. Of the instructions only those of the group are prepared."""
-    return fresh_families()[reached.family].build(_narrowed(program, reached), reached.group, context)
-
-
-def _narrowed(program: ir.Program, reached: Reached) -> ir.Program:
-    if reached.family != "trap":
-        return program
-    block = reached.group.removeprefix(f"{reached.family}.")
-    kept = {
-        name: instruction
-        for name, instruction in program.instructions.items()
-        if block != LEMMA and ((instruction.family or "").split("{")[0] or name) == block
-    }
-    return replace(program, instructions=kept)
-
-
 def _failures(program: ir.Program, reached: Reached) -> Iterator[tuple[Fate, str]]:
     """All goals of a group that are not proved: first what is refuted, then what is vacuous."""
     try:
-        group = build(program, reached, z3.Context())
+        group = build_alone(program, reached.family, reached.group, z3.Context())
     except (UnsupportedError, KeyError, StopIteration) as error:
         yield Fate.REJECTED, f"{reached.group}: {type(error).__name__}: {error}"
         return

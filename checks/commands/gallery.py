@@ -1,0 +1,118 @@
+"""`nonroot gallery`: historical bugs of hypervisors, put into the specification one by one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from checks.commands.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from checks.gallery.bugs import Bug
+    from checks.gallery.demonstrate import Shown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("ids", nargs="*", metavar="ID", help="bugs to show (default: all)")
+    parser.add_argument(
+        "--list", action="store_true", help="list the bugs, and those that cannot be expressed"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shows bugs: 0 if each is found, 1 if one is not."""
+    from rich.console import Console
+
+    from checks.gallery.bugs import GalleryError, bugs, out_of_model
+    from checks.gallery.demonstrate import demonstrate
+
+    known = bugs()
+    console = Console(soft_wrap=True, highlight=False)
+    if args.list:
+        _list(console, known)
+        return 0
+    lacking = {one.id: one.lacks for one in out_of_model()}
+    for wanted in args.ids:
+        if wanted in lacking:
+            raise UsageError(f"gallery: {wanted} cannot be expressed: {lacking[wanted]}")
+        if wanted not in known:
+            raise UsageError(f"gallery: there is no bug '{wanted}' (`nonroot gallery --list` lists them)")
+    missed = []
+    for bug in [known[wanted] for wanted in args.ids] or known.values():
+        try:
+            shown = demonstrate(bug, args.spec)
+        except GalleryError as error:
+            raise UsageError(f"gallery: {error}") from None
+        _print(console, shown, in_full=bool(args.ids))
+        if not shown.is_found:
+            missed.append(bug.id)
+    if missed:
+        print(f"not found: {', '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0
+
+
+def _list(console: Console, known: dict[str, Bug]) -> None:
+    from rich.markup import escape
+
+    from checks.gallery.bugs import out_of_model
+
+    for bug in known.values():
+        console.print(f"[bold]{bug.id:<16}[/] {escape(bug.story)} [dim]({escape(bug.violates)})[/]")
+    console.print(f"\n{len(known)} bugs.  Not expressible:")
+    for one in out_of_model():
+        console.print(f"[dim]{one.id:<16} {escape(one.lacks)}[/]")
+
+
+def _print(console: Console, shown: Shown, *, in_full: bool) -> None:
+    """One bug: what it is, which theorems it refutes, and the harm."""
+    from rich.markup import escape
+
+    bug = shown.bug
+    state = "[green]found[/]" if shown.is_found else "[red]NOT FOUND[/]"
+    console.print(f"{state}  [bold]{bug.id}[/] ({escape(bug.product)}): {escape(bug.story)}")
+    if in_full:
+        console.print(f"  violates {escape(bug.violates)}; {escape(bug.source)}")
+        for patch in bug.patches:
+            console.print(f"  {patch.file}")
+            for mark, text in (("-", patch.old), ("+", patch.new)):
+                for line in text.strip("\n").splitlines():
+                    console.print(f"    [dim]{mark} {escape(line)}[/]")
+    if bug.adapted:
+        console.print(f"  here: {escape(bug.adapted)}")
+    _print_proofs(console, shown, in_full=in_full)
+    if shown.observed is not None:
+        written, right = (
+            "; ".join(_short(one) for one in side) for side in (shown.observed.written, bug.right)
+        )
+        console.print(f"  harm: {escape(bug.harm)}: guests write {escape(written)}, not {escape(right)}")
+        if shown.observed.remark:
+            console.print(f"  {escape(shown.observed.remark)}")
+
+
+def _print_proofs(console: Console, shown: Shown, *, in_full: bool) -> None:
+    from rich.markup import escape
+
+    for result in shown.refuted:
+        console.print(f"  refutes {escape(result.id)}: {escape(result.detail)}")
+    if in_full and shown.refuted and (found := shown.refuted[-1].counterexample) is not None:
+        for row in found.rows:
+            console.print("    [dim]" + escape("  ".join(row)) + "[/]")
+    if shown.replayed is not None:
+        console.print(
+            f"  the reference {'confirms' if shown.replayed else 'does not confirm'} the counterexample"
+        )
+        if in_full:
+            console.print(escape(shown.replay.rstrip()))
+    elif shown.refuted:
+        console.print(
+            "  [dim]the counterexample is no step of the VMM, so the reference has nothing to replay[/]"
+        )
+
+
+def _short(text: str) -> str:
+    """What a guest wrote, not more than a few characters of it."""
+    return repr(text) if len(text) <= 20 else f"{text[:20]!r}…"
