@@ -74,11 +74,7 @@ class Campaign:
             return verdict
         proved = equivalence.reason(self.program, mutant, groups)
         if proved:
-            fate = (
-                Fate.EXPLAINED
-                if proved in (equivalence.STRICTER, equivalence.INFORMATION)
-                else Fate.EQUIVALENT
-            )
+            fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED
             return replace(verdict, fate=fate, by=proved)
         listed = next((e.reason for e in self._explanations if e.fits(mutant)), None)
         return verdict if listed is None else replace(verdict, fate=Fate.EXPLAINED, by=listed)

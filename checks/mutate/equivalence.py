@@ -1,8 +1,9 @@
 """Shows, where it can, that a surviving mutant does what the original does.
 
 The versions are compared where the fault is, on arbitrary arguments; a step under the invariant, an instruction under
-the VMM's policy. A step that does the same in fewer states is `stricter`: what it refuses nobody can exploit. An
-instruction whose exits merely report something else differs in `information`.
+the VMM's policy. A step that does the same in fewer states does no harm: what it refuses nobody can exploit. Nor does
+an instruction that merely reports something else when it exits, or exits in other states: the theorems hold of what it
+does where it does not exit.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State, Surroundings
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import fresh
-from checks.trap.contract import LOADS, STORES
+from checks.trap.contract import LOADS, STORES, VM_EXIT
 from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.operands import OperandSymbols, SymbolicOperands
 from checks.trap.ownership import Ownership
-from checks.trap.runs import Settings
+from checks.trap.runs import Run, Settings
 from checks.walk import reachable_functions
 from grammar import ir
 
@@ -37,7 +38,14 @@ SAME = "proved to do the same"
 SAME_IN_STEPS = "proved to do the same under the invariant"
 SAME_UNDER_POLICY = "proved to do the same under the policy"
 STRICTER = "proved to do the same in fewer states, and nothing in the others"
+SAME_IN_GUESTS = "proved to do the same in every guest, under the policy"
 INFORMATION = "proved to differ in what an exit reports only"
+EXITS = "proved to do the same wherever neither exits; whether it exits is without harm to C, I and E"
+
+EQUIVALENT = frozenset({SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS})
+"""The reasons that say that there is no difference; the others say why one does no harm."""
+
+_ORDER = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS, STRICTER, INFORMATION, EXITS, "")
 
 MOST_GROUPS = 3
 """Instructions and steps that use a changed function are compared one by one only if they are so few groups."""
@@ -54,8 +62,7 @@ def reason(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> st
         found = [_reason_of_group(program, changed, reached) for reached in groups]
     except (UnsupportedError, UnalignedAccessError, KeyError, StopIteration, z3.Z3Exception):
         return ""
-    order = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, STRICTER, INFORMATION, "")
-    return max(found, key=order.index, default="")
+    return max(found, key=_ORDER.index, default="")
 
 
 def _reason_of_group(program: ir.Program, changed: ir.Program, reached: Reached) -> str:
@@ -147,8 +154,7 @@ def _compare_steps(program: ir.Program, changed: ir.Program, step: str) -> str:
 def _compare_forms(program: ir.Program, changed: ir.Program, block: str) -> str:
     """Compares all forms of a block, in VMX non-root operation under the policy, and outside of it."""
     found = [_compare_form(program, changed, *pair) for pair in _forms(program, changed, block)]
-    order = (SAME_UNDER_POLICY, INFORMATION, "")
-    return max(found, key=order.index, default="")
+    return max(found, key=_ORDER.index, default="")
 
 
 def _forms(program: ir.Program, changed: ir.Program, block: str) -> Iterator[tuple[Form, Form]]:
@@ -163,23 +169,34 @@ def _compare_form(program: ir.Program, changed: ir.Program, old: Form, new: Form
     settings = Settings.create(Ownership(program), z3.Context())
     terms, symbols = settings.terms, OperandSymbols(settings.terms, old)
     assumed = [*symbols.hypotheses(), *(condition for _, condition in settings.promises())]
-    found = []
-    for start in (settings.first, settings.bare):
-        versions = ((program, old), (changed, new))
-        ends = [_instruction(p, settings, symbols, form, start) for p, form in versions]
-        found.append(compare(terms, *ends))
-    if all(_is_same(terms, assumed, one) for one in found):
-        return SAME_UNDER_POLICY
-    is_alike = all(follows(terms, assumed, (one.same_end, one.same_states)) for one in found)
-    return INFORMATION if is_alike else ""
+    versions = ((program, old), (changed, new))
+    (first, second), (bare, other) = (
+        [_instruction(p, settings, symbols, form, start) for p, form in versions]
+        for start in (settings.first, settings.bare)
+    )
+    assumed += [*_instances(settings, first), *_instances(settings, second)]
+    in_guest, outside = compare(terms, first[1], second[1]), compare(terms, bare[1], other[1])
+    if _is_same(terms, assumed, in_guest):
+        return SAME_UNDER_POLICY if _is_same(terms, assumed, outside) else SAME_IN_GUESTS
+    if follows(terms, assumed, (in_guest.same_end, in_guest.same_states)):
+        return INFORMATION
+    stays = [terms.negation(ends[VM_EXIT].condition) for _, ends in (first, second) if VM_EXIT in ends]
+    return EXITS if _is_same(terms, [*assumed, *stays], in_guest) else ""
+
+
+def _instances(settings: Settings, ran: tuple[Evaluator, Outcome]) -> Iterator[Truth]:
+    """The policies about values that an instruction used, such as the number of an MSR."""
+    evaluator, start = ran[0], settings.first
+    run = Run(evaluator, start, True, False, False, None, start, start)
+    return (condition for _, condition in settings.instances(run))
 
 
 def _instruction(
     program: ir.Program, settings: Settings, symbols: OperandSymbols, form: Form, start: State
-) -> Outcome:
+) -> tuple[Evaluator, Outcome]:
     evaluator = Evaluator(program, settings.terms, overrides=settings.contract.overrides())
     evaluator.operands = SymbolicOperands(evaluator, symbols)
     cursor, exits = Cursor(start.copy(), {}), list[Exit]()
     evaluator.run(form.body.body, cursor, exits)
     cursor.leave(RETURN, None, None, exits)
-    return outcome(evaluator, cursor, exits, None)
+    return evaluator, outcome(evaluator, cursor, exits, None)
