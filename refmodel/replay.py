@@ -21,6 +21,8 @@ _RSP = 4
 _GUEST_RIP = 0x681E  # encoding of the VMCS field
 _HALTED = 1
 _ENTRY_FAILURE = 1 << 31
+_NO_VMCS = (1 << 64) - 1
+_SHADOW = 1 << 31  # in the first word of a shadow VMCS.  SDM 3C 25.2
 _SUPERVISOR_WRITE = (1, 0)  # access and privilege, as the delivery of the event used them
 
 # Handlers of the cases' guest: vector v at HANDLERS + 16 v.
@@ -74,6 +76,7 @@ class Replayer:
         self._controls = dict(_known_controls(model.program))
         self._fault, self._exit = (model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))
         self._exit_type = model.namespace["VmExit"]
+        self._revision = model.program.constants["VMCS_REVISION"].value
         self._vmcall = model.namespace["ExitReason_VMCALL"]
         self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
         self._accelerate = engine(self.machine) if engine is not None else None
@@ -119,6 +122,9 @@ class Replayer:
             self._set_system(name, value)
         for address, data in case.memory:
             memory.write_bytes(address, data)
+        link = machine.vmcs.VMCS_LINK_POINTER
+        if link != _NO_VMCS:  # the memory images leave out what the recorder's processor wrote there
+            memory.write_bytes(link, (self._revision | _SHADOW).to_bytes(4, "little"))
         memory.mark()
         self._fields_before = self._fields()
         self._before = self._registers()
