@@ -177,7 +177,9 @@ class Replayer:
         """Whether the next instruction is VMCALL; VM exits of the fetch end the case."""
         machine = self.machine
         try:
-            places = [self._functions["fetch_translate"](machine, machine.RIP + n) for n in range(len(VMCALL))]
+            places = [
+                self._functions["fetch_translate"](machine, machine.RIP + n) for n in range(len(VMCALL))
+            ]
         except self._fault:
             return False
         return bytes(machine.PHYSICAL.read_8(place) for place in places) == VMCALL
