@@ -225,4 +225,4 @@ class ExpressionEvaluator(ABC):
 
 def width_of_expression(node: ir.Expr) -> int:
     """The width of an expression's vector type; a bool counts as one bit."""
-    return width_of(cast(ir.Type, node.type))
+    return width_of(node.type)
