@@ -281,10 +281,11 @@ class OperandAttribute:
 
 
 @dataclass(frozen=True)
-class InstructionLength:
-    """The length of the current instruction in bytes."""
+class InstructionProperty:
+    """A property of the current instruction: `instruction_length`, `address_size` or `repeat`."""
 
     type: Bits
+    name: str
 
 
 @dataclass(frozen=True)
@@ -324,7 +325,7 @@ Expr = (
     | Call
     | OperandRead
     | OperandAttribute
-    | InstructionLength
+    | InstructionProperty
     | Undefined
     | Holds
 )
@@ -568,7 +569,8 @@ class EncodingRow:
 class OperandCode:
     """A row of the `operands` table.
 
-    `width` is 8, 16, 32, 64, "v", "z", "y" or None (an address only); `register` the number of a fixed register.
+    `width` is 8 to 128, "v", "z", "y" or None (an address only); `register` the number of a fixed register, or of the
+    one that addresses memory.
     """
 
     name: str

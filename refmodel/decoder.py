@@ -6,13 +6,13 @@ The decoder is nothing but the opcode rows of the specification, looked up by es
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from grammar.ir import Instruction, OperandCode, Program
 from refmodel import encoding
 from refmodel.encoding import Pattern, Prefixes, encoded_bits, pattern
-from refmodel.addressing import Cursor, ModRM, TooLong, Truncated, read_modrm
+from refmodel.addressing import ES, Cursor, ModRM, TooLong, Truncated, read_modrm
 from refmodel.access import Accessors, ImmediateAccess, MemoryAccess, OperandAccess, RegisterAccess, RelativeAccess, SpecialAccess
 
 Run = Callable[..., None]
@@ -36,7 +36,7 @@ class Decoded:
     """One decoded instruction.
 
     `run(machine, *operands)` executes it. `instruction` and `pattern` are None where the bytes are undefined (#UD)
-    or too long (#GP); `size` is the operand size in bits.
+    or too long (#GP); `size` is the operand size and `address_size` the address size in bits.
     """
 
     data: bytes
@@ -46,6 +46,7 @@ class Decoded:
     instruction: Instruction | None = None
     pattern: Pattern | None = None
     size: int = 64
+    address_size: int = 64
     prefixes: Prefixes = Prefixes()
     lock: bool = False
 
@@ -112,6 +113,7 @@ class Decoder:
             instruction,
             row,
             size,
+            head.address_bits,
             head.prefixes,
             head.lock,
         )
@@ -136,6 +138,10 @@ class Decoder:
                 return SpecialAccess(code.kind, place.reg & 7)
             case "register":
                 return self._register(code.register or 0, width, rex)
+            case "memory_at":
+                return self._memory(ModRM(0, 0, base=code.register), width, head)
+            case "es_memory_at":
+                return self._memory(ModRM(0, 0, base=code.register), width, replace(head, segment=ES))
             case "one":
                 return ImmediateAccess(1, width or 8)
             case "offset":

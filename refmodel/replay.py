@@ -20,6 +20,7 @@ _RSP, _CS = 4, 1
 _GUEST_RIP = 0x681E  # encoding of the VMCS field
 _LONG_MODE_CODE = 1 << 13  # L in the access rights of CS
 _HALTED = 1
+_RESUME = 1 << 16  # RFLAGS.RF
 _ENTRY_FAILURE = 1 << 31
 _SUPERVISOR_WRITE = (1, 0)  # access and privilege, as the delivery of the event used them
 
@@ -151,6 +152,8 @@ class Replayer:
         injected = machine.RIP != case.fields[_GUEST_RIP]
         if not injected and (self._accelerate is None or not self._accelerate()):
             self._functions["cycle"](machine)
+            while machine.RIP == case.fields[_GUEST_RIP] and machine.RFLAGS & _RESUME:  # iterations of REP
+                self._functions["cycle"](machine)
         if machine.ACTIVITY_STATE != 0:
             return
         self._functions["boundary_exits"](machine)

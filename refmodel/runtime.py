@@ -55,7 +55,16 @@ class Processor:
     The generated subclass `Machine` adds the registers and the VMM's variables as attributes.
     """
 
-    __slots__ = ("PHYSICAL", "current", "decoder", "fetch_translate", "instruction_length", "listeners", "vmcs", "vmcs_of")
+    __slots__ = (
+        "PHYSICAL",
+        "current",
+        "decoder",
+        "fetch_translate",
+        "instruction_length",
+        "listeners",
+        "vmcs",
+        "vmcs_of",
+    )
 
     RIP: int
     NEXT_RIP: int
@@ -79,6 +88,16 @@ class Processor:
     def new_vmcs(self) -> Any:
         """A VMCS with every field at its reset value."""
         raise NotImplementedError
+
+    @property
+    def address_size(self) -> int:
+        """The address size of the current instruction in bits, 32 or 64."""
+        return self.current.address_size if self.current is not None else 64
+
+    @property
+    def repeat(self) -> int:
+        """The prefix F2 or F3 of the current instruction, 0 if there is none."""
+        return self.current.prefixes.repeat if self.current is not None else 0
 
     def output(self, name: str, *arguments: int) -> None:
         """An effect on the outside world.  `vmptrld` makes another VMCS the current one; others go to listeners."""

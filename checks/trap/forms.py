@@ -86,7 +86,7 @@ def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
     match code.kind:
         case "rm":
             return (register, memory)
-        case "rm_memory" | "offset":
+        case "rm_memory" | "offset" | "memory_at" | "es_memory_at":
             return (memory,)
         case "rm_register" | "reg" | "opcode_register":
             return (register,)

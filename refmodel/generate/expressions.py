@@ -310,8 +310,8 @@ class Expressions:
             return Code(f"{operand}.address({names.MACHINE})")
         return Code(f"{operand}.{e.attribute}")
 
-    def _write_InstructionLength(self, _: ir.InstructionLength) -> Code:
-        return Code(f"{names.MACHINE}.instruction_length")
+    def _write_InstructionProperty(self, e: ir.InstructionProperty) -> Code:
+        return Code(f"{names.MACHINE}.{e.name}")
 
     def _write_Undefined(self, e: ir.Undefined) -> Code:
         return self.value(e.value)
