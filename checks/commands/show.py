@@ -6,6 +6,7 @@ import argparse
 import ast
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,23 +15,29 @@ from checks.commands.errors import UsageError
 from checks.commands.list import row_text
 
 if TYPE_CHECKING:
-    from grammar.ir import Instruction, Program, Stmt
     from rich.console import RenderableType
+
+    from grammar.ir import Instruction, Program, Stmt
 
 _WIDE_ENOUGH = 150  # columns from which specification and code stand side by side
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("instruction", metavar="INSTRUCTION", help="its name, e.g. MOV_TO_CR3 (see: nonroot list)")
-    parser.add_argument("--all-widths", action="store_true", help="the generated code for every operand width")
+    parser.add_argument(
+        "instruction", metavar="INSTRUCTION", help="its name, e.g. MOV_TO_CR3 (see: nonroot list)"
+    )
+    parser.add_argument(
+        "--all-widths", action="store_true", help="the generated code for every operand width"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the instruction."""
+    from rich.console import Console
+
     import refmodel
     from grammar import default_directory
-    from rich.console import Console
 
     model = refmodel.load(args.spec)
     instruction = find(model.program, args.instruction)
@@ -80,7 +87,9 @@ def _code(module: str, instruction: Instruction, all_widths: bool) -> Renderable
     if not all_widths:
         bodies = (max(bodies, key=lambda body: [width or 0 for width in body.widths]),)
     wanted = {body_name(body) for body in bodies}
-    functions = [node for node in ast.parse(module).body if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    functions = [
+        node for node in ast.parse(module).body if isinstance(node, ast.FunctionDef) and node.name in wanted
+    ]
     lines = module.splitlines()
     text = "\n\n\n".join("\n".join(lines[f.lineno - 1 : f.end_lineno]) for f in functions)
     rest = len(instruction.bodies) - len(bodies)
@@ -167,7 +176,9 @@ def _verdicts(instruction: Instruction, directory: Path) -> str:
         known: dict[str, str] = json.loads(path.read_text()) if path is not None else {}
     except (OSError, ValueError):
         known = {}
-    own = {goal: status for goal, status in known.items() if goal.split(".")[1:2] == [instruction.name]}
+    name = re.compile(rf"trap\.{re.escape(instruction.name)}[./]")
+    own = {goal: status for goal, status in known.items() if name.match(goal)}
     if not own:
-        return f"none yet for this specification: nonroot prove 'trap.{instruction.name}.*'"
-    return "\n".join(f"{status:8} {goal}" for goal, status in sorted(own.items()))
+        return f"none yet for this specification: nonroot prove 'trap.{instruction.name}[./]*'"
+    others = [f"{status} {goal}" for goal, status in sorted(own.items()) if status != "PROVED"]
+    return "\n".join([f"PROVED {len(own) - len(others)} of {len(own)}", *others])

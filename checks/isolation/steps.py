@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import z3
 
 from checks.isolation.cases import cases
-from checks.isolation.explain import explain
+from checks.isolation.explain import case_of, explain, far_frames
 from checks.isolation.instances import Instances
+from checks.isolation.patterns import Patterns, evaluate
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Point, Value
-from checks.theorem import Goal, Group, Witness
+from checks.symbolic.values import Value
+from checks.theorem import Counterexample, Explain, Goal, Group, Witness
 from grammar import ir
 
 OTHERS_UNCHANGED = "others_unchanged"
@@ -26,10 +28,9 @@ def goal_names(program: ir.Program) -> tuple[str, ...]:
     return (*program.invariants, OTHERS_UNCHANGED, HANDED_OVER_ZERO)
 
 
-def step_group(program: ir.Program, step: ir.Step, name: str, context: z3.Context) -> Group:
+def step_group(world: World, patterns: Patterns, step: ir.Step, name: str) -> Group:
     """All theorems about a step."""
-    world = World(program, context)
-    return StepProof(world, step, take_step(world, step), Instances(world)).group(name)
+    return StepProof(world, step, take_step(world, step), Instances(world, patterns)).group(name)
 
 
 @dataclass(slots=True)
@@ -48,28 +49,48 @@ class StepProof:
         for goal, conclusion, seen, point in self._conclusions():
             assumptions = self._assumptions(seen, point)
             assumed += assumptions
-            told = explain(world, self.run, self.step, point)
-            goals.append(Goal(f"{name}.{goal}", world.follows(assumptions, conclusion), explain=told))
+            truth = world.follows(assumptions, conclusion)
+            far = partial(far_frames, world, (self.run.seen, seen))
+            told = self._explained(f"{name}.{goal}", point, seen)
+            goals.append(Goal(f"{name}.{goal}", truth, minimise=far, explain=told))
         witness = Witness("the step is taken", world.all_of(assumed))
         witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
-        return Group(name, world.context, witnessed, tuple(world.proposition(r) for r in self.run.requirements))
+        requirements = tuple(world.proposition(r) for r in self.run.requirements)
+        return Group(name, world.context, witnessed, requirements)
+
+    def _explained(self, goal: str, point: dict[str, Value], seen: Sightings) -> Explain:
+        """The counterexample to a goal, with the case that replays it."""
+        claim = goal.rsplit(".", 1)[-1]
+        values = {**self.run.arguments, **{f"its {name}": value for name, value in point.items()}}
+        told = explain(self.world, f"{claim} can be false after {self.step.name}", self.step.span, values)
+        call = (self.step, tuple(self.run.arguments.values()))
+
+        def render(model: z3.ModelRef) -> Counterexample:
+            in_sight = (self.run.seen, seen, self.instances.seen())
+            case = case_of(self.world, model, goal, call, (claim, tuple(point.values())), in_sight)
+            return replace(told(model), case=case)
+
+        return render
 
     def _conclusions(self) -> Iterator[tuple[str, Truth, Sightings, dict[str, Value]]]:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""
         for invariant in self.world.program.invariants.values():
             point = {p.name: self.world.symbol(f"goal.{p.name}", p.type) for p in invariant.parameters}
-            yield invariant.name, *self._preserved(invariant, tuple(point.values())), point
+            yield invariant.name, *self._preserved(invariant, point), point
         yield OTHERS_UNCHANGED, *self._others_unchanged()
         yield HANDED_OVER_ZERO, *self._handed_over_zero()
 
-    def _preserved(self, invariant: ir.Predicate, point: Point) -> tuple[Truth, Sightings]:
+    def _preserved(self, invariant: ir.Predicate, point: dict[str, Value]) -> tuple[Truth, Sightings]:
         """The invariant holds at the point after the step."""
         terms, after = self.world.terms, self.run.after
-        _, seen = self.instances.holds(invariant, after, point)
-        word = self.instances.word_of(invariant, point)
-        split = [(True, after)] if word is None else cases(self.world, after, word)
-        parts = [terms.implies(c, self.instances.holds(invariant, state, point)[0]) for c, state in split]
-        return terms.conjunction(parts), seen
+        truth, seen = evaluate(self.world, invariant, after, tuple(point.values()))
+        patterns = self.instances.patterns[invariant.name]
+        reads = [(name, tuple(point[p] for p in parameters)) for name, parameters in patterns]
+        split = list(cases(self.world, after, reads))
+        if len(split) > 1:
+            states = ((c, evaluate(self.world, invariant, s, tuple(point.values()))[0]) for c, s in split)
+            truth = terms.conjunction(terms.implies(c, t) for c, t in states)
+        return truth, seen
 
     def _assumptions(self, seen: Sightings, point: dict[str, Value]) -> list[Truth]:
         named = [*self.run.arguments.items(), *point.items()]

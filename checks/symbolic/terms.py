@@ -131,6 +131,12 @@ class Terms:
         sorts.append(z3.BitVecSort(result, self.context) if result else z3.BoolSort(self.context))
         return z3.Function(name, *sorts)
 
+    def apply(self, function: z3.FuncDeclRef, arguments: Sequence[z3.ExprRef]) -> Any:
+        """The function's value, a bit vector or a truth value."""
+        array = (z3core.Ast * len(arguments))(*[argument.ast for argument in arguments])
+        ast = z3core.Z3_mk_app(self._ref, function.ast, len(arguments), array)
+        return self._truth(ast) if function.range().kind() == z3.Z3_BOOL_SORT else self._bits(ast)
+
     # --- vectors ---------------------------------------------------------------------------------
 
     def _bits(self, ast: Any) -> z3.BitVecRef:

@@ -96,7 +96,9 @@ class Comparer:
             for point in points.values() if variable.indices else [()]:
                 yield self._parts(pair, variable, variable.view, point)
 
-    def _parts(self, pair: Sides, variable: ir.StateVariable, part: ir.Expr | None, point: Point) -> Comparison:
+    def _parts(
+        self, pair: Sides, variable: ir.StateVariable, part: ir.Expr | None, point: Point
+    ) -> Comparison:
         left = self._part(pair.left_run, pair.left, part, variable, point)
         right = self._part(pair.right_run, pair.right, part, variable, point)
         return self._comparison(pair, variable.name, point, left, right, variable.type)

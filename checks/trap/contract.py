@@ -1,6 +1,6 @@
 """The contract behind which instruction proofs see linear memory.
 
-Unrolling the two-dimensional page walk in each proof would cost seconds to minutes (see docs/proofs.md), so the
+Unrolling the two-dimensional page walk in each proof would cost seconds to minutes (see docs/theorems.md), so the
 functions below are replaced: an access may fault, may exit (in VMX non-root operation only, because of EPT), and otherwise
 reads or writes the bytes of a linear memory that belongs to the guest. That guest accesses reach frames of that guest
 only is the theorem of the `isolation` family. Which accesses fault is an unknown function of the access and of every
@@ -13,13 +13,14 @@ What the contract leaves out: an instruction that changes a translation and then
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from checks.symbolic.evaluate import Evaluator, Override, UnsupportedError
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Truth, Vector
-from checks.symbolic.values import Record, Value, build, key, lifted, literal, width_of
+from checks.symbolic.values import Value, key, width_of
+from checks.trap.unknown import Unknowns, zero
 from checks.walk import children, reachable_functions
 from grammar import ir
 
@@ -49,12 +50,15 @@ class Contract:
     """The overrides for one program.
 
     `inputs(function)` is what the function's translation depends on. `alike` maps the values of inputs in one run to
-    those in another that the lemma `trap.translation` proves to be equal.
+    those in another that the lemma `trap.translation` proves to be equal. `aborts` collects the conditions under which
+    accesses fault or exit.
     """
 
     program: ir.Program
     inputs: Callable[[ir.Function], Sequence[ir.Expr]]
-    alike: dict[object, Value]
+    unknowns: Unknowns
+    alike: dict[object, Value] = field(default_factory=dict)
+    aborts: list[Truth] = field(default_factory=list)
 
     def overrides(self) -> dict[str, Override]:
         """The functions to replace, by source name.  `locate` may not be reached in another way."""
@@ -65,7 +69,12 @@ class Contract:
         }
 
     def _load(
-        self, evaluator: Evaluator, function: ir.Function, arguments: tuple[Value, ...], cursor: Cursor, exits: Exits
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
     ) -> Value:
         self._may_abort(evaluator, function, arguments, cursor, exits)
         memory = cursor.state.surroundings.memories[LINEAR]
@@ -73,7 +82,12 @@ class Contract:
         return memory.read(cursor.state.elements(LINEAR), self._address(function, arguments), width)
 
     def _store(
-        self, evaluator: Evaluator, function: ir.Function, arguments: tuple[Value, ...], cursor: Cursor, exits: Exits
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
     ) -> None:
         self._may_abort(evaluator, function, arguments, cursor, exits)
         memory = cursor.state.surroundings.memories[LINEAR]
@@ -86,7 +100,12 @@ class Contract:
         return cast(Vector, _argument(function, arguments, "address")[0])
 
     def _may_abort(
-        self, evaluator: Evaluator, function: ir.Function, arguments: tuple[Value, ...], cursor: Cursor, exits: Exits
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
     ) -> None:
         """The access faults, or exits, by predicates of its arguments and of what translation depends on."""
         known = [
@@ -94,49 +113,35 @@ class Contract:
             for parameter, argument in zip(function.parameters, arguments, strict=True)
             if parameter.name != "value"
         ]
-        exits_by = _Unknown(evaluator, f"{function.name}.exits", known)
         inputs = [(self._input(evaluator, i, cursor), i.type) for i in self.inputs(function)]
-        faults_by = _Unknown(evaluator, f"{function.name}.faults", [*known, *inputs])
+        fault_type, exit_type = (self.program.aborts[kind].type for kind in (FAULT, VM_EXIT))
+        faults, fault = self.unknowns.truth_and_record(
+            f"{function.name}.fault", [*known, *inputs], fault_type
+        )
+        evaluator.abort(FAULT, faults, fault, cursor, exits)
+        violates = evaluator.terms.equal(self.unknowns.vector(f"{function.name}.exits", known, 1), 1, 1)
         guard = cast(ir.Expr, self.program.aborts[VM_EXIT].guard)
         in_non_root = cast(Truth, evaluator.pure(guard, cursor.state))
-        evaluator.abort(FAULT, faults_by.truth(), faults_by.record(self.program.aborts[FAULT].type), cursor, exits)
-        violation = evaluator.terms.conjunction((in_non_root, exits_by.truth()))
-        evaluator.abort(VM_EXIT, violation, _zero(self.program.aborts[VM_EXIT].type), cursor, exits)
+        violation = evaluator.terms.conjunction((in_non_root, violates))
+        self.aborts.extend((faults, violation))
+        evaluator.touched.element(LINEAR, (self._address(function, arguments),))
+        evaluator.abort(VM_EXIT, violation, zero(exit_type), cursor, exits)
 
     def _input(self, evaluator: Evaluator, expression: ir.Expr, cursor: Cursor) -> Value:
         value = evaluator.pure(expression, cursor.state)
         return self.alike.get(key(value), value)
 
 
-class _Unknown:
-    """Uninterpreted functions of the same arguments."""
-
-    def __init__(self, evaluator: Evaluator, name: str, arguments: Sequence[tuple[Value, ir.Type]]) -> None:
-        terms = evaluator.terms
-        self._terms, self._name = terms, name
-        vectors = [(terms.as_vector(cast(Truth, v)) if isinstance(t, ir.Bool) else v, t) for v, t in arguments]
-        self._widths = [width_of(t) for _, t in vectors]
-        self._arguments = [lifted(terms, v, ir.Bits(width_of(t))) for v, t in vectors]
-
-    def truth(self) -> Truth:
-        return cast(Truth, self._terms.function(self._name, self._widths, 0)(*self._arguments))
-
-    def record(self, type_: ir.Struct) -> Record:
-        return cast(Record, build(type_, self._name, self._leaf))
-
-    def _leaf(self, name: str, type_: ir.Type) -> Value:
-        result = 0 if isinstance(type_, ir.Bool) else width_of(type_)
-        return cast(Value, self._terms.function(name, self._widths, result)(*self._arguments))
-
-
-def _zero(type_: ir.Struct) -> Value:
-    return build(type_, "", lambda _name, leaf: literal(leaf, 0))
-
-
 def _outside(
-    _evaluator: Evaluator, function: ir.Function, _arguments: tuple[Value, ...], _cursor: Cursor, _exits: Exits
+    _evaluator: Evaluator,
+    function: ir.Function,
+    _arguments: tuple[Value, ...],
+    _cursor: Cursor,
+    _exits: Exits,
 ) -> Value:
-    raise UnsupportedError(f"{function.source} is reached outside the contract for memory (checks/trap/contract.py)")
+    raise UnsupportedError(
+        f"{function.source} is reached outside the contract for memory (checks/trap/contract.py)"
+    )
 
 
 def _argument(function: ir.Function, arguments: tuple[Value, ...], name: str) -> tuple[Value, ir.Parameter]:
@@ -161,7 +166,9 @@ def translation_inputs(program: ir.Program, function: ir.Function) -> tuple[ir.E
 def _collect(node: object, found: dict[ir.Expr, None]) -> None:
     """Adds reads of registers; of a field only the field, so that the rest of the register does not matter."""
     is_field = isinstance(node, (ir.Slice, ir.Bit)) and isinstance(node.base, ir.Read)
-    if isinstance(node, ir.Read) or (is_field and isinstance(getattr(node, "index", node), (ir.Literal, ir.Slice))):
+    if isinstance(node, ir.Read) or (
+        is_field and isinstance(getattr(node, "index", node), (ir.Literal, ir.Slice))
+    ):
         found[cast(ir.Expr, node)] = None
         return
     for child in children(node):

@@ -40,7 +40,9 @@ class Symbols:
 
     def byte(self, name: str, address: Vector, width: int) -> Vector:
         """The symbol of a byte of a memory with addresses of `width` bits."""
-        return cast(Vector, self._apply(name, ir.Bits(8), [ir.Bits(width)], [self.terms.vector(address, width)]))
+        return cast(
+            Vector, self._apply(name, ir.Bits(8), [ir.Bits(width)], [self.terms.vector(address, width)])
+        )
 
     def _apply(
         self, name: str, type_: ir.Type, index_types: list[ir.Type], arguments: list[z3.ExprRef]
@@ -49,7 +51,7 @@ class Symbols:
             result = 0 if isinstance(type_, ir.Bool) else width_of(type_)
             widths = [0 if isinstance(t, ir.Bool) else width_of(t) for t in index_types]
             self.functions[name] = self.terms.function(name, widths, result)
-        return cast(Value, self.functions[name](*arguments))
+        return self.terms.apply(self.functions[name], arguments)
 
 
 def masked_part(variable: ir.StateVariable) -> ir.Expr | None:

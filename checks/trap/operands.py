@@ -27,6 +27,7 @@ class OperandSymbols:
     numbers: dict[str, Vector] = field(default_factory=dict)
     addresses: dict[str, Vector] = field(default_factory=dict)
     segments: dict[str, Vector] = field(default_factory=dict)
+    displacements: dict[str, Vector] = field(default_factory=dict)
     values: dict[str, Vector] = field(default_factory=dict)
     has_rex: Truth = field(init=False)
     length: Vector = field(init=False)
@@ -43,7 +44,9 @@ class OperandSymbols:
 
     def _prefixed(self, name: str, given: Vector, otherwise: Vector, width: int) -> Vector:
         """One value with a prefix, another without."""
-        chosen = choose(self.terms, self.terms.bool_symbol(f"operands.{name}"), given, otherwise, ir.Bits(width))
+        chosen = choose(
+            self.terms, self.terms.bool_symbol(f"operands.{name}"), given, otherwise, ir.Bits(width)
+        )
         return cast(Vector, chosen)
 
     def kinds(self) -> dict[str, OperandKind]:
@@ -57,6 +60,7 @@ class OperandSymbols:
         elif kind.place is Place.MEMORY:
             self.addresses[name] = self.terms.symbol(f"{name}.address", 64)
             self.segments[name] = self.terms.symbol(f"{name}.segment", 3)
+            self.displacements[name] = self.terms.symbol(f"{name}.displacement", 64)
         elif kind.width is not None:
             symbol = self.terms.symbol(f"{name}.value", kind.width)
             self.values[name] = symbol if kind.fixed is None else kind.fixed
@@ -64,7 +68,11 @@ class OperandSymbols:
     def hypotheses(self) -> list[Truth]:
         """What holds of the symbols of every encoding."""
         terms = self.terms
-        limits = [(self.numbers[n], 4, k.limit) for n, k in self.kinds().items() if n in self.numbers and k.limit < 16]
+        limits = [
+            (self.numbers[n], 4, k.limit)
+            for n, k in self.kinds().items()
+            if n in self.numbers and k.limit < 16
+        ]
         limits += [(segment, 3, 6) for segment in self.segments.values()]
         return [terms.compare("<", value, limit, width) for value, width, limit in limits]
 
@@ -77,13 +85,14 @@ class SymbolicOperands:
     symbols: OperandSymbols
 
     def attribute(self, name: str, attribute: str) -> Value:
-        """`index`, `is_memory`, `address` or `segment`; zero where the operand has none."""
+        """`index`, `is_memory`, `address`, `segment` or `displacement`; zero where the operand has none."""
         if attribute == "is_memory":
             return name in self.symbols.addresses
         sources = {
             "index": self.symbols.numbers,
             "address": self.symbols.addresses,
             "segment": self.symbols.segments,
+            "displacement": self.symbols.displacements,
         }
         return sources[attribute].get(name, 0)
 

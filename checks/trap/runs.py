@@ -18,6 +18,7 @@ from checks.symbolic.values import Record, Value, key
 from checks.trap.contract import FAULT, LINEAR, VM_EXIT, Contract
 from checks.trap.initial import BareSource, GuestSource, Symbols
 from checks.trap.ownership import Ownership
+from checks.trap.unknown import Unknowns
 from grammar import ir
 
 LINEAR_WIDTH = 64
@@ -47,7 +48,10 @@ Act = Callable[[Evaluator, Cursor, Exits], None]
 
 @dataclass(slots=True)
 class Settings:
-    """The initial states of one group: `first` and `second` in VMX non-root mode, and `bare`."""
+    """The initial states of one group: `first` and `second` in VMX non-root mode, and `bare`.
+
+    `mode` is the register that says which.
+    """
 
     program: ir.Program
     terms: Terms
@@ -56,6 +60,7 @@ class Settings:
     second: State
     bare: State
     contract: Contract
+    mode: str
 
     @classmethod
     def create(cls, ownership: Ownership, context: z3.Context) -> Settings:
@@ -69,9 +74,20 @@ class Settings:
         )
         source = BareSource(symbols, Evaluator(program, terms), first, guard.name)
         bare = _state(program, terms, symbols, source)
-        settings = cls(program, terms, symbols, first, second, bare, Contract(program, ownership.inputs, {}))
+        settings = cls(
+            program,
+            terms,
+            symbols,
+            first,
+            second,
+            bare,
+            Contract(program, ownership.inputs, Unknowns(terms)),
+            guard.name,
+        )
         for one, *others in settings.translation_inputs(ownership):
-            settings.contract.alike.update((key(other), one) for other in others if isinstance(other, z3.AstRef))
+            settings.contract.alike.update(
+                (key(other), one) for other in others if isinstance(other, z3.AstRef)
+            )
         return settings
 
     def translation_inputs(self, ownership: Ownership) -> list[tuple[Value, Value, Value]]:
@@ -130,9 +146,7 @@ class Settings:
         ]
 
 
-def _guest_state(
-    program: ir.Program, terms: Terms, symbols: Symbols, secret: str, mode: str
-) -> State:
+def _guest_state(program: ir.Program, terms: Terms, symbols: Symbols, secret: str, mode: str) -> State:
     source = GuestSource(symbols, secret, Evaluator(program, terms), mode)
     source.state = _state(program, terms, symbols, source)
     return source.state
@@ -142,7 +156,9 @@ def _state(program: ir.Program, terms: Terms, symbols: Symbols, source: Source) 
     """A state whose memories are the guest's linear memory and, shared by all runs, the VMM's physical one."""
     widths = {name: memory.address.width for name, memory in program.memories.items()}
     widths[LINEAR] = LINEAR_WIDTH
-    memories = {name: ByteMemory(terms, width, _bytes(symbols, name, width)) for name, width in widths.items()}
+    memories = {
+        name: ByteMemory(terms, width, _bytes(symbols, name, width)) for name, width in widths.items()
+    }
     return State(Surroundings(program, terms, source, dict(memories)))
 
 
