@@ -30,7 +30,7 @@ CONDITION_SYNONYMS = {
     "G": ("NLE",),
 }
 
-_WIDTH_LETTERS = {8: "b", 16: "w", 32: "d", 64: "q"}
+_WIDTH_LETTERS: dict[int | None, str] = {8: "b", 16: "w", 32: "d", 64: "q"}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 

@@ -119,7 +119,11 @@ class Cases:
             registers[RBX] = DATA + self.source.randrange(REGION // 2)
         if name == "ENTER":
             operands["size"] = Immediate(self.source.randrange(REGION // 8))
-        if name in BIT_TESTS and isinstance(operands["base"], Memory) and isinstance(operands["offset"], Register):
+        if (
+            name in BIT_TESTS
+            and isinstance(operands["base"], Memory)
+            and isinstance(operands["offset"], Register)
+        ):
             base, offset = operands["base"], operands["offset"]
             free = next(n for n in range(16) if n not in (base.base, base.index, RSP))
             operands["offset"] = Register(GENERAL, free, offset.width)
