@@ -43,6 +43,7 @@ class SpecificationChecker:
         self._each(("operands",), self._operands)
         self._each(_STATE_KINDS, self._state)
         self._each(("abort",), self._abort)
+        self._each(("missing",), self._missing)
         self._each(("rules",), self._rules)
         self._each(("policy", "invariant"), self._predicate)
         self._each(("function", "step", "handler", "transfer"), self._code)
@@ -94,6 +95,12 @@ class SpecificationChecker:
         self.program.types[name] = self.env.named_type(name, item.span(item.tree))
         if item.tree.data == "abort":
             self.functions.abort_items[name] = item
+
+    def _missing(self, item: Item) -> None:
+        if not item.doc:
+            raise fail("missing", "say in a comment (///) what is left out, and why", _header(item))
+        name = str(item.tree.children[0])
+        self.program.missing[name] = ir.Missing(item.span(item.tree), item.doc, name)
 
     def _constant(self, item: Item) -> None:
         name, type_node, value_node = item.tree.children

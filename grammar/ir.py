@@ -709,6 +709,15 @@ class OutputDeclaration:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A part of the architecture that is left out; `doc` says what it is and why."""
+
+    span: Span
+    doc: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Constant:
     """A named constant."""
 
@@ -739,6 +748,7 @@ class Program:
     policies: dict[str, Predicate] = field(default_factory=dict)
     rules: dict[str, Rules] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
+    missing: dict[str, Missing] = field(default_factory=dict)
 
     def state_in(self, space: str) -> Iterator[StateVariable]:
         """The state variables of one space."""
