@@ -117,12 +117,15 @@ class Pattern:
         return all(need is None or need == have for need, have in wanted)
 
     def specificity(self) -> int:
-        """How much the row asks for; of several rows that match, the one that asks for most is meant."""
+        """How much the row asks for; of several rows that match, the one that asks for most is meant.
+
+        A prefix that belongs to the opcode counts for more than a bit of REX: F3 41 90 is PAUSE.
+        """
         constraints = (
             self.fixed_modrm is not None,
             isinstance(self.modrm, int),
             self.mode != "any",
-            bool(self.mandatory),
+            2 * bool(self.mandatory),
             self.no_prefix,
             self.rex_w is not None,
             self.rex_r is not None,
