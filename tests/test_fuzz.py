@@ -52,9 +52,11 @@ def broken_handlers(victim: str, other: str, cache: Path) -> Iterator[None]:
     ]
     assert changed != HANDLERS
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NONROOT_CACHE", str(cache))
         patch.setattr(backends, "HANDLERS", changed)
         backends.choose.cache_clear()
+        with pytest.MonkeyPatch.context() as compiling:
+            compiling.setenv("NONROOT_CACHE", str(cache))
+            backends.choose(None)
         yield
     backends.choose.cache_clear()
 

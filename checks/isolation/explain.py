@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import z3
 
 from checks.case import Case
 from checks.isolation.world import FRAME_WIDTH, MEMORY, Sightings, World
+from checks.symbolic.state import State
 from checks.symbolic.terms import Vector
 from checks.symbolic.values import Value, width_of
 from checks.theorem import Counterexample, Explain
@@ -19,29 +20,48 @@ from grammar.source import Span
 # A case lies below this frame, so that the machine that replays it needs 64 MiB at most.
 MOST_FRAMES = 1 << 14
 
+ITS = "its "
+"""Before the names of what the theorem is about, to tell them from the step's arguments."""
 
-def explain(world: World, summary: str, where: Span, values: Mapping[str, Value]) -> Explain:
-    """What to tell about a model: these values, and the state of each frame, guest and processor among them."""
+
+def explain(
+    world: World, summary: str, where: Span, values: Mapping[str, Value], after: State | None = None
+) -> Explain:
+    """What to tell about a model: these values, and the state of each frame, guest and processor among them.
+
+    With `after` it also says what the step made of that state.
+    """
+    types = _types(world.program)
+    states = (world.before,) if after is None else (world.before, after)
+    columns = ("what", "value") if after is None else ("what", "before", "after")
 
     def render(model: z3.ModelRef) -> Counterexample:
-        rows = [(name, _shown(model, value)) for name, value in values.items()]
-        rows += _state_rows(world, model, values)
-        return Counterexample(summary, ("what", "value"), tuple(rows), where)
+        typed = {
+            name: (value, types.get(name.removeprefix(ITS), ir.Bits(64))) for name, value in values.items()
+        }
+        rows = [(name, _shown(model, *pair), *[""] * (len(states) - 1)) for name, pair in typed.items()]
+        rows += _state_rows(world, model, typed, states)
+        return Counterexample(summary, columns, tuple(rows), where)
 
     return render
 
 
-def _state_rows(world: World, model: z3.ModelRef, point: Mapping[str, Value]) -> list[tuple[str, str]]:
-    """The state that the invariants are about, where its one index is as wide as one of the values."""
+def _types(program: ir.Program) -> dict[str, ir.Type]:
+    """The types of the parameters of steps and invariants, by name."""
+    owners: list[ir.Step | ir.Predicate] = [*program.steps.values(), *program.invariants.values()]
+    return {p.name: p.type for owner in owners for p in owner.parameters}
+
+
+def _state_rows(
+    world: World, model: z3.ModelRef, values: Mapping[str, tuple[Value, ir.Type]], states: Sequence[State]
+) -> Iterator[tuple[str, ...]]:
+    """The state that the invariants are about, at each value that is of the type of its only index."""
     relevant = _relevant(world.program)
-    rows = []
-    for name, value in point.items():
+    for name, (value, type_) in values.items():
         for variable in world.program.state_in("state"):
-            widths = [width_of(index.type) for index in variable.indices]
-            if variable.name in relevant and isinstance(value, z3.BitVecRef) and widths == [value.size()]:
-                element = world.read(world.before, variable.name, value)
-                rows.append((f"{variable.name}[{name}]", _shown(model, element)))
-    return rows
+            if variable.name in relevant and [index.type for index in variable.indices] == [type_]:
+                elements = (world.read(state, variable.name, value) for state in states)
+                yield f"{variable.name}[{name}]", *(_shown(model, e, variable.type) for e in elements)
 
 
 def _relevant(program: ir.Program) -> frozenset[str]:
@@ -50,13 +70,15 @@ def _relevant(program: ir.Program) -> frozenset[str]:
     return frozenset().union(*read)
 
 
-def _shown(model: z3.ModelRef, value: Value) -> str:
-    if not isinstance(value, z3.ExprRef):
-        return str(value)
-    result = model.eval(value)
-    if isinstance(result, z3.BitVecNumRef):
-        return f"{result.as_long():#x}"
-    return str(result) if z3.is_true(result) or z3.is_false(result) else "any"
+def _shown(model: z3.ModelRef, value: Value, type_: ir.Type) -> str:
+    """A value of the model; "any" if it does not matter."""
+    result = model.eval(value) if isinstance(value, z3.ExprRef) else value
+    if isinstance(result, z3.ExprRef) and not z3.is_bv_value(result):
+        return str(result) if z3.is_true(result) or z3.is_false(result) else "any"
+    number = result.as_long() if isinstance(result, z3.BitVecNumRef) else int(cast(int, result))
+    if isinstance(type_, ir.Enum):
+        return next((name for name, code in type_.members if code == number), f"{number:#x}")
+    return f"{number:#x}"
 
 
 # --- cases -----------------------------------------------------------------------------------------

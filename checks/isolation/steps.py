@@ -10,7 +10,7 @@ from functools import partial
 import z3
 
 from checks.isolation.cases import cases
-from checks.isolation.explain import case_of, explain, far_frames
+from checks.isolation.explain import ITS, case_of, explain, far_frames
 from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns, evaluate
 from checks.isolation.world import Run, Sightings, World, take_step
@@ -61,8 +61,9 @@ class StepProof:
     def _explained(self, goal: str, point: dict[str, Value], seen: Sightings) -> Explain:
         """The counterexample to a goal, with the case that replays it."""
         claim = goal.rsplit(".", 1)[-1]
-        values = {**self.run.arguments, **{f"its {name}": value for name, value in point.items()}}
-        told = explain(self.world, f"{claim} can be false after {self.step.name}", self.step.span, values)
+        values = {**self.run.arguments, **{f"{ITS}{name}": value for name, value in point.items()}}
+        summary = f"{claim} can be false after {self.step.name}"
+        told = explain(self.world, summary, self.step.span, values, self.run.after)
         call = (self.step, tuple(self.run.arguments.values()))
 
         def render(model: z3.ModelRef) -> Counterexample:
