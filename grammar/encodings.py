@@ -15,6 +15,7 @@ KINDS = frozenset(
         "rm",
         "rm_memory",
         "rm_register",
+        "rm_as_register",
         "reg",
         "opcode_register",
         "immediate",

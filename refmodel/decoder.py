@@ -132,7 +132,7 @@ class Decoder:
         width = operand_width(code, size)
         rex = head.prefixes
         match code.kind:
-            case "rm" | "rm_memory" | "rm_register" if place is not None:
+            case "rm" | "rm_memory" | "rm_register" | "rm_as_register" if place is not None:
                 if place.mod == 3:
                     return self._register(place.register, width, rex)
                 return self._memory(place, width, head)

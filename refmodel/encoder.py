@@ -180,7 +180,7 @@ def _place_register(fields: Fields, code: OperandCode, register: Register, width
             fields.reg = register.number
         case "opcode_register":
             fields.opcode_register = register.number
-        case "rm" | "rm_register":
+        case "rm" | "rm_register" | "rm_as_register":
             fields.mod, fields.rm = 3, register.number
         case _:
             return False

@@ -119,6 +119,7 @@ class Cases:
             registers[RBX] = DATA + self.source.randrange(REGION // 2)
         if name == "ENTER":
             operands["size"] = Immediate(self.source.randrange(REGION // 8))
+            operands["nesting"] = Immediate(self.source.randrange(2) | 0xE0)
         if (
             name in BIT_TESTS
             and isinstance(operands["base"], Memory)

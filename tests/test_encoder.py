@@ -50,10 +50,10 @@ def written(form: Form, index: int) -> Iterator[Operand]:
     """The operands to try in one place of a form."""
     code, width = form.pattern.operands[index], form.widths()[index]
     match code.kind:
-        case "rm" | "rm_memory" | "rm_register":
+        case "rm" | "rm_memory" | "rm_register" | "rm_as_register":
             if code.kind != "rm_memory":
                 yield from registers((GENERAL, HIGH_BYTE), width)
-            if code.kind != "rm_register":
+            if code.kind in ("rm", "rm_memory"):
                 yield from (Memory(**{**fields(m), "width": width}) for m in MEMORY)
         case "reg" | "opcode_register":
             yield from registers((GENERAL, HIGH_BYTE), width)

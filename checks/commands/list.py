@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="?", choices=tuple(_TABLES), default="instructions", help="what to list"
     )
-    parser.add_argument("--missing", action="store_true", help="list what of the architecture is left out, and why")
+    parser.add_argument(
+        "--missing", action="store_true", help="list what of the architecture is left out, and why"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import iced_x86
 from iced_x86 import OpKind
 
+from checks.encodings.enumerate import Code
 from checks.encodings.known import KNOWN, OTHER_NAMES, UNCOMPARED
 from grammar.ir import Program
 from refmodel.access import OperandAccess, RelativeAccess
-from refmodel.decoder import Decoded, Decoder, NotModelled
+from refmodel.decoder import Decoded, Decoder, NotModelled, opcode_rows
 from refmodel.forms import forms
 from refmodel.model import build
 from refmodel.operands import Immediate, Memory
@@ -19,8 +20,13 @@ from refmodel.registers import GENERAL, Register
 from refmodel.syntax import template
 
 ADDRESS = 0x40_0000
-_MNEMONICS = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
-_REGISTERS = {value: name.lower() for name, value in vars(iced_x86.Register).items() if isinstance(value, int)}
+FS = 4
+_MNEMONICS = {
+    value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)
+}
+_REGISTERS = {
+    value: name.lower() for name, value in vars(iced_x86.Register).items() if isinstance(value, int)
+}
 _NEAR = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
 
 
@@ -44,19 +50,21 @@ class Comparison:
     program: Program
     agreed: int = 0
     _decoder: Decoder = field(init=False)
+    _rows: frozenset[tuple[bytes, int]] = field(init=False)
     _mnemonics: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._decoder = build(self.program).machine(0x1000).decoder
+        self._rows = frozenset(opcode_rows(self.program))
         self._mnemonics = frozenset(m for form in forms(self.program) for m in form.template.mnemonics)
 
-    def differences(self, codes: Iterable[bytes]) -> Iterator[Difference]:
+    def differences(self, codes: Iterable[Code]) -> Iterator[Difference]:
         """The codes that are read differently."""
-        for code in codes:
+        for escape, opcode, code in codes:
             theirs = iced_x86.Decoder(64, code, ip=ADDRESS).decode()
             mnemonic = _MNEMONICS[theirs.mnemonic]
             mnemonic = OTHER_NAMES.get(mnemonic, mnemonic)
-            ours = self._decode(code)
+            ours = self._decode(code) if (escape, opcode) in self._rows else None
             is_ours = ours is not None and ours.instruction is not None
             if not is_ours and mnemonic not in self._mnemonics:
                 continue
@@ -65,7 +73,7 @@ class Comparison:
                 self.agreed += 1
                 continue
             name = ours.instruction.name if ours is not None and ours.instruction is not None else ""
-            reason = next((reason for matches, reason in KNOWN if matches(code, name, theirs)), "")
+            reason = next((known.reason for known in KNOWN if known.matches(name, theirs)), "")
             yield Difference(code, problem, str(theirs) or "invalid", reason)
 
     def _decode(self, code: bytes) -> Decoded | None:
@@ -91,12 +99,11 @@ def _problem(ours: Decoded | None, theirs: iced_x86.Instruction, mnemonic: str) 
         return f"{name} of {ours.length} bytes"
     if (name, ours.size) in UNCOMPARED:
         return None
-    shown = [place for place in written.operands if isinstance(place, str)]
-    places = [i for i, place in enumerate(written.operands) if isinstance(place, str)]
     by_name = dict(zip(ours.instruction.operands, ours.operands, strict=True))
-    same = all(_same(by_name[o], ours.length, theirs, i) for o, i in zip(shown, places, strict=True))
-    if not same and name == "XCHG" and theirs.op_count == 2:
-        same = all(_same(by_name[o], ours.length, theirs, 1 - i) for o, i in zip(shown, places, strict=True))
+    shown = [(i, by_name[place]) for i, place in enumerate(written.operands) if isinstance(place, str)]
+    same = all(_same(access, ours.length, theirs, i) for i, access in shown)
+    if not same and name == "XCHG":  # the order of its operands means nothing
+        same = all(_same(access, ours.length, theirs, 1 - i) for i, access in shown)
     return None if same else f"{name} with other operands"
 
 
@@ -111,16 +118,10 @@ def _same(access: OperandAccess, length: int, theirs: iced_x86.Instruction, inde
     match access.written:
         case Register() as register:
             return kind == OpKind.REGISTER and _name(register) == _REGISTERS[theirs.op_register(index)]
-        case Immediate(value=value):
-            return (theirs.immediate(index) - value) % (1 << 8) == 0 and _same_immediate(theirs, index, value)
+        case Immediate(value=value, width=width):
+            return (theirs.immediate(index) - value) % (1 << (width or 64)) == 0
         case Memory() as memory:
             return kind == OpKind.MEMORY and _same_memory(memory, length, theirs)
-
-
-def _same_immediate(theirs: iced_x86.Instruction, index: int, value: int) -> bool:
-    """Immediates are the same up to the width that iced-x86 shows."""
-    shown = theirs.immediate(index)
-    return any((shown - value) % (1 << bits) == 0 and 0 <= shown < 1 << bits for bits in (8, 16, 32, 64))
 
 
 def _same_memory(memory: Memory, length: int, theirs: iced_x86.Instruction) -> bool:
@@ -138,9 +139,6 @@ def _same_memory(memory: Memory, length: int, theirs: iced_x86.Instruction) -> b
         and (displacement - theirs.memory_displacement) % wrap == 0
         and fs == (theirs.memory_segment == iced_x86.Register.FS)
     )
-
-
-FS = 4
 
 
 def _name(register: Register) -> str:

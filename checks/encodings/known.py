@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iced_x86 import CpuidFeature, Instruction, Mnemonic
+from iced_x86 import CpuidFeature, Instruction, Mnemonic, Register
 
 # Forms of 16 and 32 bits, the second encoding of SHL, and a NOP to which CET gives a meaning.
 OTHER_NAMES = {
@@ -22,8 +22,6 @@ OTHER_NAMES = {
 UNCOMPARED = {("BSWAP", 16), ("LMSW", 32), ("LMSW", 64)}
 
 _NOT_ANNOUNCED = {Mnemonic.TZCNT, Mnemonic.LZCNT, Mnemonic.WBNOINVD}
-_SEGMENT_MOVES = {Mnemonic.MOV, Mnemonic.PUSH, Mnemonic.POP}
-_FAR_BRANCHES = {Mnemonic.CALL, Mnemonic.JMP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +50,19 @@ KNOWN = (
         "an instruction of SSE2 with the name of a string instruction",
     ),
     Known(
-        lambda ours, theirs: not ours and theirs.mnemonic in _SEGMENT_MOVES and _has_segment_register(theirs),
+        lambda ours, theirs: not ours and any(map(_is_segment_register, _registers(theirs))),
         "moves of segment registers are not modelled",
     ),
     Known(
-        lambda ours, theirs: not ours and theirs.mnemonic in _FAR_BRANCHES and not theirs.is_call_near_indirect,
+        lambda ours, theirs: not ours and (theirs.is_call_far_indirect or theirs.is_jmp_far_indirect),
         "far branches are not modelled",
     ),
 )
 
 
-def _has_segment_register(instruction: Instruction) -> bool:
-    names = ("_SREG", "R16_SREG", "FS", "GS", "_CR", "MOV_CR")
-    return any(name in str(instruction.code) for name in names) or True
+def _registers(instruction: Instruction) -> list[int]:
+    return [instruction.op_register(i) for i in range(instruction.op_count)]
+
+
+def _is_segment_register(register: int) -> bool:
+    return Register.ES <= register <= Register.GS

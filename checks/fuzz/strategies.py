@@ -148,7 +148,7 @@ class CaseStrategy:
     ) -> Operand:
         values = self._values[form.instruction.name]
         match code.kind:
-            case "reg" | "opcode_register" | "rm_register":
+            case "reg" | "opcode_register" | "rm_register" | "rm_as_register":
                 return _draw_register(draw, width, draft, values)
             case "rm" | "rm_memory":
                 if code.kind == "rm" and draw(_IS_REGISTER):
