@@ -157,6 +157,9 @@ class CaseStrategy:
             case "register":
                 draft.state.setdefault(f"GPR[{code.register}]", draw(values))
                 return implied(code, form.size)
+            case "memory_at" | "es_memory_at":
+                draft.state[f"GPR[{code.register}]"] = draw(_TARGET)
+                return implied(code, form.size)
             case "one":
                 return implied(code, form.size)
             case "control_register" | "debug_register" | "segment_register":
