@@ -75,7 +75,7 @@ class Cases:
 
     def case(self, form: Form) -> Case:
         """A case of this form."""
-        for _ in range(100):
+        for _ in range(1000):
             found = self._attempt(form)
             if found is not None:
                 return found
