@@ -151,7 +151,7 @@ class Replayer:
         injected = case.fields[_GUEST_RIP] != machine.RIP
         if not injected and (self._accelerate is None or not self._accelerate()):
             self._functions["cycle"](machine)
-            while machine.RIP == case.fields[_GUEST_RIP] and machine.RFLAGS & _RESUME:  # iterations of REP
+            while case.fields[_GUEST_RIP] == machine.RIP and machine.RFLAGS & _RESUME:  # iterations of REP
                 self._functions["cycle"](machine)
         if machine.ACTIVITY_STATE != 0:
             return

@@ -110,7 +110,8 @@ class Cases:
         """No prefix, or one that repeats a string instruction."""
         attributes = form.row.attributes
         repeats = ("rep",) if "rep" in attributes else ("repe", "repne") if "repe" in attributes else ()
-        return self.source.choice(("", *repeats))
+        chosen: str = self.source.choice(("", *repeats))
+        return chosen
 
     def _stay_in_bounds(self, form: Form, operands: dict[str, Operand], registers: list[int]) -> None:
         """Keeps the registers that make up an address in other ways from leaving the regions."""

@@ -170,8 +170,13 @@ def check_operand(decoded: iced_x86.Instruction, index: int, operand: Operand, t
 
 def immediate_bits(kind: int) -> int:
     kinds = iced_x86.OpKind
-    narrow = {kinds.IMMEDIATE8_2ND: 8, kinds.IMMEDIATE8: 8, kinds.IMMEDIATE16: 16, kinds.IMMEDIATE32: 32}
-    return narrow.get(kind, 8 if kind == kinds.IMMEDIATE8TO16 else 16)
+    narrow: dict[int, int] = {
+        kinds.IMMEDIATE8_2ND: 8,
+        kinds.IMMEDIATE8: 8,
+        kinds.IMMEDIATE16: 16,
+        kinds.IMMEDIATE32: 32,
+    }
+    return narrow[kind] if kind in narrow else 8 if kind == kinds.IMMEDIATE8TO16 else 16
 
 
 def iced_register(register: Register) -> int:
