@@ -15,8 +15,9 @@ from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Vector
 from checks.symbolic.values import equal
 from checks.theorem import Goal, Group, Outline
+from checks.trap.casefile import FormExplainer
 from checks.trap.compare import Comparer
-from checks.trap.explain import FormExplainer
+from checks.trap.events import event_functions, event_goals
 from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.operands import OperandSymbols, SymbolicOperands
 from checks.trap.ownership import Ownership
@@ -40,10 +41,13 @@ class TrapFamily:
 
         All of them rest on the lemma that translation depends on nothing but what the guest sees.
         """
-        yield Outline(f"{self.name}.{LEMMA}", tuple(_lemma_ids(self.name)))
+        lemma = tuple(_lemma_ids(self.name))
+        yield Outline(f"{self.name}.{LEMMA}", lemma)
+        for function in event_functions(program):
+            yield Outline(f"{self.name}.{function.name}", tuple(self._ids(function.name)), lemma)
         for group, forms in self._of(program).groups.items():
-            ids = [one for form in forms for one in self._ids(form)]
-            yield Outline(f"{self.name}.{group}", tuple(ids), tuple(_lemma_ids(self.name)))
+            ids = [one for form in forms for one in self._ids(form.name)]
+            yield Outline(f"{self.name}.{group}", tuple(ids), lemma)
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
@@ -54,15 +58,18 @@ class TrapFamily:
         comparer = Comparer(prepared.ownership, settings.terms)
         subject = group.removeprefix(f"{self.name}.")
         goals = list(_lemma_goals(self.name, settings, prepared.ownership)) if subject == LEMMA else []
+        for function in event_functions(program):
+            if function.name == subject:
+                goals += event_goals(group, function, settings, comparer)
         for form in prepared.groups.get(subject, ()):
-            if ids is not None and ids.isdisjoint(self._ids(form)):
+            if ids is not None and ids.isdisjoint(self._ids(form.name)):
                 continue
             goals += _form_goals(f"{self.name}.{form.name}", form, settings, comparer, prepared)
         promises = tuple(settings.terms.truth(condition) for _, condition in settings.promises())
         return Group(group, context, tuple(goals), promises)
 
-    def _ids(self, form: Form) -> list[str]:
-        return [f"{self.name}.{form.name}.{theorem}" for theorem in Theorem]
+    def _ids(self, subject: str) -> list[str]:
+        return [f"{self.name}.{subject}.{theorem}" for theorem in Theorem]
 
     def _of(self, program: ir.Program) -> Prepared:
         if id(program) not in self._prepared:
@@ -104,7 +111,7 @@ def _form_goals(
     name: str, form: Form, settings: Settings, comparer: Comparer, prepared: Prepared
 ) -> Iterator[Goal]:
     symbols = OperandSymbols(settings.terms, form)
-    explainer = FormExplainer(name, settings, symbols, prepared)
+    explainer = FormExplainer(settings, form.instruction.span, name, symbols, prepared)
     proof = FormProof.of(settings, comparer, act_of(form, symbols), symbols.hypotheses())
     yield from proof.goals(name, explainer)
 
