@@ -125,7 +125,7 @@ def parse_number(text: str) -> int:
 
 
 def _arithmetic(operator: str, left: int, right: int) -> int | None:
-    """The value, or None where it depends on a width: a negative number has no quotient and no right shift of its own."""
+    """The value; None where it depends on a width, as quotients and right shifts of negative numbers do."""
     match operator:
         case "+":
             return left + right

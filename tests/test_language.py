@@ -54,8 +54,9 @@ def test_errors_are_reported_as_recorded(name: str, tmp_path: Path) -> None:
 )
 def test_hostile_input_is_an_error(tmp_path: Path, content: bytes, code: str) -> None:
     file = tmp_path / "hostile.isa"
+    (tmp_path / "main.isa").write_text("")
     file.write_bytes(content)
-    diagnostics, _ = check_files([file])
+    diagnostics, _ = check_files([file], tmp_path)
     assert [d.code for d in diagnostics] == [code]
 
 
