@@ -13,20 +13,18 @@ import z3
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Vector
-from checks.symbolic.values import equal
 from checks.theorem import Goal, Group, Outline
 from checks.trap.casefile import FormExplainer
 from checks.trap.compare import Comparer
 from checks.trap.events import event_functions, event_goals
 from checks.trap.forms import Form, forms_by_instruction
+from checks.trap.lemmas import lemma_goals, lemma_ids
 from checks.trap.operands import OperandSymbols, SymbolicOperands
 from checks.trap.ownership import Ownership
 from checks.trap.runs import Act, Settings
 from checks.trap.theorems import FormProof, Theorem
 from grammar import ir
 from refmodel.encoder import Encoder
-
-LEMMA = "translation"
 
 
 @dataclass(slots=True)
@@ -39,15 +37,17 @@ class TrapFamily:
     def outlines(self, program: ir.Program) -> Iterator[Outline]:
         """One group for each file of instructions, since a z3 context of its own for each instruction costs more.
 
-        All of them rest on the lemma that translation depends on nothing but what the guest sees.
+        All of them rest on the lemmas.
         """
-        lemma = tuple(_lemma_ids(self.name))
-        yield Outline(f"{self.name}.{LEMMA}", lemma)
+        lemmas = lemma_ids(program, self.name)
+        lemma = tuple(one for ids in lemmas.values() for one in ids)
+        for group, ids in lemmas.items():
+            yield Outline(group, ids)
         for function in event_functions(program):
             yield Outline(f"{self.name}.{function.name}", tuple(self._ids(function.name)), lemma)
-        for group, forms in self._of(program).groups.items():
-            ids = [one for form in forms for one in self._ids(form.name)]
-            yield Outline(f"{self.name}.{group}", tuple(ids), lemma)
+        for file, forms in self._of(program).groups.items():
+            own = tuple(one for form in forms for one in self._ids(form.name))
+            yield Outline(f"{self.name}.{file}", own, lemma)
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
@@ -57,7 +57,7 @@ class TrapFamily:
         settings = Settings.create(prepared.ownership, context)
         comparer = Comparer(prepared.ownership, settings.terms)
         subject = group.removeprefix(f"{self.name}.")
-        goals = list(_lemma_goals(self.name, settings, prepared.ownership)) if subject == LEMMA else []
+        goals = list(lemma_goals(subject, self.name, settings, prepared.ownership))
         for function in event_functions(program):
             if function.name == subject:
                 goals += event_goals(group, function, settings, comparer)
@@ -92,19 +92,6 @@ class Prepared:
     def encoder(self) -> Encoder:
         """Writes the instruction of a counterexample."""
         return Encoder(self.program)
-
-
-def _lemma_ids(family: str) -> list[str]:
-    return [f"{family}.{LEMMA}.{theorem}" for theorem in (Theorem.CONFIDENTIALITY, Theorem.EQUIVALENCE)]
-
-
-def _lemma_goals(family: str, settings: Settings, ownership: Ownership) -> Iterator[Goal]:
-    """What decides on a page fault is the same in both runs, and on the bare machine."""
-    terms = settings.terms
-    rows = list(zip(ownership.all_inputs(), settings.translation_inputs(ownership), strict=True))
-    for side, name in enumerate(_lemma_ids(family), start=1):
-        same = terms.conjunction(equal(terms, row[0], row[side], inp.type) for inp, row in rows)
-        yield Goal(name, terms.truth(same))
 
 
 def _form_goals(
