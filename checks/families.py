@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import z3
 
 from checks.isolation.family import Isolation
 from checks.theorem import Family, Group
-from checks.trap.family import LEMMA, TrapFamily
+from checks.trap.family import TrapFamily
 from grammar.ir import Program
 
 
@@ -17,20 +18,16 @@ def families() -> dict[str, Family]:
     return {family.name: family for family in (Isolation(), TrapFamily())}
 
 
-def build_alone(program: Program, family: str, group: str, context: z3.Context) -> Group:
-    """The terms of one group of a program of which no other group is wanted.
-
-    Where the group is about instructions, only those are prepared.
-    """
+def build_alone(program: Program, family: str, group: str, context: z3.Context, ids: frozenset[str]) -> Group:
+    """The terms of some goals of a program of which no others are wanted: no other instruction is prepared."""
     if family == "trap":
-        program = _narrowed(program, group.removeprefix("trap."))
-    return families()[family].build(program, group, context)
+        named = {instruction_of(one) for one in ids}
+        kept = {name: one for name, one in program.instructions.items() if name in named}
+        program = replace(program, instructions=kept)
+    built = families()[family].build(program, group, context, ids)
+    return replace(built, goals=tuple(goal for goal in built.goals if goal.id in ids))
 
 
-def _narrowed(program: Program, block: str) -> Program:
-    kept = {
-        name: instruction
-        for name, instruction in program.instructions.items()
-        if block != LEMMA and ((instruction.family or "").split("{")[0] or name) == block
-    }
-    return replace(program, instructions=kept)
+def instruction_of(goal: str) -> str:
+    """The name in the id of a goal about an instruction: `CLTS` of `trap.CLTS.E`."""
+    return re.split(r"[./]", goal)[1]

@@ -62,13 +62,12 @@ def _refuted(program: ir.Program, bug: Bug) -> Iterator[Result]:
     if not bug.goals:
         return
     for task in select(program, families(), bug.goals):
-        group = build_alone(program, task.family, task.group, z3.Context())
+        group = build_alone(program, task.family, task.group, z3.Context(), task.ids)
         runner = GroupRunner(group, task.family, Limits())
         for goal in group.goals:
-            if goal.id in task.ids:
-                result = runner.prove(goal)
-                if result.status is Status.REFUTED:
-                    yield result
+            result = runner.prove(goal)
+            if result.status is Status.REFUTED:
+                yield result
 
 
 def _replay(found: Counterexample, model: Model) -> tuple[bool | None, str]:

@@ -66,11 +66,11 @@ def reason(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> st
 
 
 def _reason_of_group(program: ir.Program, changed: ir.Program, reached: Reached) -> str:
-    subject = reached.group.removeprefix(f"{reached.family}.")
+    subject = reached.subject[0]
     if reached.family == "isolation" and subject in program.steps:
         return _compare_steps(program, changed, subject)
-    if reached.family == "trap":
-        return _compare_forms(program, changed, subject)
+    if reached.family == "trap" and subject in program.instructions:
+        return _compare_forms(program, changed, reached.subject)
     return ""
 
 
@@ -151,14 +151,14 @@ def _compare_steps(program: ir.Program, changed: ir.Program, step: str) -> str:
 # --- instructions --------------------------------------------------------------------------------
 
 
-def _compare_forms(program: ir.Program, changed: ir.Program, block: str) -> str:
-    """Compares all forms of a block, in VMX non-root operation under the policy, and outside of it."""
-    found = [_compare_form(program, changed, *pair) for pair in _forms(program, changed, block)]
+def _compare_forms(program: ir.Program, changed: ir.Program, names: Sequence[str]) -> str:
+    """Compares all forms of some instructions, in VMX non-root operation under the policy, and outside of it."""
+    found = [_compare_form(program, changed, *pair) for pair in _forms(program, changed, names)]
     return max(found, key=_ORDER.index, default="")
 
 
-def _forms(program: ir.Program, changed: ir.Program, block: str) -> Iterator[tuple[Form, Form]]:
-    kept = {n: i for n, i in program.instructions.items() if ((i.family or "").split("{")[0] or n) == block}
+def _forms(program: ir.Program, changed: ir.Program, names: Sequence[str]) -> Iterator[tuple[Form, Form]]:
+    kept = {name: program.instructions[name] for name in names}
     for name, forms in forms_by_instruction(replace(program, instructions=kept)).items():
         other = changed.instructions[name]
         for form in forms:
@@ -187,7 +187,7 @@ def _compare_form(program: ir.Program, changed: ir.Program, old: Form, new: Form
 def _instances(settings: Settings, ran: tuple[Evaluator, Outcome]) -> Iterator[Truth]:
     """The policies about values that an instruction used, such as the number of an MSR."""
     evaluator, start = ran[0], settings.first
-    run = Run(evaluator, start, True, False, False, None, start, start)
+    run = Run(evaluator, start, True, False, False, None, start, start, ())
     return (condition for _, condition in settings.instances(run))
 
 

@@ -69,7 +69,7 @@ def judge(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> Ver
 def _failures(program: ir.Program, reached: Reached) -> Iterator[tuple[Fate, str]]:
     """All goals of a group that are not proved: first what is refuted, then what is vacuous."""
     try:
-        group = build_alone(program, reached.family, reached.group, z3.Context())
+        group = build_alone(program, reached.family, reached.group, z3.Context(), reached.ids)
     except (UnsupportedError, KeyError, StopIteration) as error:
         yield Fate.REJECTED, f"{reached.group}: {type(error).__name__}: {error}"
         return

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from checks.families import instruction_of
 from checks.isolation import structure, walks
 from checks.mutate.places import Mutant, mutants, source_name
 from checks.theorem import Family, Outline
 from checks.trap.contract import EPT_BOUNDARY, LOADS, STORES, VM_EXIT
-from checks.trap.family import LEMMA
+from checks.trap.events import event_functions
+from checks.trap.lemmas import TRANSLATION, VIEWS
 from checks.trap.ownership import Ownership
 from checks.walk import nodes, reachable_functions, state_read
 from grammar import ir
@@ -28,10 +30,15 @@ _STEP_CLAIMS: tuple[str, ...] = ("is_data_of_others",)
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """What a group's terms are made from: `own` by its subject, `shared` by what all groups assume or conclude."""
+    """What goals are made from: `own` by their subject, `shared` by what all assume or conclude.
+
+    They are the goals of a group, or those of it that are about one block of instructions, whose names are `subject`.
+    """
 
     family: str
     group: str
+    ids: frozenset[str]
+    subject: tuple[str, ...]
     own: frozenset[Item]
     shared: frozenset[Item]
 
@@ -47,23 +54,27 @@ class Reach:
         self.program = program
         self._trap = _TrapReach(program)
         self._groups = [
-            self._reached(family.name, outline) for family in families for outline in family.outlines(program)
+            reached
+            for family in families
+            for outline in family.outlines(program)
+            for reached in self._reached(family.name, outline)
         ]
 
     def groups(self, mutant: Mutant) -> list[Reached]:
         """The groups that could notice a mutant, the most likely first."""
         item = (mutant.kind, mutant.name)
         found = [group for group in self._groups if item in group.own or item in group.shared]
-        return sorted(found, key=lambda group: (*group.rank(item), group.group))
+        return sorted(found, key=lambda group: (*group.rank(item), group.subject))
 
-    def _reached(self, family: str, outline: Outline) -> Reached:
-        subject = outline.group.removeprefix(f"{family}.")
+    def _reached(self, family: str, outline: Outline) -> Iterator[Reached]:
+        subject, ids = outline.group.removeprefix(f"{family}."), frozenset(outline.ids)
         if family == "trap":
-            return Reached(family, outline.group, *self._trap.of(subject))
-        if family == "isolation":
-            return Reached(family, outline.group, *self._isolation(subject))
-        everything = {("functions", f.source) for f in self.program.functions.values()}
-        return Reached(family, outline.group, frozenset(), frozenset(everything))
+            yield from self._trap.of(outline, subject)
+        elif family == "isolation":
+            yield Reached(family, outline.group, ids, (subject,), *self._isolation(subject))
+        else:
+            everything = frozenset(("functions", f.source) for f in self.program.functions.values())
+            yield Reached(family, outline.group, ids, (subject,), frozenset(), everything)
 
     def _isolation(self, subject: str) -> tuple[frozenset[Item], frozenset[Item]]:
         program = self.program
@@ -79,6 +90,9 @@ class Reach:
         if subject in program.steps:
             claims = _STEP_CLAIMS
             own = {("steps", subject)} | _functions(program, [program.steps[subject].body])
+        elif subject == walks.EPT_TRANSLATE:
+            shared |= {("policies", name) for name in program.policies}
+            shared |= _functions(program, [p.condition for p in program.policies.values()])
         own |= {("functions", name) for name in claims}
         own |= _functions(program, [program.functions[name].body for name in claims])
         return frozenset(own), frozenset(shared)
@@ -86,18 +100,14 @@ class Reach:
 
 @dataclass(slots=True)
 class _TrapReach:
-    """A group about instructions depends on their own text, and on the policies and views of state that they use."""
+    """A goal about instructions depends on their own text, and on the policies and views of state that they use."""
 
     program: ir.Program
-    _blocks: dict[str, list[ir.Instruction]] = field(default_factory=dict)
     _assumptions: list[tuple[frozenset[str], frozenset[Item]]] = field(default_factory=list)
     _inputs: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         program = self.program
-        for instruction in program.instructions.values():
-            block = (instruction.family or "").split("{")[0] or instruction.name
-            self._blocks.setdefault(block, []).append(instruction)
         for policy in program.policies.values():
             items = _functions(program, [policy.condition]) | {("policies", policy.name)}
             self._assumptions.append((state_read(program, policy.condition), items))
@@ -109,21 +119,43 @@ class _TrapReach:
         inputs = Ownership(program).all_inputs()
         self._inputs = frozenset().union(*(state_read(program, one) for one in inputs))
 
-    def of(self, subject: str) -> tuple[frozenset[Item], frozenset[Item]]:
-        """What the group with that subject is made from."""
-        if subject == LEMMA:
-            return frozenset(), self._shared(self._inputs)
-        instructions = self._blocks[subject]
+    def of(self, outline: Outline, subject: str) -> Iterator[Reached]:
+        """What the goals of a group are made from; those about instructions block by block."""
+        whole = ("trap", outline.group, frozenset(outline.ids), (subject,))
+        events = {function.name: function for function in event_functions(self.program)}
+        if subject == TRANSLATION:
+            yield Reached(*whole, frozenset(), self._shared(self._inputs))
+        elif subject == VIEWS:
+            yield Reached(*whole, frozenset(), self._shared(frozenset(self.program.state)))
+        elif subject in events:
+            own = {("functions", events[subject].source)}
+            yield Reached(*whole, *self._made_from([events[subject].body], own))
+        else:
+            for names, ids in self._by_block(outline.ids):
+                yield Reached("trap", outline.group, ids, names, *self._instructions(names))
+
+    def _by_block(self, ids: Iterable[str]) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:
+        """The names of the instructions of each block, and the goals about them."""
+        blocks: dict[str, set[str]] = {}
+        for one in ids:
+            blocks.setdefault(source_name(self.program.instructions[instruction_of(one)]), set()).add(one)
+        for goals in blocks.values():
+            yield tuple(sorted({instruction_of(one) for one in goals})), frozenset(goals)
+
+    def _instructions(self, names: Sequence[str]) -> tuple[frozenset[Item], frozenset[Item]]:
+        instructions = [self.program.instructions[name] for name in names]
         operands = [f for f in self.program.functions.values() if f.source.endswith("_memory_operand")]
         roots: list[object] = [instruction.bodies for instruction in instructions]
         roots += [f.body for f in operands] if any(i.operands for i in instructions) else []
+        return self._made_from(roots, {("instructions", source_name(instructions[0]))})
+
+    def _made_from(self, roots: list[object], own: set[Item]) -> tuple[frozenset[Item], frozenset[Item]]:
         functions = reachable_functions(self.program, roots, _BOUNDARY)
-        own = {("functions", f.source) for f in functions} | {("instructions", source_name(instructions[0]))}
         bodies = [*roots, *(f.body for f in functions)]
         used = frozenset(_state_named(bodies))
         if any(isinstance(n, ir.Call) and self._source(n) in _BOUNDARY for b in bodies for n in nodes(b)):
             used |= self._inputs
-        return frozenset(own), self._shared(used)
+        return frozenset(own | {("functions", f.source) for f in functions}), self._shared(used)
 
     def _source(self, call: ir.Call) -> str:
         return self.program.functions[call.function].source
