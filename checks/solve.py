@@ -18,6 +18,7 @@ from checks.theorem import Counterexample, Goal, Group, Result, Status, Witness
 
 FIRST_RLIMIT = 3_000_000
 SECOND_RLIMIT = 60_000_000
+WITNESS_RLIMIT = 300_000
 MINIMISE_RLIMIT = 300_000
 
 
@@ -44,14 +45,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one question: `verdict` is sat, unsat or unknown; `solver` holds the model of a sat one."""
+    """The answer to one question: `verdict` is sat, unsat or unknown."""
 
     verdict: str
-    solver: z3.Solver
     seconds: float = 0.0
     rlimit: int = 0
     reason: str = ""
     cached: bool = False
+    counterexample: Counterexample | None = None
 
 
 @dataclass(slots=True)
@@ -63,11 +64,13 @@ class GroupRunner:
     limits: Limits
     cache: Cache | None = None
     _solver: z3.Solver = field(init=False)
+    _base: str = field(init=False)
     _witnesses: dict[tuple[int, ...], Answer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._solver = z3.SimpleSolver(ctx=self.group.context)
         self._solver.add(*self.group.hypotheses)
+        self._base = self._solver.to_smt2() if self.cache is not None else ""
 
     def run(self) -> Iterator[Result]:
         """Yields a result for each goal, as it comes."""
@@ -82,71 +85,79 @@ class GroupRunner:
             return witnessed
         if goal.is_syntactic:
             return replace(witnessed, syntactic=True)
-        self._solver.push()
-        try:
-            return self._decide(goal, witnessed)
-        finally:
-            self._solver.pop()
+        return self._decide(goal, witnessed)
 
     def _witness(self, goal: Goal, blank: Result) -> Result:
         """PROVED with the name of the first satisfiable witness, VACUOUS if there is none."""
         always = Witness("satisfiable", z3.BoolVal(True, self.group.context))
         for witness in goal.witnesses or (always,):
-            answer = self._satisfiable((*goal.hypotheses, witness.condition))
+            answer = self._witnessed((*goal.hypotheses, witness.condition), witness.hints)
             if answer.verdict == "sat":
                 return replace(blank, witness=witness.name)
             if answer.verdict == "unknown":
                 return _open(blank, answer, f"no witness found: {witness.name}")
         return replace(blank, status=Status.VACUOUS, detail="nothing satisfies the assumptions")
 
-    def _satisfiable(self, conditions: Sequence[z3.BoolRef]) -> Answer:
+    def _witnessed(self, conditions: tuple[z3.BoolRef, ...], hints: tuple[z3.BoolRef, ...]) -> Answer:
         """Whether conditions can hold; goals of one form share their witnesses, so the answer is remembered."""
         at = tuple(condition.get_id() for condition in conditions)
         if at not in self._witnesses:
-            self._solver.push()
-            self._solver.add(*conditions)
-            self._witnesses[at] = self._ask()
-            self._solver.pop()
+            self._witnesses[at] = self._satisfiable(conditions, hints)
         return self._witnesses[at]
 
+    def _satisfiable(self, conditions: tuple[z3.BoolRef, ...], hints: tuple[z3.BoolRef, ...]) -> Answer:
+        """A short try, one with the hints, and, since hints may contradict the conditions, a long one without."""
+        answer = self._ask(conditions, replace(self.limits, first_rlimit=WITNESS_RLIMIT, second_rlimit=0))
+        if answer.verdict == "unknown" and hints:
+            hinted = self._ask((*conditions, *hints), self.limits)
+            answer = hinted if hinted.verdict == "sat" else answer
+        return answer if answer.verdict != "unknown" else self._ask(conditions, self.limits)
+
     def _decide(self, goal: Goal, witnessed: Result) -> Result:
-        self._solver.add(*goal.hypotheses, z3.Not(goal.conclusion))
-        answer = self._ask()
+        answer = self._ask((*goal.hypotheses, z3.Not(goal.conclusion)), self.limits, goal)
         if answer.verdict == "unknown":
             return _open(witnessed, answer, answer.reason)
         decided = replace(witnessed, seconds=answer.seconds, rlimit=answer.rlimit, cached=answer.cached)
         if answer.verdict == "unsat":
             return decided
-        counterexample = self._explain(goal, answer)
+        counterexample = answer.counterexample
         detail = counterexample.summary if counterexample is not None else "the solver found a counterexample"
         return replace(decided, status=Status.REFUTED, detail=detail, counterexample=counterexample)
 
-    def _ask(self) -> Answer:
-        """Whether what the solver holds is satisfiable."""
-        text = self._solver.to_smt2() if self.cache is not None else ""
+    def _ask(self, conditions: Sequence[z3.BoolRef], limits: Limits, explained: Goal | None = None) -> Answer:
+        """Whether the group's hypotheses and the conditions are satisfiable; if so, `explained` says what that means."""
+        self._solver.push()
+        try:
+            self._solver.add(*conditions)
+            return self._asked(conditions, limits, explained)
+        finally:
+            self._solver.pop()
+
+    def _asked(self, conditions: Sequence[z3.BoolRef], limits: Limits, explained: Goal | None) -> Answer:
+        text = self._text(conditions) if self.cache is not None else ""
         known = self.cache.get(text) if self.cache is not None else None
-        if known is not None:
-            return Answer(known, self._solver, cached=True)
-        answer = _check(self._solver, self.limits.first_rlimit, self.limits.seconds)
-        if answer.verdict == "unknown" and answer.reason != "timeout":
-            answer = self._ask_again(answer)
+        if known is not None and (known == "unsat" or explained is None):
+            return Answer(known, cached=True)
+        solver = self._solver
+        answer = _check(solver, limits.first_rlimit, limits.seconds)
+        if answer.verdict == "unknown" and answer.reason != "timeout" and limits.second_rlimit:
+            solver = z3.Solver(ctx=self.group.context)
+            solver.add(*self._solver.assertions())
+            again = _check(solver, limits.second_rlimit, max(0.0, limits.seconds - answer.seconds))
+            answer = replace(
+                again, seconds=answer.seconds + again.seconds, rlimit=answer.rlimit + again.rlimit
+            )
         if self.cache is not None and answer.verdict != "unknown":
             self.cache.put(text, answer.verdict)
+        if answer.verdict == "sat" and explained is not None and explained.explain is not None:
+            return replace(answer, counterexample=explained.explain(_minimise(solver, explained)))
         return answer
 
-    def _ask_again(self, first: Answer) -> Answer:
-        """The same question to the combined solver."""
-        second = z3.Solver(ctx=self.group.context)
-        second.add(*self._solver.assertions())
-        again = _check(second, self.limits.second_rlimit, max(0.0, self.limits.seconds - first.seconds))
-        return replace(again, seconds=first.seconds + again.seconds, rlimit=first.rlimit + again.rlimit)
-
-    def _explain(self, goal: Goal, answer: Answer) -> Counterexample | None:
-        if goal.explain is None:
-            return None
-        if answer.cached:  # the answer is known, but its model is not
-            answer = _check(self._solver, self.limits.second_rlimit, self.limits.seconds)
-        return goal.explain(_minimise(answer.solver, goal))
+    def _text(self, conditions: Sequence[z3.BoolRef]) -> str:
+        """The question as SMT-LIB text: that of the hypotheses, printed once, and of the conditions."""
+        own = z3.SimpleSolver(ctx=self.group.context)
+        own.add(*conditions)
+        return f"{self._base}\n{own.to_smt2()}"
 
 
 def _open(blank: Result, answer: Answer, detail: str) -> Result:
@@ -163,7 +174,7 @@ def _check(solver: z3.Solver, rlimit: int, seconds: float) -> Answer:
     verdict = str(solver.check())
     elapsed = time.monotonic() - start
     reason = solver.reason_unknown() if verdict == "unknown" else ""
-    return Answer(verdict, solver, elapsed, _rlimit_count(solver) - before, reason)
+    return Answer(verdict, elapsed, _rlimit_count(solver) - before, reason)
 
 
 def _rlimit_count(solver: z3.Solver) -> int:

@@ -49,10 +49,14 @@ Explain = Callable[[z3.ModelRef], Counterexample]
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """A condition that shows a goal's assumptions to be satisfiable; `name` says what then happens."""
+    """A condition that shows a goal's assumptions to be satisfiable; `name` says what then happens.
+
+    `hints` are further conditions that make it easier to satisfy, tried where the plain question is hard.
+    """
 
     name: str
     condition: z3.BoolRef
+    hints: tuple[z3.BoolRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +94,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A group by name, with the ids of its goals: what can be listed and selected without building terms."""
+    """A group by name, with the ids of its goals: what can be listed and selected without building terms.
+
+    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them.
+    """
 
     group: str
     ids: tuple[str, ...]
+    requires: tuple[str, ...] = ()
 
 
 class Family(Protocol):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Protocol, cast
@@ -114,6 +115,7 @@ def sources() -> list[Path]:
     return sorted(Path(__file__).parent.rglob("*.py"))
 
 
+@cache
 def choose(name: str | None) -> Backend:
     """The backend of this name; by default the native one if llvmlite is there."""
     if name == PlainBackend.name:

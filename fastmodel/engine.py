@@ -10,6 +10,7 @@ from typing import Any
 from fastmodel import backends, state, table
 from fastmodel.handlers import HANDLERS
 from grammar.ir import Program
+from refmodel.memory import RecordingMemory
 
 PAGE_SIZE = 0x1000
 MASK_64 = (1 << 64) - 1
@@ -71,6 +72,8 @@ class FastEngine:
         self._set(state.REFUSE_CODE, self._backend.codes[backends.REFUSE])
         self._set(state.END_CODE, self._backend.codes[backends.END_OF_TRACE])
         self._set(state.DECODE_TABLE, self._make_table(program))
+        if isinstance(memory, RecordingMemory):
+            self._set(state.JOURNAL, self._allocate(16 * state.JOURNAL_LENGTH))
 
     @property
     def backend(self) -> str:
@@ -181,7 +184,7 @@ class FastEngine:
         return ctypes.addressof(buffer)
 
     def _make_table(self, program: Program) -> int:
-        found = table.groups(program)
+        found = table.groups_of(program)
         entries = sum(len(group.entries) for group in found.values())
         address = self._allocate(8 * (table.OPCODES + 2 * entries))
         words = table.table_words(found, self._backend.codes, address)
@@ -201,11 +204,21 @@ class FastEngine:
     def _copy_out(self, done: int) -> None:
         m, words = self.machine, self._words
         m.GPR[:] = words[: len(m.GPR)]
-        m.RIP = words[state.RIP // 8]
+        m.RIP = m.NEXT_RIP = words[state.RIP // 8]
         m.RFLAGS = words[state.RFLAGS // 8]
         m.TSC = m.TSC + done & MASK_64
         if self._counts_down():
             m.PREEMPTION_TIMER_VALUE -= done
+        self._hand_over_journal()
+
+    def _hand_over_journal(self) -> None:
+        """Tells a memory that can be put back what the words that were written held before."""
+        count = self._words[state.JOURNAL_COUNT // 8]
+        if count:
+            journal = (ctypes.c_uint64 * (2 * count)).from_address(self._words[state.JOURNAL // 8])
+            for address, before in zip(journal[::2], journal[1::2], strict=True):
+                self.machine.PHYSICAL.note(address, before.to_bytes(8, "little"))
+            self._set(state.JOURNAL_COUNT, 0)
 
 
 def coverage(program: Program) -> dict[str, bool]:

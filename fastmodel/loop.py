@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastmodel.compiler.primitives import field, get, invoke, parameter, put, set_field, shift_right, slow
+from fastmodel.compiler.primitives import (
+    field,
+    get,
+    inlined,
+    invoke,
+    parameter,
+    put,
+    set_field,
+    shift_right,
+    slow,
+)
 from fastmodel.decoded import ADDRESS, COUNT, DECODED_SIZE, IMMEDIATE, LINK, TRACE_LIMIT
 from fastmodel.decoder import decode_trace, forget_decoded
 from fastmodel.handlers.flags import rflags, set_status_flags
@@ -113,6 +123,7 @@ def stop(state: int, u: int, remaining: int, why: int) -> int:
 # --- traces ---
 
 
+@inlined
 def known_trace(state: int, rip: int) -> int:
     """The decoded instructions at an address, 0 if there are none."""
     slot = get(64, state + TRACES) + ((rip ^ shift_right(rip, 12)) & (TRACE_SLOTS - 1)) * TRACE_SLOT

@@ -7,11 +7,13 @@ never enter the one for writes, so that a store to them is noticed.
 from __future__ import annotations
 
 from fastmodel.compiler.primitives import field, get, inlined, put, shift_right, slow
+from fastmodel.journal import note_write
 from fastmodel.paging import READ, WRITE, translate
 from fastmodel.state import (
     CODE_PAGES,
     CODE_WRITE,
     CODE_WRITES,
+    JOURNAL,
     MEMORY,
     MEMORY_ACCESS,
     PAGE_CROSSING,
@@ -56,13 +58,17 @@ def write_address_slowly(state: int, linear: int, size: int) -> int:
     physical = translate_within_page(state, linear, size, WRITE)
     if physical < 0:
         return 0
+    is_code = field(8, get(64, state + CODE_PAGES) + shift_right(physical, 12))
+    if is_code != 0 and get(64, state + CODE_WRITES) == 0:
+        put(64, state + REASON, CODE_WRITE)
+        return 0
     host = get(64, state + MEMORY) + physical
-    if field(8, get(64, state + CODE_PAGES) + shift_right(physical, 12)) == 0:
-        return remember(state + WRITE_TLB, linear, host)
-    if get(64, state + CODE_WRITES) != 0:
+    if not note_write(state, host, size):
+        put(64, state + REASON, MEMORY_ACCESS)
+        return 0
+    if is_code != 0 or get(64, state + JOURNAL) != 0:
         return host
-    put(64, state + REASON, CODE_WRITE)
-    return 0
+    return remember(state + WRITE_TLB, linear, host)
 
 
 def translate_within_page(state: int, linear: int, size: int, access: int) -> int:

@@ -7,6 +7,7 @@ accessed and dirty flags of the guest's own entries.  SDM 3A 4.5 to 4.8, 3C 29.3
 from __future__ import annotations
 
 from fastmodel.compiler.primitives import below, field, get, load, put, shift_right, signed, slow, store
+from fastmodel.journal import note_write
 from fastmodel.state import (
     CODE_PAGES,
     CR3,
@@ -126,6 +127,8 @@ def mark_used(state: int, leaf: int, access: int) -> bool:
         if used != entry:
             place = ept_translate(state, get(64, state + WALK_PLACES + level), WRITE)
             if place < 0 or field(8, get(64, state + CODE_PAGES) + shift_right(place, 12)) != 0:
+                return False
+            if not note_write(state, host, 8):
                 return False
             store(64, host, used)
         level = level - 8

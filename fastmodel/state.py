@@ -51,6 +51,12 @@ CODE_COUNT = 312  # its length
 REFUSE_CODE = 320  # the routines that every trace needs: codes of `refuse` and `end_of_trace`
 END_CODE = 328
 
+# --- the journal of writes: see journal.py ---
+
+JOURNAL = 512  # its address, 0 if there is none
+JOURNAL_COUNT = 520
+JOURNAL_LENGTH = 1024  # entries: host-physical address of a word, and what it held
+
 # --- scratch ---
 
 WALK_ENTRIES = (

@@ -59,6 +59,16 @@ def groups(program: Program) -> dict[int, Group]:
     return found
 
 
+_known: list[tuple[Program, dict[int, Group]]] = []
+
+
+def groups_of(program: Program) -> dict[int, Group]:
+    """As `groups`; those of the program asked for last are remembered."""
+    if not _known or _known[0][0] is not program:
+        _known[:] = [(program, groups(program))]
+    return _known[0][1]
+
+
 def _group(
     candidates: Candidates, by_key: dict[tuple[str, tuple[int | None, ...], str], Handler], program: Program
 ) -> Group:

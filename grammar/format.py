@@ -92,9 +92,11 @@ def _indent(lines: list[_Line]) -> None:
     stack = [(0, 0)]
     depth = 0
     start = (0, 0)
+    comments: list[_Line] = []  # since the last line of code
     for line in lines:
         if not line.code:
             line.new_column = next((new for old, new in reversed(stack) if old <= line.column), 0)
+            comments.append(line)
             continue
         if depth > 0 or (_CONTINUES.match(line.code) and line.column > stack[-1][0]):
             line.new_column = max(0, start[1] + line.column - start[0])
@@ -106,6 +108,10 @@ def _indent(lines: list[_Line]) -> None:
             line.new_column = stack[-1][1]
             start = (line.column, line.new_column)
             _pad_clause(line, stack)
+        for comment in comments:  # a comment that stands above a line goes with it
+            if comment.column == line.column:
+                comment.new_column = line.new_column
+        comments.clear()
         depth += sum(line.code.count(c) for c in "([{") - sum(line.code.count(c) for c in ")]}")
 
 

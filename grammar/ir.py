@@ -273,7 +273,7 @@ class OperandRead:
 
 @dataclass(frozen=True)
 class OperandAttribute:
-    """`index` bits(4), `is_memory` bool, `address` bits(64) or `segment` bits(3) of an operand."""
+    """`index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), or `segment` bits(3) of an operand."""
 
     type: Type
     name: str

@@ -13,6 +13,7 @@ OPERAND_ATTRIBUTES: dict[str, ir.Type] = {
     "is_memory": ir.BOOL,
     "address": ir.Bits(64),
     "segment": ir.Bits(3),
+    "displacement": ir.Bits(64),
 }
 
 

@@ -52,7 +52,11 @@ class OperandAccess:
         """The effective address of a memory operand."""
         return 0
 
-    def read(self, machine: Any) -> int:
+    def displacement(self, _machine: Any) -> int:
+        """The displacement of a memory operand; relative to RIP, its address."""
+        return 0
+
+    def read(self, _machine: Any) -> int:
         """The operand's value."""
         raise TypeError(f"{self.written} has no value")
 
@@ -60,7 +64,7 @@ class OperandAccess:
         """The operand's value, which will be written."""
         return self.read(machine)
 
-    def write(self, machine: Any, value: int) -> None:
+    def write(self, _machine: Any, _value: int) -> None:
         """Writes the operand."""
         raise TypeError(f"{self.written} cannot be written")
 
@@ -119,13 +123,14 @@ class RelativeAccess(OperandAccess):
         self.displacement = displacement
 
     def read(self, machine: Any) -> int:  # noqa: D102
-        return machine.NEXT_RIP + self.displacement & _MASK_64
+        target: int = machine.NEXT_RIP + self.displacement & _MASK_64
+        return target
 
 
 class MemoryAccess(OperandAccess):
     """A memory operand; `address` is the offset in its segment."""
 
-    __slots__ = ("_modify", "_read", "_write", "address", "segment")
+    __slots__ = ("_modify", "_place", "_read", "_write", "address", "segment")
 
     is_memory = True
 
@@ -144,11 +149,15 @@ class MemoryAccess(OperandAccess):
                 address_width=address_bits,
             )
         )
+        self._place = place
         self.segment = segment
-        self.address = _address(place, (1 << address_bits) - 1)  # type: ignore[method-assign]
+        self.address = _address(place, (1 << address_bits) - 1)  # type: ignore[method-assign, assignment]
         self._read = accessors("read_memory_operand", width)
         self._modify = accessors("modify_memory_operand", width)
         self._write = accessors("write_memory_operand", width)
+
+    def displacement(self, machine: Any) -> int:  # noqa: D102
+        return self.address(machine) if self._place.rip_relative else self._place.displacement & _MASK_64
 
     def read(self, machine: Any) -> int:  # noqa: D102
         value: int = self._read(machine, self.segment, self.address(machine))

@@ -6,14 +6,22 @@ The decoder is nothing but the opcode rows of the specification, looked up by es
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from grammar.ir import Instruction, OperandCode, Program
+from grammar.widths import operand_width
 from refmodel import encoding
-from refmodel.encoding import Pattern, Prefixes, encoded_bits, pattern
+from refmodel.access import (
+    Accessors,
+    ImmediateAccess,
+    MemoryAccess,
+    OperandAccess,
+    RegisterAccess,
+    RelativeAccess,
+    SpecialAccess,
+)
 from refmodel.addressing import Cursor, ModRM, TooLong, Truncated, read_modrm
-from refmodel.access import Accessors, ImmediateAccess, MemoryAccess, OperandAccess, RegisterAccess, RelativeAccess, SpecialAccess
+from refmodel.encoding import Pattern, Prefixes, encoded_bits, pattern
 
 Run = Callable[..., None]
 
@@ -46,7 +54,7 @@ class Decoded:
     instruction: Instruction | None = None
     pattern: Pattern | None = None
     size: int = 64
-    prefixes: Prefixes = Prefixes()
+    prefixes: Prefixes = field(default_factory=Prefixes)
     lock: bool = False
 
 
@@ -119,7 +127,7 @@ class Decoder:
     def _operand(
         self, cursor: Cursor, code: OperandCode, opcode: int, place: ModRM | None, size: int, head: _Head
     ) -> OperandAccess:
-        width = encoding.operand_width(code, size)
+        width = operand_width(code, size)
         rex = head.prefixes
         match code.kind:
             case "rm" | "rm_memory" | "rm_register" if place is not None:

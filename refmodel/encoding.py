@@ -38,18 +38,22 @@ class Prefixes:
 
     @property
     def rex_w(self) -> bool:
+        """64-bit operand size."""
         return bool(self.rex & 8)
 
     @property
     def rex_r(self) -> bool:
+        """Bit 3 of ModRM.reg."""
         return bool(self.rex & 4)
 
     @property
     def rex_x(self) -> bool:
+        """Bit 3 of SIB.index."""
         return bool(self.rex & 2)
 
     @property
     def rex_b(self) -> bool:
+        """Bit 3 of ModRM.rm, SIB.base or the opcode's register."""
         return bool(self.rex & 1)
 
 

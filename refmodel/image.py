@@ -6,6 +6,7 @@ import io
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from elftools.common.exceptions import ELFError, ELFParseError
 from elftools.elf.elffile import ELFFile
@@ -73,7 +74,7 @@ def _elf(path: Path, data: bytes) -> Image:
         segments = tuple(_segment(path, header, data) for header in _load_headers(elf))
         entry = int(elf["e_entry"])
     except _MALFORMED as error:
-        raise ImageError(f"{path}: not a valid ELF file ({error or type(error).__name__})") from None
+        raise ImageError(f"{path}: not a valid ELF file ({str(error) or type(error).__name__})") from None
     if not segments:
         raise ImageError(f"{path}: the ELF file has no segment to load")
     if not any(s.address <= entry < s.address + s.size for s in segments):
@@ -92,15 +93,17 @@ def _unsupported(elf: ELFFile) -> str | None:
     return None
 
 
-def _load_headers(elf: ELFFile) -> list[dict[str, int]]:
+def _load_headers(elf: ELFFile) -> list[Any]:
     headers = [segment.header for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
     return [h for h in headers if h["p_memsz"]]
 
 
-def _segment(path: Path, header: dict[str, int], data: bytes) -> Segment:
+def _segment(path: Path, header: Any, data: bytes) -> Segment:
     offset, length, size = header["p_offset"], header["p_filesz"], header["p_memsz"]
     if offset + length > len(data):
-        raise ImageError(f"{path}: truncated: a segment ends at byte {offset + length}, the file at {len(data)}")
+        raise ImageError(
+            f"{path}: truncated: a segment ends at byte {offset + length}, the file at {len(data)}"
+        )
     if length > size:
         raise ImageError(f"{path}: a segment has more bytes in the file ({length}) than in memory ({size})")
     return Segment(header["p_vaddr"], data[offset : offset + length], size)

@@ -157,6 +157,10 @@ class RecordingMemory(PhysicalMemory):
         self._record(address, len(data))
         super().write_bytes(address, data)
 
+    def note(self, address: int, before: bytes) -> None:
+        """Tells that native code wrote a 64-bit word, and what it held before."""
+        self._kept.setdefault(address, before)
+
     def _record(self, address: int, length: int) -> None:
         for word in range(address & ~7, min(address + length, self.size), 8):
             if word not in self._kept:

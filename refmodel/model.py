@@ -14,12 +14,15 @@ from types import CodeType
 from typing import Any
 
 from grammar.cachedir import cache_directory, write_atomically
-from grammar.ir import Program
-from refmodel.decoder import Decoder
+from grammar.ir import Enum, Program
+from refmodel.decoder import Decoder, NotModelled
 from refmodel.generate import generate
 from refmodel.memory import PhysicalMemory
 
 DEFAULT_MEMORY = 1 << 26  # bytes of host-physical memory
+
+# The abort, if there is one, that says that the specification has nothing for the machine's state.
+UNSPECIFIED = "Unspecified"
 
 Function = Callable[..., Any]
 
@@ -54,6 +57,28 @@ class Model:
         """The decoder of the program's encodings."""
         return Decoder(self.program, self.functions, self.instructions)
 
+    @cached_property
+    def outside(self) -> tuple[type[Exception], ...]:
+        """What a machine raises where the specification says nothing: unknown bytes, or a mode left out."""
+        unspecified = self.namespace.get(f"{UNSPECIFIED}Abort")
+        return (NotModelled, unspecified) if unspecified is not None else (NotModelled,)
+
+    def what_is_outside(self, error: Exception) -> str:
+        """What one of the exceptions of `outside` is about."""
+        if isinstance(error, NotModelled):
+            return str(error)
+        kind = self.program.aborts[UNSPECIFIED].type.fields[0][1]
+        names = {value: name for name, value in kind.members} if isinstance(kind, Enum) else {}
+        value = getattr(error, "value", (0,))[0]
+        return f"not in the specification: {names.get(value, str(value)).lower().replace('_', ' ')}"
+
+    def broken_rules(self, machine: Any) -> list[str]:
+        """The VM-entry checks that the machine's current VMCS does not pass, as `group.rule`."""
+        rules = [(group.name, rule.name) for group in self.program.rules.values() for rule in group.rules]
+        return [
+            f"{group}.{rule}" for group, rule in rules if not self.functions[f"rule_{group}_{rule}"](machine)
+        ]
+
     def machine(self, memory: PhysicalMemory | int = DEFAULT_MEMORY) -> Any:
         """A machine in its reset state, with this memory or with so many bytes of it."""
         physical = PhysicalMemory(memory) if isinstance(memory, int) else memory
@@ -71,7 +96,9 @@ def build(program: Program, key: str | None = None) -> Model:
     text, code = _load(path) if path is not None else (None, None)
     if text is None or code is None:
         text = generate(program)
-        name = str(path) if path is not None else f"<reference {hashlib.sha256(text.encode()).hexdigest()[:12]}>"
+        name = (
+            str(path) if path is not None else f"<reference {hashlib.sha256(text.encode()).hexdigest()[:12]}>"
+        )
         code = compile(text, name, "exec")
         if path is not None:
             write_atomically(path, text.encode())
@@ -85,10 +112,18 @@ def build(program: Program, key: str | None = None) -> Model:
 
 def _full_key(key: str | None) -> str:
     """The program's key together with the generator's sources and the Python version."""
-    digest = hashlib.sha256(f"{key} {sys.implementation.cache_tag}".encode())
+    return hashlib.sha256(f"{key} {_GENERATOR} {sys.implementation.cache_tag}".encode()).hexdigest()[:32]
+
+
+def _digest_of_generator() -> str:
+    digest = hashlib.sha256()
     for source in sorted((Path(__file__).parent / "generate").glob("*.py")):
         digest.update(source.read_bytes())
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
+
+
+# Taken when the generator is imported: its files may change while a long run has the old ones in memory.
+_GENERATOR = _digest_of_generator()
 
 
 def _compiled(path: Path) -> Path:

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from grammar.ir import Program
-from refmodel.decoder import NotModelled
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model
 from refmodel.vectors import GPR_NAMES, Base, Case
 
-MEMORY_SIZE = (1 << 30) + (1 << 26)  # bytes: the cases have pages from 1 GB on; what is untouched costs nothing
-_RSP, _CS = 4, 1
+MEMORY_SIZE = (1 << 30) + (
+    1 << 26
+)  # bytes: the cases have pages from 1 GB on; what is untouched costs nothing
+_RSP = 4
 _GUEST_RIP = 0x681E  # encoding of the VMCS field
-_LONG_MODE_CODE = 1 << 13  # L in the access rights of CS
 _HALTED = 1
 _ENTRY_FAILURE = 1 << 31
 _SUPERVISOR_WRITE = (1, 0)  # access and privilege, as the delivery of the event used them
@@ -68,6 +68,7 @@ class Replayer:
     """
 
     def __init__(self, model: Model, engine: Callable[[Any], Accelerator] | None = None) -> None:
+        self._model = model
         self._functions = model.functions
         self._names = {v.encoding: v.name for v in model.program.state_in("vmcs")}
         self._controls = dict(_known_controls(model.program))
@@ -84,8 +85,8 @@ class Replayer:
         self._set_up(base, case)
         try:
             return self._outcome(base, case)
-        except NotModelled as error:
-            raise Unsupported(str(error)) from None
+        except self._model.outside as error:
+            raise Unsupported(self._model.what_is_outside(error)) from None
 
     # --- the machine at the start -------------------------------------------------------------------
 
@@ -146,9 +147,7 @@ class Replayer:
     def _step(self, case: Case) -> None:
         """One instruction, unless VM entry injected an event, and what comes before the next one runs."""
         machine = self.machine
-        if not machine.SEGMENT_RIGHTS[_CS] & _LONG_MODE_CODE:
-            raise Unsupported("compatibility mode is not in the specification")
-        injected = machine.RIP != case.fields[_GUEST_RIP]
+        injected = case.fields[_GUEST_RIP] != machine.RIP
         if not injected and (self._accelerate is None or not self._accelerate()):
             self._functions["cycle"](machine)
         if machine.ACTIVITY_STATE != 0:

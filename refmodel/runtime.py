@@ -55,10 +55,16 @@ class Processor:
     The generated subclass `Machine` adds the registers and the VMM's variables as attributes.
     """
 
-    __slots__ = ("PHYSICAL", "current", "decoder", "fetch_translate", "instruction_length", "listeners", "vmcs", "vmcs_of")
-
-    RIP: int
-    NEXT_RIP: int
+    __slots__ = (
+        "PHYSICAL",
+        "current",
+        "decoder",
+        "fetch_translate",
+        "instruction_length",
+        "listeners",
+        "vmcs",
+        "vmcs_of",
+    )
 
     def __init__(
         self, memory: PhysicalMemory, decoder: Decoder, fetch_translate: Callable[[Any, int], int]
@@ -90,9 +96,9 @@ class Processor:
         if listener is not None:
             listener(*arguments)
 
-    def execute(self) -> None:
+    def execute(self: Any) -> None:  # Any: the registers are the subclass's
         """Fetches, decodes and executes one instruction; RIP moves on if it completes."""
-        rip = self.RIP
+        rip = self.NEXT_RIP = self.RIP  # a VM exit during the fetch has an instruction length of 0
         physical = self.fetch_translate(self, rip)
         data = self.PHYSICAL.read_bytes(physical, min(MAX_LENGTH, PAGE_SIZE - rip % PAGE_SIZE))
         decoded = self.decoder.known.get(data)

@@ -27,7 +27,14 @@ _RDI = 7
 # Frames that the VMM and the EPT tables of a guest take beyond the guest's pages.
 _SPARE_FRAMES = 64
 
+# Steps in a row that the VMM makes without a guest running: more of them mean that no VM entry succeeds.
+_MOST_STEPS_OUTSIDE = 1000
+
 Console = Callable[[int, int], None]
+
+
+class NoEntry(Exception):
+    """The VMM cannot enter a guest; the message names the checks that fail."""
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Session:
             raise ImageError(f"at most {MAX_GUESTS} guests can run at once")
         for guest in self.guests.values():
             _check_fits(guest)
+        self._model = model
         self._functions = model.functions
         for_each = memory // PAGE_SIZE + memory // _LARGE_SIZE + _SPARE_FRAMES
         frames = model.program.constants["FIRST_USABLE_FRAME"].value + len(self.guests) * for_each
@@ -72,7 +80,7 @@ class Session:
         it stops at is left to the reference.
         """
         limit = max_steps if max_steps is not None else 1 << 62
-        done, alive = 0, True
+        done, alive, outside = 0, True, 0
         while alive and done < limit:
             if ahead is not None and self.machine.IN_NON_ROOT:
                 done += ahead(limit - done)
@@ -80,6 +88,10 @@ class Session:
                     break
             alive = self._run_one(self.machine)
             done += 1
+            outside = 0 if self.machine.IN_NON_ROOT else outside + 1
+            if outside > _MOST_STEPS_OUTSIDE:
+                broken = ", ".join(self._model.broken_rules(self.machine))
+                raise NoEntry(f"VM entry fails: {broken or 'no rule says why'}")
         return done
 
     def _call(self, function: str, *arguments: int) -> Any:

@@ -15,7 +15,7 @@ _NAMES = [name_of(Register(GENERAL, number, 64)) for number in range(16)]
 class Tracer:
     """Steps a session and writes what happened: address, bytes, text, and the registers that changed."""
 
-    def __init__(self, session: Session, program: Program, write: Callable[[str], None]) -> None:
+    def __init__(self, session: Session, program: Program, write: Callable[[str], object]) -> None:
         self._session = session
         self._write = write
         reasons = program.types.get("ExitReason")
@@ -39,7 +39,11 @@ class Tracer:
             return alive
         self._instruction(guest, rip)
         if machine.IN_NON_ROOT:
-            changes = (f"{n}={new:#x}" for n, new, old in zip(_NAMES, machine.GPR, registers, strict=True) if new != old)
+            changes = (
+                f"{n}={new:#x}"
+                for n, new, old in zip(_NAMES, machine.GPR, registers, strict=True)
+                if new != old
+            )
             self._write(f"  {' '.join(changes)}\n")
         else:
             self._write(f"  exit {self._reasons.get(machine.vmcs.EXIT_REASON & 0xFFFF, 'OTHER')}\n")

@@ -61,7 +61,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The JSON values of a file, packed with gzip or not, with their line numbers."""
     line = 0
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8") as stream
+        ):
             for line, text in enumerate(stream, start=1):
                 if text.strip():
                     yield line, json.loads(text)

@@ -172,4 +172,9 @@ def test_addresses() -> None:
 
 
 def test_mnemonics_of_the_templates() -> None:
-    assert {template(i).mnemonics[0] for i in MODEL.program.instructions.values()} >= {"mov", "add", "cpuid", "hlt"}
+    assert {template(i).mnemonics[0] for i in MODEL.program.instructions.values()} >= {
+        "mov",
+        "add",
+        "cpuid",
+        "hlt",
+    }

@@ -20,7 +20,7 @@ from refmodel.replay import Replayer, Unsupported
 from refmodel.vectors import CaseError, read_cases
 
 SAMPLE = Path(__file__).parent / "data" / "vmx-sample.jsonl.gz"
-LINES = gzip.open(SAMPLE, "rt").read().splitlines()
+LINES = gzip.decompress(SAMPLE.read_bytes()).decode().splitlines()
 RECORDED = {case["id"]: case for case in map(json.loads, LINES[1:])}
 
 # Exits that are not caused by an instruction, where its length is undefined; and where the qualification is.
@@ -37,8 +37,8 @@ def replayed(replayer: Replayer) -> Iterator[tuple[int, dict[str, Any]]]:
     for base, case in read_cases(SAMPLE):
         try:
             yield case.number, replayer.run(base, case)
-        except Unsupported as reason:
-            assert str(reason)
+        except Unsupported:
+            continue
 
 
 def pairs(outcomes: dict[int, dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from grammar.ir import EncodingRow, Program
     from rich.table import Table
+
+    from grammar.ir import EncodingRow, Program
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints one table."""
-    import grammar
     from rich.console import Console
+
+    import grammar
 
     Console().print(_TABLES[args.what](grammar.load(args.spec)))
     return 0
@@ -43,7 +45,7 @@ def _instructions(program: Program) -> Table:
     table = _table(title, "instruction", "encodings", "fast", "summary")
     for instruction in program.instructions.values():
         encodings = "\n".join(row_text(row) for row in instruction.rows)
-        summary = instruction.doc.split("  SDM")[0].strip()
+        summary = " ".join(instruction.doc.split("SDM")[0].split())
         table.add_row(instruction.name, encodings, "yes" if fast.get(instruction.name) else "no", summary)
     return table
 
@@ -66,14 +68,14 @@ def _handlers(program: Program) -> Table:
 def _steps(program: Program) -> Table:
     table = _table("Micro-steps", "step", "made by", "summary")
     for step in program.steps.values():
-        table.add_row(step.name, "hardware" if step.hardware else "VMM", step.doc.strip())
+        table.add_row(step.name, "hardware" if step.hardware else "VMM", " ".join(step.doc.split()))
     return table
 
 
 def _policies(program: Program) -> Table:
     table = _table("What the VMM promises", "policy", "summary")
     for policy in program.policies.values():
-        table.add_row(policy.name, policy.doc.strip())
+        table.add_row(policy.name, " ".join(policy.doc.split()))
     return table
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     parser.add_argument("file", type=Path, metavar="FILE", help="CASES.jsonl[.gz], or one case as JSON")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write the outcomes of vectors")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="where to write the outcomes of vectors"
+    )
     parser.add_argument("--engine", choices=("reference", "fast"), default="reference", help="what runs them")
 
 

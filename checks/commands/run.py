@@ -20,6 +20,7 @@ _FEWEST_BYTES = 1 << 16
 _MOST_BYTES = 1 << 30  # what the loader's page tables map
 _NORMAL_ENDS = frozenset({"HLT", "VMCALL"})
 _FAILED, _STEPS_USED_UP = 1, 3
+_NEWLINE = ord("\n")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,10 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the guests; 0 if each ended by itself, 1 if one failed, 3 if the steps did not suffice."""
     import refmodel
-    from refmodel.decoder import NotModelled
     from refmodel.image import ImageError, load_image
-    from refmodel.runtime import Abort
-    from refmodel.session import Session
+    from refmodel.session import NoEntry, Session
 
     if args.trace and args.engine == "fast":
         raise UsageError("run: --trace needs the reference engine")
@@ -61,10 +60,13 @@ def run(args: argparse.Namespace) -> int:
     steps = 0
     try:
         steps = _runner(session, model.program, args)(args.max_steps)
-    except (NotModelled, Abort) as error:
+    except NoEntry as error:
+        print(f"nonroot: guest {session.machine.CURRENT_VM}: {error}", file=sys.stderr)
+        return _FAILED
+    except model.outside as error:
         console.finish()
-        machine = session.machine
-        print(f"nonroot: guest {machine.CURRENT_VM} at {machine.RIP:#x}: {error}", file=sys.stderr)
+        machine, reason = session.machine, model.what_is_outside(error)
+        print(f"nonroot: guest {machine.CURRENT_VM} at {machine.RIP:#x}: {reason}", file=sys.stderr)
         return _FAILED
     finally:
         console.finish()
@@ -122,10 +124,12 @@ class Console:
         """A byte from a guest."""
         if not self._prefixed:
             sys.stdout.buffer.write(bytes((character,)))
+            if character == _NEWLINE:
+                sys.stdout.buffer.flush()
             return
         line = self._lines.setdefault(guest, bytearray())
         line.append(character)
-        if character == ord("\n"):
+        if character == _NEWLINE:
             self._flush(guest)
 
     def finish(self) -> None:

@@ -14,23 +14,29 @@ from checks.commands.errors import UsageError
 from checks.commands.list import row_text
 
 if TYPE_CHECKING:
-    from grammar.ir import Instruction, Program, Stmt
     from rich.console import RenderableType
+
+    from grammar.ir import Instruction, Program, Stmt
 
 _WIDE_ENOUGH = 150  # columns from which specification and code stand side by side
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("instruction", metavar="INSTRUCTION", help="its name, e.g. MOV_TO_CR3 (see: nonroot list)")
-    parser.add_argument("--all-widths", action="store_true", help="the generated code for every operand width")
+    parser.add_argument(
+        "instruction", metavar="INSTRUCTION", help="its name, e.g. MOV_TO_CR3 (see: nonroot list)"
+    )
+    parser.add_argument(
+        "--all-widths", action="store_true", help="the generated code for every operand width"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints the instruction."""
+    from rich.console import Console
+
     import refmodel
     from grammar import default_directory
-    from rich.console import Console
 
     model = refmodel.load(args.spec)
     instruction = find(model.program, args.instruction)
@@ -80,7 +86,9 @@ def _code(module: str, instruction: Instruction, all_widths: bool) -> Renderable
     if not all_widths:
         bodies = (max(bodies, key=lambda body: [width or 0 for width in body.widths]),)
     wanted = {body_name(body) for body in bodies}
-    functions = [node for node in ast.parse(module).body if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    functions = [
+        node for node in ast.parse(module).body if isinstance(node, ast.FunctionDef) and node.name in wanted
+    ]
     lines = module.splitlines()
     text = "\n\n\n".join("\n".join(lines[f.lineno - 1 : f.end_lineno]) for f in functions)
     rest = len(instruction.bodies) - len(bodies)

@@ -26,6 +26,7 @@ class KnownWord:
     word: Value
 
     def read(self, point: Point) -> Value:
+        """The word at a point."""
         is_here = all(key(a) == key(b) for a, b in zip(point, self.point, strict=True))
         return self.word if is_here else self.old.read(point)
 

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 import z3
 
-from checks.isolation.world import Run, World
-from checks.symbolic.values import Value
+from checks.isolation.world import World
+from checks.symbolic.values import Value, width_of
 from checks.theorem import Counterexample, Explain
-from grammar import ir
+from checks.walk import state_read
+from grammar.source import Span
 
 
-def explain(world: World, run: Run, step: ir.Step, point: Mapping[str, Value]) -> Explain:
-    """What to tell about a model: the step's arguments and the goal's point, and the state of each frame, guest and
-    processor among them."""
-    told = {**run.arguments, **{f"its {name}": value for name, value in point.items()}}
+def explain(world: World, summary: str, where: Span, values: Mapping[str, Value]) -> Explain:
+    """What to tell about a model: these values, and the state of each frame, guest and processor among them."""
 
     def render(model: z3.ModelRef) -> Counterexample:
-        rows = [(name, _shown(model, value)) for name, value in told.items()]
-        rows += _state_rows(world, model, told)
-        return Counterexample(f"after {step.name} it can be false", ("what", "value"), tuple(rows), step.span)
+        rows = [(name, _shown(model, value)) for name, value in values.items()]
+        rows += _state_rows(world, model, values)
+        return Counterexample(summary, ("what", "value"), tuple(rows), where)
 
     return render
 
 
 def _state_rows(world: World, model: z3.ModelRef, point: Mapping[str, Value]) -> list[tuple[str, str]]:
-    """The state variables with one index, at the values of that width in the point."""
+    """The state that the invariants are about, where its one index is as wide as one of the values."""
+    conditions = [invariant.condition for invariant in world.program.invariants.values()]
+    relevant = {name for condition in conditions for name in state_read(world.program, condition)}
     rows = []
     for name, value in point.items():
-        if not isinstance(value, z3.BitVecRef):
-            continue
         for variable in world.program.state_in("state"):
-            indices = [str(index.type) for index in variable.indices]
-            kind = {40: "Frame", 8: "Vm", 3: "Cpu"}.get(value.size())
-            if indices == [kind]:
-                element = cast(Value, world.read(world.before, variable.name, value))
+            widths = [width_of(index.type) for index in variable.indices]
+            if variable.name in relevant and isinstance(value, z3.BitVecRef) and widths == [value.size()]:
+                element = world.read(world.before, variable.name, value)
                 rows.append((f"{variable.name}[{name}]", _shown(model, element)))
     return rows
 

@@ -1,4 +1,4 @@
-"""The family `isolation`: a group for each step, one for the walk lemmas."""
+"""The family `isolation`: a group for each step, and the groups about translation and about who writes what."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 import z3
 
-from checks.isolation import steps
+from checks.isolation import steps, structure, walks
+from checks.isolation.patterns import Patterns, find_patterns
+from checks.isolation.world import World
 from checks.theorem import Group, Outline
 from grammar import ir
 
@@ -16,14 +18,31 @@ class Isolation:
 
     name = "isolation"
 
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[ir.Program, Patterns]] = {}
+
     def outlines(self, program: ir.Program) -> Iterable[Outline]:
-        """A group for each step."""
-        goals = steps.goal_names(program)
-        for step in program.steps:
-            group = f"{self.name}.{step}"
+        """All groups, those of the steps first."""
+        subjects = {step: steps.goal_names(program) for step in program.steps}
+        subjects |= {subject: goals for subject, (_, goals) in walks.PROOFS.items()}
+        subjects[structure.SUBJECT] = structure.goal_names(program)
+        for subject, goals in subjects.items():
+            group = f"{self.name}.{subject}"
             yield Outline(group, tuple(f"{group}.{goal}" for goal in goals))
 
     def build(self, program: ir.Program, group: str, context: z3.Context) -> Group:
         """The terms of the group."""
         subject = group.removeprefix(f"{self.name}.")
-        return steps.step_group(program, program.steps[subject], group, context)
+        if subject == structure.SUBJECT:
+            return structure.structure_group(program, group, context)
+        world, patterns = World(program, context), self._patterns(program)
+        if subject in walks.PROOFS:
+            return walks.PROOFS[subject][0](world, patterns, group)
+        return steps.step_group(world, patterns, program.steps[subject], group)
+
+    def _patterns(self, program: ir.Program) -> Patterns:
+        """Those of the program, found once for all groups."""
+        at = (id(program.invariants), id(program.functions))
+        if at not in self._known:
+            self._known[at] = (program, find_patterns(program))
+        return self._known[at][1]

@@ -1,8 +1,9 @@
 """Which instances of the invariant a proof assumes.
 
-An invariant holds at all points; a proof assumes it at those that matter, found by matching: where the invariant
-reads indexed state at its own parameters, the points at which step and goal use that state are taken for them. A
-parameter that no read determines (an offset inside a page) takes the values that goal and step have of that name.
+An invariant holds at all points; a proof assumes it at those that matter, found by matching (`patterns.py`): where the
+invariant reads indexed state at its own parameters, the points at which step and goal use that state are taken for
+them. A parameter that no read determines (an offset inside a page) takes the values that goal and step have of
+that name.
 Assuming too few instances can only lose proofs, never make a false one.
 """
 
@@ -13,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import cast
 
+from checks.isolation.patterns import Patterns
 from checks.isolation.world import MEMORY, Sightings, World
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
-from checks.symbolic.state import State
 from checks.symbolic.terms import Truth
 from checks.symbolic.values import Point, Value, key
 from grammar import ir
@@ -30,7 +31,7 @@ class Instances:
     """The instances of one program's invariants in the state before the step."""
 
     world: World
-    _patterns: dict[str, list[tuple[str, tuple[str, ...]]]] = field(default_factory=dict)
+    patterns: Patterns
     _known: dict[object, tuple[Truth, tuple[Value, ...]]] = field(default_factory=dict)
     _evaluator: Evaluator = field(init=False)
 
@@ -46,17 +47,10 @@ class Instances:
                 if instance is not True:
                     yield instance
 
-    def holds(self, invariant: ir.Predicate, state: State, point: Sequence[Value]) -> tuple[Truth, Sightings]:
-        """The invariant in a state at a point, and what it looks at there."""
-        evaluator = self.world.evaluator()
-        names = [p.name for p in invariant.parameters]
-        truth = evaluator.pure(invariant.condition, state.copy(), **dict(zip(names, point, strict=True)))
-        return cast(Truth, truth), self.world.sightings(evaluator.touched)
-
     def word_of(self, invariant: ir.Predicate, point: Sequence[Value]) -> Point | None:
         """The word of memory that an invariant is about at a point, None if about none."""
         named = dict(zip((p.name for p in invariant.parameters), point, strict=True))
-        words = (parameters for name, parameters in self._patterns_of(invariant) if name == MEMORY)
+        words = (parameters for name, parameters in self.patterns[invariant.name] if name == MEMORY)
         return next((tuple(named[p] for p in parameters) for parameters in words), None)
 
     def _instance(self, invariant: ir.Predicate, point: tuple[Value, ...]) -> Truth:
@@ -71,7 +65,7 @@ class Instances:
     def _points(
         self, invariant: ir.Predicate, seen: Sequence[Sightings], named: Named
     ) -> Iterator[tuple[Value, ...]]:
-        patterns = self._patterns_of(invariant)
+        patterns = self.patterns[invariant.name]
         if not patterns:
             yield from product(*(_choices(p, {}, named) for p in invariant.parameters))
         for name, parameters in patterns:
@@ -79,25 +73,6 @@ class Instances:
                 for point in sightings.get(name, {}).values():
                     bound = dict(zip(parameters, point, strict=True))
                     yield from product(*(_choices(p, bound, named) for p in invariant.parameters))
-
-    def _patterns_of(self, invariant: ir.Predicate) -> list[tuple[str, tuple[str, ...]]]:
-        """The reads whose indices are parameters of the invariant, and that determine most of them."""
-        if invariant.name not in self._patterns:
-            self._patterns[invariant.name] = self._find_patterns(invariant)
-        return self._patterns[invariant.name]
-
-    def _find_patterns(self, invariant: ir.Predicate) -> list[tuple[str, tuple[str, ...]]]:
-        symbols = [self.world.symbol(f"any.{p.name}", p.type) for p in invariant.parameters]
-        names = {key(s): p.name for s, p in zip(symbols, invariant.parameters, strict=True)}
-        _, seen = self.holds(invariant, self.world.before, symbols)
-        found = [
-            (state, tuple(names[key(v)] for v in point))
-            for state, points in seen.items()
-            for point in points.values()
-            if all(key(v) in names for v in point)
-        ]
-        most = max((len(set(parameters)) for _, parameters in found), default=0)
-        return [(state, parameters) for state, parameters in found if len(set(parameters)) == most]
 
 
 def _choices(parameter: ir.Parameter, bound: dict[str, Value], named: Named) -> list[Value]:

@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import z3
-
 from checks.isolation.cases import cases
 from checks.isolation.explain import explain
 from checks.isolation.instances import Instances
+from checks.isolation.patterns import Patterns, evaluate
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
 from checks.symbolic.values import Point, Value
@@ -26,10 +25,9 @@ def goal_names(program: ir.Program) -> tuple[str, ...]:
     return (*program.invariants, OTHERS_UNCHANGED, HANDED_OVER_ZERO)
 
 
-def step_group(program: ir.Program, step: ir.Step, name: str, context: z3.Context) -> Group:
+def step_group(world: World, patterns: Patterns, step: ir.Step, name: str) -> Group:
     """All theorems about a step."""
-    world = World(program, context)
-    return StepProof(world, step, take_step(world, step), Instances(world)).group(name)
+    return StepProof(world, step, take_step(world, step), Instances(world, patterns)).group(name)
 
 
 @dataclass(slots=True)
@@ -48,11 +46,13 @@ class StepProof:
         for goal, conclusion, seen, point in self._conclusions():
             assumptions = self._assumptions(seen, point)
             assumed += assumptions
-            told = explain(world, self.run, self.step, point)
+            values = {**self.run.arguments, **{f"its {name}": value for name, value in point.items()}}
+            told = explain(world, f"after {self.step.name} it can be false", self.step.span, values)
             goals.append(Goal(f"{name}.{goal}", world.follows(assumptions, conclusion), explain=told))
         witness = Witness("the step is taken", world.all_of(assumed))
         witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
-        return Group(name, world.context, witnessed, tuple(world.proposition(r) for r in self.run.requirements))
+        requirements = tuple(world.proposition(r) for r in self.run.requirements)
+        return Group(name, world.context, witnessed, requirements)
 
     def _conclusions(self) -> Iterator[tuple[str, Truth, Sightings, dict[str, Value]]]:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""
@@ -65,11 +65,13 @@ class StepProof:
     def _preserved(self, invariant: ir.Predicate, point: Point) -> tuple[Truth, Sightings]:
         """The invariant holds at the point after the step."""
         terms, after = self.world.terms, self.run.after
-        _, seen = self.instances.holds(invariant, after, point)
+        truth, seen = evaluate(self.world, invariant, after, point)
         word = self.instances.word_of(invariant, point)
-        split = [(True, after)] if word is None else cases(self.world, after, word)
-        parts = [terms.implies(c, self.instances.holds(invariant, state, point)[0]) for c, state in split]
-        return terms.conjunction(parts), seen
+        split = [] if word is None else list(cases(self.world, after, word))
+        if len(split) > 1:
+            parts = (terms.implies(c, evaluate(self.world, invariant, state, point)[0]) for c, state in split)
+            truth = terms.conjunction(parts)
+        return truth, seen
 
     def _assumptions(self, seen: Sightings, point: dict[str, Value]) -> list[Truth]:
         named = [*self.run.arguments.items(), *point.items()]

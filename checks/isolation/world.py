@@ -32,9 +32,11 @@ class ArbitraryState:
     terms: Terms
 
     def scalar(self, variable: ir.StateVariable) -> Value:
+        """A symbol."""
         return fresh(self.terms, variable.name, variable.type)
 
     def element(self, variable: ir.StateVariable, point: Point) -> Value:
+        """The function at the point."""
         is_bool = isinstance(variable.type, ir.Bool)
         widths = [width_of(index.type) for index in variable.indices]
         function = self.terms.function(variable.name, widths, 0 if is_bool else width_of(variable.type))
@@ -72,16 +74,18 @@ class World:
         return Evaluator(self.program, self.terms, overrides=self.overrides)
 
     def symbol(self, name: str, type_: ir.Type) -> Value:
+        """An arbitrary value of the type."""
         return fresh(self.terms, name, type_)
 
-    def truth(self, function: str, state: State, *arguments: Value) -> Truth:
-        """What a spec function without effects says in a state."""
-        return cast(Truth, self.value(function, state, *arguments))
+    def look(self, function: str, state: State, *arguments: Value) -> tuple[Value, Sightings]:
+        """What a spec function without effects says in a state, and what it looks at."""
+        evaluator = self.evaluator()
+        result = evaluator.call(self.program.functions[function], arguments, Cursor(state.copy(), {}), [])
+        return cast(Value, result), self.sightings(evaluator.touched)
 
-    def value(self, function: str, state: State, *arguments: Value) -> Value:
-        """The result of a spec function without effects in a state."""
-        result = self.evaluator().call(self.program.functions[function], arguments, Cursor(state.copy(), {}), [])
-        return cast(Value, result)
+    def truth(self, function: str, state: State, *arguments: Value) -> Truth:
+        """What a predicate of the spec says in a state."""
+        return cast(Truth, self.look(function, state, *arguments)[0])
 
     def read(self, state: State, name: str, *point: Value) -> Value:
         """An element of indexed state, or a word of memory at (frame, index)."""
@@ -95,11 +99,14 @@ class World:
     def sightings(self, touched: Touched) -> Sightings:
         """What an evaluation has looked at or changed."""
         seen: Sightings = {name: dict(points) for name, points in touched.points.items() if name != MEMORY}
-        words = (self.memory.point(cast(Vector, address)) for (address,) in touched.points.get(MEMORY, {}).values())
+        words = (
+            self.memory.point(cast(Vector, address)) for (address,) in touched.points.get(MEMORY, {}).values()
+        )
         seen[MEMORY] = {tuple(_key(v) for v in point): point for point in words}
         return seen
 
     def proposition(self, truth: Truth) -> z3.BoolRef:
+        """A truth value as a term."""
         return self.terms.truth(truth)
 
     def follows(self, assumptions: Sequence[Truth], conclusion: Truth) -> z3.BoolRef:

@@ -41,13 +41,15 @@ class Operands(Protocol):
 
 @dataclass(slots=True)
 class Touched:
-    """The points at which indexed state was used, and the arguments of calls: candidates for instantiation."""
+    """What a run used: names of state, points of indexed state, arguments of calls (to instantiate rules at)."""
 
+    names: set[str] = field(default_factory=set)
     points: dict[str, dict[object, Point]] = field(default_factory=dict)
     arguments: dict[tuple[str, ir.Type], dict[object, Value]] = field(default_factory=dict)
 
     def element(self, name: str, point: Point) -> None:
         """Notes a use of an element of indexed state or memory."""
+        self.names.add(name)
         self.points.setdefault(name, {})[tuple(key(index) for index in point)] = point
 
     def argument(self, parameter: ir.Parameter, value: Value) -> None:
@@ -89,6 +91,7 @@ class ExpressionEvaluator(ABC):
 
     def _read(self, node: ir.Read, cursor: Cursor, exits: Exits) -> Value:
         if not node.indices:
+            self.touched.names.add(node.name)
             return cursor.state.get(node.name)
         return cursor.state.elements(node.name).read(self._point(node.name, node.indices, cursor, exits))
 

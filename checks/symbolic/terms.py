@@ -131,6 +131,12 @@ class Terms:
         sorts.append(z3.BitVecSort(result, self.context) if result else z3.BoolSort(self.context))
         return z3.Function(name, *sorts)
 
+    def apply(self, function: z3.FuncDeclRef, arguments: Sequence[z3.ExprRef]) -> Any:
+        """The function's value, a bit vector or a truth value."""
+        array = (z3core.Ast * len(arguments))(*[argument.ast for argument in arguments])
+        ast = z3core.Z3_mk_app(self._ref, function.ast, len(arguments), array)
+        return self._truth(ast) if function.range().kind() == z3.Z3_BOOL_SORT else self._bits(ast)
+
     # --- vectors ---------------------------------------------------------------------------------
 
     def _bits(self, ast: Any) -> z3.BitVecRef:
@@ -261,6 +267,11 @@ class Terms:
         return self._truth(make(self._ref, len(terms), (z3core.Ast * len(terms))(*[t.ast for t in terms])))
 
     def implies(self, a: Truth, b: Truth) -> Truth:
+        """a ⇒ b, which is true where b is among the conjuncts of a."""
+        if not isinstance(a, bool) and not isinstance(b, bool):
+            known = {conjunct.get_id() for conjunct in _conjuncts(a)}
+            if all(conjunct.get_id() in known for conjunct in _conjuncts(b)):
+                return True
         return self.disjunction((self.negation(a), b))
 
     def exclusive(self, a: Truth, b: Truth) -> Truth:
@@ -298,6 +309,13 @@ class Terms:
     def as_vector(self, a: Truth) -> Vector:
         """A truth value as one bit."""
         return self.choose(a, 1, 0, 1)
+
+
+def _conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
+    """The parts of nested conjunctions."""
+    if not z3.is_and(term):
+        return [term]
+    return [part for child in term.children() for part in _conjuncts(child)]
 
 
 def _neutral(op: str, a: Vector, b: Vector, width: int) -> Vector | None:

@@ -110,10 +110,24 @@ def leaves(value: Value, type_: Type, name: str = "") -> Iterator[tuple[str, Vec
         yield name, cast(Vector | Truth, value), type_
 
 
+class TermKey:
+    """Equal for the same term. It keeps the term alive, since z3 gives the identifier of a dead one to another."""
+
+    __slots__ = ("_identifier", "_term")
+
+    def __init__(self, term: z3.AstRef) -> None:
+        self._term = term
+        self._identifier = term.get_id()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TermKey) and other._identifier == self._identifier  # noqa: SLF001 - the same class
+
+    def __hash__(self) -> int:
+        return int(self._identifier)
+
+
 def key(value: Value) -> object:
     """A hashable that is equal for values that are the same terms of one context."""
     if isinstance(value, Record):
         return (value.type.name, tuple(key(v) for v in value.values))
-    if isinstance(value, z3.AstRef):
-        return ("term", value.get_id())
-    return value
+    return TermKey(value) if isinstance(value, z3.AstRef) else value

@@ -5,7 +5,7 @@ A branch to an address that is not canonical is refused before anything changes;
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, load, put, signed
+from fastmodel.compiler.primitives import field, get, inlined, load, put, signed
 from fastmodel.decoded import IMMEDIATE, NEXT
 from fastmodel.handlers.flags import condition
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN, first_value, operand_to_read
@@ -72,6 +72,7 @@ def return_releasing(state: int, u: int) -> int:
     return return_and_release(state, field(16, u + IMMEDIATE))
 
 
+@inlined
 def return_and_release(state: int, size: int) -> int:
     """Pops the address to continue at, then `size` bytes more."""
     top = get(64, state + RSP)
@@ -84,6 +85,7 @@ def return_and_release(state: int, size: int) -> int:
     return DONE
 
 
+@inlined
 def go_to(state: int, target: int) -> int:
     """Sets RIP, if the target is canonical; a caller that fails afterwards leaves a RIP that does not count."""
     if signed(48, target) != target:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from textwrap import indent, wrap
 
 LINE_LENGTH = 110
+
+# What stands before the expression of a statement that may be put in brackets as a whole.
+_STATEMENT = re.compile(r"return |[\w.\[\], ]+ = ")
 
 # How tightly Python's operators bind, loosest first.
 CONDITIONAL, OR, AND, NOT, COMPARE, BIT_OR, BIT_XOR, BIT_AND, SHIFT, SUM, PRODUCT, UNARY, ATOM = range(13)
@@ -43,10 +47,14 @@ class Code:
 
 
 def operation(operator: str, left: Code, right: Code) -> Code:
-    """`left operator right`.  Comparisons do not chain; the others associate to the left."""
+    """`left operator right`.  Comparisons do not chain; the others associate to the left.
+
+    Operands of bit operations get parentheses wherever they mix operators: not every reader knows what binds tighter.
+    """
     level = OPERATOR_LEVELS[operator]
-    left_level = level + 1 if level == COMPARE else level
-    return Code(f"{left.at(left_level)} {operator} {right.at(level + 1)}", level)
+    tighter = UNARY if BIT_OR <= level <= SHIFT else level + 1
+    left_level = tighter if level == COMPARE or left.level != level else level
+    return Code(f"{left.at(left_level)} {operator} {right.at(tighter)}", level)
 
 
 def joined(operator: str, parts: list[Code]) -> Code:
@@ -92,6 +100,11 @@ def docstring(*paragraphs: str) -> list[str]:
     return [f'"""{lines[0]}', *lines[1:], '"""']
 
 
+def comment(text: str) -> list[str]:
+    """The lines of a comment; none if there is nothing to say."""
+    return [f"# {line}" for line in wrap(text, LINE_LENGTH - 12)]
+
+
 def indented(lines: list[str]) -> list[str]:
     """The lines one level deeper."""
     return indent("\n".join(lines), "    ").split("\n") if lines else []
@@ -103,6 +116,11 @@ def fold(line: str) -> list[str]:
         return [line]
     margin = line[: len(line) - len(line.lstrip())]
     body = line.strip()
+    statement = _STATEMENT.match(body)
+    parts = _split(body[statement.end() :]) if statement else []
+    if statement and len(parts) > 1:
+        inner = [piece for part in parts for piece in fold(f"{margin}    {part}")]
+        return [f"{margin}{statement[0]}(", *inner, f"{margin})"]
     start, end = _outermost(body)
     if start < 0:
         return [line]
@@ -141,7 +159,11 @@ def _split(text: str) -> list[str]:
         elif depth == 0 and letter == ",":
             pieces.append(text[begin : position + 1])
             begin = position + 1
-        elif depth == 0 and letter == " " and text.startswith((" or ", " and ", " | ", " if ", " else "), position):
+        elif (
+            depth == 0
+            and letter == " "
+            and text.startswith((" or ", " and ", " | ", " if ", " else "), position)
+        ):
             pieces.append(text[begin:position])
             begin = position
     pieces.append(text[begin:])

@@ -13,6 +13,7 @@ from grammar import ir
 from refmodel.generate import names
 from refmodel.generate.bounds import bound, grown, ones, width_of
 from refmodel.generate.code import ATOM, UNARY, Code, call, choice, joined, negation, number, operation
+from refmodel.generate.simplify import simplified
 
 _RING = frozenset({"+", "-", "*"})  # a result modulo 2**width depends on the operands modulo 2**width only
 _SHIFT_LIMIT = 255  # shifting left by a variable amount up to this stays cheap
@@ -36,11 +37,33 @@ class Expressions:
         self._names = identifiers
         self._masks = masks
         self._updated = updated
+        self._leaves: dict[type, Callable[..., Code]] = {
+            ir.Literal: self._literal,
+            ir.Local: self._local,
+            ir.Read: self._read,
+            ir.ReadMemory: self._read_memory,
+            ir.FieldOf: self._field_of,
+            ir.Slice: self._slice,
+            ir.Bit: self._bit,
+            ir.Concat: self._concat,
+            ir.Extend: self._extend,
+            ir.Cast: self._cast,
+            ir.MakeStruct: self._make_struct,
+            ir.UpdateStruct: self._update_struct,
+            ir.UpdateBits: self._update_bits,
+            ir.Call: self._call,
+            ir.OperandRead: self._operand_read,
+            ir.OperandAttribute: self._operand_attribute,
+            ir.InstructionLength: self._instruction_length,
+            ir.Undefined: self._undefined,
+            ir.Holds: self._holds,
+        }
 
     # --- the three views --------------------------------------------------------------------------
 
     def value(self, expression: ir.Expr) -> Code:
         """The value, within its width."""
+        expression = simplified(expression)
         match expression:
             case ir.Binary(op=op, left=left, right=right) if isinstance(expression.type, ir.Bool):
                 return self._truth(op, left, right)
@@ -63,6 +86,7 @@ class Expressions:
 
     def raw(self, expression: ir.Expr) -> Code:
         """A value that is right modulo 2**width; it may be too large or negative."""
+        expression = simplified(expression)
         match expression:
             case ir.Binary(op=op, left=left, right=right) if op in _RING:
                 return operation(op, self.raw(left), self.raw(right))
@@ -78,6 +102,7 @@ class Expressions:
 
     def condition(self, expression: ir.Expr) -> Code:
         """A text that is true exactly if the expression is."""
+        expression = simplified(expression)
         match expression:
             case ir.Bit(base=base, index=ir.Literal(value=index)):
                 return operation("&", self.value(base), self._bits(base.type, index, index))
@@ -89,7 +114,9 @@ class Expressions:
                 return self.condition(operand)
             case ir.Unary(op="not", operand=operand):
                 return self._inverse(operand)
-            case ir.Binary(op="!=", left=left, right=ir.Literal(value=0)) if not isinstance(left.type, ir.Bool):
+            case ir.Binary(op="!=", left=left, right=ir.Literal(value=0)) if not isinstance(
+                left.type, ir.Bool
+            ):
                 return self.value(left)
         return self.value(expression)
 
@@ -109,7 +136,9 @@ class Expressions:
     def _stays_small(self, expression: ir.Binary) -> bool:
         """Whether the operation cannot leave its width, so that no mask is needed."""
         limit = ones(width_of(expression.type))
-        return expression.op != "-" and grown(expression.op, expression.left, expression.right, limit) <= limit
+        return (
+            expression.op != "-" and grown(expression.op, expression.left, expression.right, limit) <= limit
+        )
 
     def _arithmetic(self, op: str, left: ir.Expr, right: ir.Expr) -> Code:
         width = width_of(left.type)
@@ -135,7 +164,9 @@ class Expressions:
 
     @staticmethod
     def _is_raw(expression: ir.Expr) -> bool:
-        return isinstance(expression, ir.Unary) or isinstance(expression, ir.Binary) and expression.op in _RING
+        return isinstance(expression, ir.Unary) or (
+            isinstance(expression, ir.Binary) and expression.op in _RING
+        )
 
     def _truth(self, op: str, left: ir.Expr, right: ir.Expr) -> Code:
         if op in _BOOLEAN_OPERATORS or op in _COMPARISONS:
@@ -172,10 +203,9 @@ class Expressions:
     # --- everything without an operator -------------------------------------------------------------
 
     def _leaf(self, expression: ir.Expr) -> Code:
-        writer: Callable[..., Code] = getattr(self, f"_write_{type(expression).__name__}")
-        return writer(expression)
+        return self._leaves[type(expression)](expression)
 
-    def _write_Literal(self, e: ir.Literal) -> Code:
+    def _literal(self, e: ir.Literal) -> Code:
         if isinstance(e.type, ir.Bool):
             return Code(str(bool(e.value)))
         if isinstance(e.type, ir.Enum):
@@ -185,10 +215,10 @@ class Expressions:
             return self.mask(width_of(e.type))
         return number(e.value)
 
-    def _write_Local(self, e: ir.Local) -> Code:
+    def _local(self, e: ir.Local) -> Code:
         return Code(self._names.local(e.name))
 
-    def _write_Read(self, e: ir.Read) -> Code:
+    def _read(self, e: ir.Read) -> Code:
         variable = self._program.state[e.name]
         if variable.space == "ghost":  # ghosts exist for the proofs only: nothing is ever written to them
             return Code("False" if isinstance(e.type, ir.Bool) else "0")
@@ -200,17 +230,17 @@ class Expressions:
         subscript = ", ".join(self.value(index).text for index in indices)
         return f"{owner}.{variable.name}[{subscript}]" if indices else f"{owner}.{variable.name}"
 
-    def _write_ReadMemory(self, e: ir.ReadMemory) -> Code:
+    def _read_memory(self, e: ir.ReadMemory) -> Code:
         address = self.value(e.address)
         memory = f"{names.MACHINE}.{e.memory}"
         if e.type.width in _READ_SIZES:
             return call(f"{memory}.read_{e.type.width}", [address])
         return call(f"{memory}.read", [address, number(e.type.width // 8)])
 
-    def _write_FieldOf(self, e: ir.FieldOf) -> Code:
+    def _field_of(self, e: ir.FieldOf) -> Code:
         return Code(f"{self.value(e.base).at(ATOM)}.{self._names.field(e.name)}")
 
-    def _write_Slice(self, e: ir.Slice) -> Code:
+    def _slice(self, e: ir.Slice) -> Code:
         width = width_of(e.base.type)
         if e.low == 0 and e.high == width - 1:
             return self.value(e.base)
@@ -223,7 +253,7 @@ class Expressions:
             return operation(">>", field, Code(str(e.low)))
         return self.masked(operation(">>", self.value(e.base), Code(str(e.low))), e.high - e.low + 1)
 
-    def _write_Bit(self, e: ir.Bit) -> Code:
+    def _bit(self, e: ir.Bit) -> Code:
         if isinstance(e.index, ir.Literal) and self._member(e.base.type, e.index.value, e.index.value):
             return operation("!=", self.condition(e), Code("0"))
         shifted = operation(">>", self.value(e.base), self._amount(e.index))
@@ -242,13 +272,15 @@ class Expressions:
             return Code(names.field_mask(type_, member))
         return number(ones(high - low + 1) << low)
 
-    def _write_Concat(self, e: ir.Concat) -> Code:
+    def _concat(self, e: ir.Concat) -> Code:
         parts, position = [], e.type.width
         for part in e.parts:
             position -= width_of(part.type)
             if isinstance(part, ir.Literal) and part.value == 0:
                 continue
-            parts.append(operation("<<", self._vector(part), Code(str(position))) if position else self._vector(part))
+            parts.append(
+                operation("<<", self._vector(part), Code(str(position))) if position else self._vector(part)
+            )
         return joined("|", parts) if parts else number(0)
 
     def _vector(self, expression: ir.Expr) -> Code:
@@ -257,13 +289,13 @@ class Expressions:
             return self.value(expression)
         return choice(self.condition(expression), Code("1"), Code("0"))
 
-    def _write_Extend(self, e: ir.Extend) -> Code:
+    def _extend(self, e: ir.Extend) -> Code:
         return self._vector(e.base)
 
-    def _write_Cast(self, e: ir.Cast) -> Code:
+    def _cast(self, e: ir.Cast) -> Code:
         return self.value(e.base)
 
-    def _write_MakeStruct(self, e: ir.MakeStruct) -> Code:
+    def _make_struct(self, e: ir.MakeStruct) -> Code:
         pairs = zip(e.type.fields, e.values, strict=True)
         given = [(name, value) for (name, _), value in pairs if not _is_zero(value)]
         return self._make(e.type, given)
@@ -272,19 +304,26 @@ class Expressions:
         arguments = [Code(f"{self._names.field(name)}={self.value(value).text}") for name, value in given]
         return call(type_.name, arguments)
 
-    def _write_UpdateStruct(self, e: ir.UpdateStruct) -> Code:
+    def _update_struct(self, e: ir.UpdateStruct) -> Code:
         arguments = [Code(f"{self._names.field(name)}={self.value(value).text}") for name, value in e.changes]
         return call(f"{self.value(e.base).at(ATOM)}._replace", arguments)
 
-    def _write_UpdateBits(self, e: ir.UpdateBits) -> Code:
+    def _update_bits(self, e: ir.UpdateBits) -> Code:
         changed = sum(ones(high - low + 1) << low for high, low, _ in e.changes)
         kept = ones(width_of(e.type)) & ~changed
         parts = [self._changed(e.type, change) for change in e.changes if not _is_zero(change[2])]
         if not isinstance(e.base, ir.Literal) and kept:
-            parts.insert(0, operation("&", self.value(e.base), number(kept)))
+            parts.insert(0, operation("&", self.value(e.base), self._kept(e, kept)))
         elif isinstance(e.base, ir.Literal) and e.base.value & kept:
             parts.insert(0, number(e.base.value & kept))
         return joined("|", parts) if parts else number(0)
+
+    def _kept(self, e: ir.UpdateBits, kept: int) -> Code:
+        """The mask of the bits that do not change; for a single member by its name."""
+        high, low, _ = e.changes[0]
+        if len(e.changes) == 1 and self._member(e.type, high, low):
+            return Code(f"~{self._bits(e.type, high, low).text}", UNARY)
+        return number(kept)
 
     def _changed(self, type_: ir.Vector, change: tuple[int, int, ir.Expr]) -> Code:
         high, low, value = change
@@ -297,29 +336,30 @@ class Expressions:
             return number(value.value << low)
         return operation("<<", self.value(value), Code(str(low))) if low else self.value(value)
 
-    def _write_Call(self, e: ir.Call) -> Code:
-        return call(self._names.function(e.function), [Code(names.MACHINE), *(self.value(a) for a in e.arguments)])
+    def _call(self, e: ir.Call) -> Code:
+        return call(
+            self._names.function(e.function), [Code(names.MACHINE), *(self.value(a) for a in e.arguments)]
+        )
 
-    def _write_OperandRead(self, e: ir.OperandRead) -> Code:
+    def _operand_read(self, e: ir.OperandRead) -> Code:
         access = "modify" if e.name in self._updated else "read"
         return Code(f"{self._names.local(e.name)}.{access}({names.MACHINE})")
 
-    def _write_OperandAttribute(self, e: ir.OperandAttribute) -> Code:
+    def _operand_attribute(self, e: ir.OperandAttribute) -> Code:
         operand = self._names.local(e.name)
-        if e.attribute == "address":
-            return Code(f"{operand}.address({names.MACHINE})")
+        if e.attribute in ("address", "displacement"):  # these may depend on registers
+            return Code(f"{operand}.{e.attribute}({names.MACHINE})")
         return Code(f"{operand}.{e.attribute}")
 
-    def _write_InstructionLength(self, _: ir.InstructionLength) -> Code:
+    def _instruction_length(self, _: ir.InstructionLength) -> Code:
         return Code(f"{names.MACHINE}.instruction_length")
 
-    def _write_Undefined(self, e: ir.Undefined) -> Code:
+    def _undefined(self, e: ir.Undefined) -> Code:
         return self.value(e.value)
 
-    def _write_Holds(self, e: ir.Holds) -> Code:
+    def _holds(self, e: ir.Holds) -> Code:
         return Code(f"holds_{e.group}({names.MACHINE})")
 
 
 def _is_zero(value: ir.Expr) -> bool:
     return isinstance(value, ir.Literal) and value.value == 0
-

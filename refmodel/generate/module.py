@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from grammar import ir
+from grammar.source import Span
 from refmodel.generate import names, state
 from refmodel.generate.bounds import ones
 from refmodel.generate.code import docstring, fold, indented, number
@@ -58,7 +59,10 @@ class ModuleWriter:
             if isinstance(type_, ir.Enum):
                 pairs = [(names.enum_constant(type_, name), value) for name, value in type_.members]
             elif isinstance(type_, ir.Bitfield):
-                pairs = [(names.field_mask(type_, m.name), ones(m.high - m.low + 1) << m.low) for m in type_.members]
+                pairs = [
+                    (names.field_mask(type_, m.name), ones(m.high - m.low + 1) << m.low)
+                    for m in type_.members
+                ]
             else:
                 continue
             lines += ["", f"# {type_.name}", *(f"{name} = {number(value).text}" for name, value in pairs)]
@@ -76,7 +80,7 @@ class ModuleWriter:
     def _function(self, function: ir.Function) -> list[str]:
         _, statements = self._writers()
         name = self._names.function(function.name)
-        doc = docstring(function.doc, str(function.span))
+        doc = docstring(function.doc, place(function.span))
         body = statements.block(function.body)
         if not function.cached:
             return self._definition(name, function.parameters, function.result, [*doc, *body])
@@ -93,11 +97,12 @@ class ModuleWriter:
         keys = [expressions.value(key).text for key in function.keys]
         key = keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
         cache = f"{names.MACHINE}.{names.cache_attribute(function.name)}"
+        inner = f"{self._names.function(function.name)}_uncached"
         return [
             f"key = {key}",
             f"known = {cache}.get(key)",
             "if known is None:",
-            f"    known = {cache}[key] = {self._names.function(function.name)}_uncached({', '.join([names.MACHINE, *arguments])})",
+            f"    known = {cache}[key] = {inner}({', '.join([names.MACHINE, *arguments])})",
             "return known",
         ]
 
@@ -120,12 +125,15 @@ class ModuleWriter:
             for rule in group.rules:
                 lines += self._predicate(f"rule_{group.name}_{rule.name}", rule)
             calls = [f"rule_{group.name}_{rule.name}({names.MACHINE})" for rule in group.rules]
-            body = [*docstring(group.doc, str(group.span)), *fold(f"return ({' and '.join(calls) or True})")]
+            body = [
+                *docstring(group.doc, place(group.span)),
+                *fold(f"return ({' and '.join(calls) or True})"),
+            ]
             lines += self._definition(f"holds_{group.name}", (), ir.BOOL, body)
         return lines
 
     def _predicate(self, name: str, predicate: ir.Predicate) -> list[str]:
-        doc = docstring(predicate.doc, str(predicate.span))
+        doc = docstring(predicate.doc, place(predicate.span))
         return self._returning(name, predicate.parameters, predicate.condition, doc)
 
     def _returning(
@@ -141,7 +149,11 @@ class ModuleWriter:
         for variable in self._program.state.values():
             if variable.space == "ghost":
                 continue
-            for kind, expression in (("view", variable.view), ("host", variable.host), ("owner", variable.owner)):
+            for kind, expression in (
+                ("view", variable.view),
+                ("host", variable.host),
+                ("owner", variable.owner),
+            ):
                 if expression is not None:
                     lines += self._returning(f"{kind}_{variable.name}", variable.indices, expression, [])
         return lines
@@ -164,7 +176,7 @@ class ModuleWriter:
             "",
             "",
             f"def {body_name(body)}({', '.join(operands)}) -> None:",
-            *indented(docstring(instruction.doc, str(instruction.span))),
+            *indented(docstring(instruction.doc, place(instruction.span))),
             *indented(statements.block(body.body)),
         ]
 
@@ -195,6 +207,11 @@ class ModuleWriter:
             *(f'    "{f.source}": {self._names.function(f.name)},' for f in functions if not f.widths),
             "}",
         ]
+
+
+def place(span: Span) -> str:
+    """Where something stands in the specification."""
+    return f"{span.file}:{span.line}"
 
 
 def body_name(body: ir.InstructionBody) -> str:

@@ -9,14 +9,23 @@ from grammar.ir import Bitfield, Bits, Bool, Enum, Newtype, Program, Struct, Typ
 
 MACHINE = "m"  # the first parameter of every generated function
 # Other names that generated code uses.
-_RUNTIME = frozenset({"Abort", "IndexedState", "NamedTuple", "Processor", "divide", "key", "known", "remainder", "shift_left"})
+_RUNTIME = frozenset(
+    {"Abort", "IndexedState", "NamedTuple", "Processor", "divide", "key", "known", "remainder", "shift_left"}
+)
 
 
 class Names:
     """Turns names of the specification into Python names that do not collide."""
 
     def __init__(self, program: Program) -> None:
-        self._globals = {*program.functions, *program.aborts, *program.types, *program.constants, MACHINE, *_RUNTIME}
+        self._globals = {
+            *program.functions,
+            *program.aborts,
+            *program.types,
+            *program.constants,
+            MACHINE,
+            *_RUNTIME,
+        }
         self._reserved = self._globals | set(keyword.kwlist) | set(dir(builtins))
 
     def local(self, name: str) -> str:

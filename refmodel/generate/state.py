@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from grammar import ir
 from refmodel.generate import names
-from refmodel.generate.code import docstring, indented, number
+from refmodel.generate.code import comment, docstring, indented, number
 
 _LIST_WIDTH = 8  # registers with an index of at most this many bits are lists
 
@@ -16,7 +16,8 @@ def structs(program: ir.Program, identifiers: names.Names) -> list[str]:
     lines: list[str] = []
     for struct in _in_order(program):
         fields = [
-            f"{identifiers.field(name)}: {names.annotation(type_)} = {_default(type_)}" for name, type_ in struct.fields
+            f"{identifiers.field(name)}: {names.annotation(type_)} = {_default(type_)}"
+            for name, type_ in struct.fields
         ]
         lines += ["", "", f"class {struct.name}(NamedTuple):", *indented(fields or ["pass"])]
     return lines
@@ -90,7 +91,13 @@ def _slots(slots: Iterable[str]) -> list[str]:
 
 
 def _resets(variables: Iterable[ir.StateVariable]) -> list[str]:
-    return [f"self.{v.name} = {_initial(v)}{_remark(v)}" for v in variables]
+    """Assignments of the values at reset, under what the specification says of the variable."""
+    lines: list[str] = []
+    for variable in variables:
+        lines += comment(variable.doc)
+        encoding = f"  # {variable.encoding:#06x}" if variable.encoding is not None else ""
+        lines.append(f"self.{variable.name} = {_initial(variable)}{encoding}")
+    return lines
 
 
 def _initial(variable: ir.StateVariable) -> str:
@@ -98,13 +105,7 @@ def _initial(variable: ir.StateVariable) -> str:
     if not variable.indices:
         return reset
     index = variable.indices[0].type
-    if variable.space == "register" and len(variable.indices) == 1 and not isinstance(index, ir.Bool | ir.Struct):
-        if index.width <= _LIST_WIDTH:
-            return f"[{reset}] * {1 << index.width}"
+    is_register = variable.space == "register" and len(variable.indices) == 1
+    if is_register and not isinstance(index, ir.Bool | ir.Struct) and index.width <= _LIST_WIDTH:
+        return f"[{reset}] * {1 << index.width}"
     return f"IndexedState({reset})"
-
-
-def _remark(variable: ir.StateVariable) -> str:
-    encoding = f"{variable.encoding:#06x}: " if variable.encoding is not None else ""
-    first = variable.doc.strip().split("\n")[0]
-    return f"  # {encoding}{first}" if encoding or first else ""

@@ -27,6 +27,21 @@ class Statements:
         self._expressions = expressions
         self._names = identifiers
         self._instances = instances
+        self._writers: dict[type, Callable[..., list[str]]] = {
+            ir.SetLocal: self._set_local,
+            ir.WriteState: self._write_state,
+            ir.WriteMemory: self._write_memory,
+            ir.WriteOperand: self._write_operand,
+            ir.CallStatement: self._call_statement,
+            ir.If: self._if,
+            ir.Return: self._return,
+            ir.Raise: self._raise,
+            ir.Attempt: self._attempt,
+            ir.Forget: self._forget,
+            ir.Execute: self._execute,
+            ir.Dispatch: self._dispatch,
+            ir.Output: self._output,
+        }
 
     def block(self, statements: Iterable[ir.Stmt]) -> list[str]:
         """The lines of a block; `pass` if nothing is left of it."""
@@ -34,50 +49,50 @@ class Statements:
         return lines or ["pass"]
 
     def _statement(self, statement: ir.Stmt) -> list[str]:
-        writer: Callable[..., list[str]] = getattr(self, f"_write_{type(statement).__name__}")
-        return [piece for line in writer(statement) for piece in fold(line)]
+        lines = self._writers[type(statement)](statement)
+        return [piece for line in lines for piece in fold(line)]
 
     def _text(self, expression: ir.Expr) -> str:
         return self._expressions.value(expression).text
 
-    def _write_SetLocal(self, s: ir.SetLocal) -> list[str]:
+    def _set_local(self, s: ir.SetLocal) -> list[str]:
         return [f"{self._names.local(s.name)} = {self._text(s.value)}"]
 
-    def _write_WriteState(self, s: ir.WriteState) -> list[str]:
+    def _write_state(self, s: ir.WriteState) -> list[str]:
         variable = self._program.state[s.name]
         if variable.space == "ghost":
             return []
         return [f"{self._expressions.place(variable, s.indices)} = {self._text(s.value)}"]
 
-    def _write_WriteMemory(self, s: ir.WriteMemory) -> list[str]:
+    def _write_memory(self, s: ir.WriteMemory) -> list[str]:
         width = width_of(s.value.type)
         memory, address, value = f"{names.MACHINE}.{s.memory}", self._text(s.address), self._text(s.value)
         if width in _WRITE_SIZES:
             return [f"{memory}.write_{width}({address}, {value})"]
         return [f"{memory}.write({address}, {width // 8}, {value})"]
 
-    def _write_WriteOperand(self, s: ir.WriteOperand) -> list[str]:
+    def _write_operand(self, s: ir.WriteOperand) -> list[str]:
         return [f"{self._names.local(s.name)}.write({names.MACHINE}, {self._text(s.value)})"]
 
-    def _write_CallStatement(self, s: ir.CallStatement) -> list[str]:
+    def _call_statement(self, s: ir.CallStatement) -> list[str]:
         return [self._text(s.call)]
 
-    def _write_If(self, s: ir.If) -> list[str]:
+    def _if(self, s: ir.If) -> list[str]:
         lines = [f"if {self._expressions.condition(s.condition).text}:", *indented(self.block(s.then))]
         if len(s.otherwise) == 1 and isinstance(s.otherwise[0], ir.If):
-            nested = self._write_If(s.otherwise[0])
+            nested = self._if(s.otherwise[0])
             return [*lines, f"el{nested[0]}", *nested[1:]]
         if s.otherwise:
             return [*lines, "else:", *indented(self.block(s.otherwise))]
         return lines
 
-    def _write_Return(self, s: ir.Return) -> list[str]:
+    def _return(self, s: ir.Return) -> list[str]:
         return ["return" if s.value is None else f"return {self._text(s.value)}"]
 
-    def _write_Raise(self, s: ir.Raise) -> list[str]:
+    def _raise(self, s: ir.Raise) -> list[str]:
         return [f"raise {names.abort_exception(s.kind)}({self._text(s.value)})"]
 
-    def _write_Attempt(self, s: ir.Attempt) -> list[str]:
+    def _attempt(self, s: ir.Attempt) -> list[str]:
         lines = ["try:", *indented(self.block(s.body))]
         for catch in s.catches:
             exception = f"{self._names.local(catch.name)}_raised"
@@ -86,16 +101,16 @@ class Statements:
             lines += indented(self.block(catch.body))
         return lines
 
-    def _write_Forget(self, s: ir.Forget) -> list[str]:
+    def _forget(self, s: ir.Forget) -> list[str]:
         caches = (names.cache_attribute(instance) for instance in self._instances.get(s.function, []))
         return [f"{names.MACHINE}.{cache}.clear()" for cache in caches]
 
-    def _write_Execute(self, _: ir.Execute) -> list[str]:
+    def _execute(self, _: ir.Execute) -> list[str]:
         return [f"{names.MACHINE}.execute()"]
 
-    def _write_Dispatch(self, s: ir.Dispatch) -> list[str]:
+    def _dispatch(self, s: ir.Dispatch) -> list[str]:
         return [f"dispatch({names.MACHINE}, {self._text(s.reason)})"]
 
-    def _write_Output(self, s: ir.Output) -> list[str]:
+    def _output(self, s: ir.Output) -> list[str]:
         arguments = "".join(f", {self._text(a)}" for a in s.arguments)
         return [f'{names.MACHINE}.output("{s.name}"{arguments})']

@@ -1,0 +1,135 @@
+"""`nonroot prove`: proves theorems and says which hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checks.commands.errors import UsageError
+
+if TYPE_CHECKING:
+    from checks.prover.selection import Task
+    from checks.theorem import Result, Status
+
+CASES = Path("counterexamples")
+EXIT_INTERRUPTED = 130
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument("patterns", nargs="*", metavar="ID", help="ids or globs of theorems (default: all)")
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="processes (default: one a processor)")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, metavar="S", help="seconds for one question to the solver (60)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
+    parser.add_argument(
+        "--cases", type=Path, default=CASES, metavar="DIR", help=f"where to write counterexamples ({CASES}/)"
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="one line a theorem, and all failures in full")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Proves; see the command line's help for the exit status."""
+    import grammar
+    from checks.families import families
+    from checks.prover.selection import NoMatchError, select
+
+    if args.timeout <= 0 or (args.jobs is not None and args.jobs < 1):
+        raise UsageError("prove: --timeout and -j must be above 0")
+    program = grammar.load(args.spec)
+    try:
+        tasks = select(program, families(), args.patterns)
+    except NoMatchError as error:
+        raise UsageError(f"prove: {error}") from None
+    return _report(args, *_prove(args, tasks))
+
+
+def _prove(args: argparse.Namespace, tasks: Sequence[Task]) -> tuple[list[Result], float, bool]:
+    """The results, the seconds it took, and whether it was interrupted."""
+    from rich.console import Console
+
+    from checks.prover.pool import Pool
+    from checks.prover.terminal import Progress
+
+    results: list[Result] = []
+    interrupted = False
+    start = time.monotonic()
+    total = sum(len(task.ids) for task in tasks)
+    pool = Pool(tasks, _setup(args), args.jobs or os.cpu_count() or 1)
+    with pool, Progress(Console(stderr=True), total) as progress:
+        try:
+            for result in pool.results():
+                progress.show(result)
+                if result is not None:
+                    results.append(result)
+        except KeyboardInterrupt:
+            interrupted = True
+    return results, time.monotonic() - start, interrupted
+
+
+def _setup(args: argparse.Namespace) -> object:
+    from checks.cache import NAME, ProofCache
+    from checks.prover.worker import Setup
+    from checks.solve import Limits
+    from grammar.cachedir import cache_directory
+
+    directory = None if args.no_cache else cache_directory()
+    path = directory / NAME if directory is not None else None
+    if path is not None and (warning := ProofCache(path).warning):
+        print(f"nonroot: {warning}", file=sys.stderr)
+    return Setup(args.spec, Limits(seconds=args.timeout), path)
+
+
+def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float, interrupted: bool) -> int:
+    from rich.console import Console
+
+    from checks.prover import records
+    from checks.prover.terminal import print_failures, print_table
+    from checks.theorem import Status
+    from grammar import default_directory
+
+    console = Console(soft_wrap=True)
+    directory = args.spec or default_directory()
+    print_table(console, results, seconds, verbose=args.verbose)
+    failures = sorted((r for r in results if r.status is not Status.PROVED), key=lambda r: r.id)
+    cases = _write_cases(args.cases, failures)
+    print_failures(console, failures, cases, directory.parent, verbose=args.verbose)
+    records.remember_verdicts(results, directory)
+    if args.json is not None:
+        records.write_json(results, args.json)
+    if args.junit is not None:
+        records.write_junit(results, args.junit)
+    if interrupted:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return exit_status({result.status for result in results})
+
+
+def exit_status(found: set[Status]) -> int:
+    """The exit status for these verdicts, the worst first."""
+    from checks.theorem import Status
+
+    by_status = {Status.ERROR: 5, Status.REFUTED: 1, Status.VACUOUS: 4, Status.UNKNOWN: 3, Status.TIMEOUT: 3}
+    return next((code for status, code in by_status.items() if status in found), 0)
+
+
+def _write_cases(directory: Path, failures: Sequence[Result]) -> dict[str, Path]:
+    """Writes the counterexamples that can be replayed, one file each; their paths by id."""
+    written: dict[str, Path] = {}
+    for result in failures:
+        if result.counterexample is not None and result.counterexample.case is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            path = directory / (re.sub(r"[^\w.]+", "-", result.id) + ".json")
+            path.write_text(json.dumps(result.counterexample.case, indent=1) + "\n", encoding="utf-8")
+            written[result.id] = path
+    return written

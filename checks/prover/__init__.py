@@ -1,0 +1,1 @@
+"""Runs families of theorems: selection, worker processes, reports."""

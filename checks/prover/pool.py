@@ -1,0 +1,112 @@
+"""Worker processes that can be killed: a solver that ignores its limits, or dies, takes nothing else with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from checks.prover.selection import Task
+from checks.prover.worker import Done, Setup, failed, serve
+from checks.theorem import Result, Status
+
+_SPAWN = multiprocessing.get_context("spawn")
+START_SECONDS = 60.0
+"""How long a worker may take for all that is not solving: importing, loading, building a group's terms."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: BaseProcess
+    connection: Connection
+    task: Task | None = None
+    open_ids: set[str] = field(default_factory=set)
+    deadline: float = 0.0
+
+    def give(self, task: Task, seconds: float) -> None:
+        self.task, self.open_ids = task, set(task.ids)
+        self.renew(seconds)
+        self.connection.send(task)
+
+    def renew(self, seconds: float) -> None:
+        """Each goal has the time for its witnesses and its own question."""
+        self.deadline = time.monotonic() + START_SECONDS + 4 * seconds
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class Pool:
+    """Proves tasks in up to `processes` processes; the largest tasks start first."""
+
+    def __init__(self, tasks: Sequence[Task], setup: Setup, processes: int) -> None:
+        self._setup = setup
+        self._pending = sorted(tasks, key=lambda task: len(task.ids))
+        self._workers = [self._start() for _ in range(min(processes, len(tasks)))]
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+    def results(self, tick_seconds: float = 0.2) -> Iterator[Result | None]:
+        """Results as they come, and None at least every `tick_seconds`, for a progress line to move."""
+        for worker in self._workers:
+            self._next(worker)
+        while self._workers:
+            ready = wait([worker.connection for worker in self._workers], timeout=tick_seconds)
+            for worker in list(self._workers):
+                if worker.connection in ready:
+                    yield from self._receive(worker)
+                elif time.monotonic() > worker.deadline:
+                    yield from self._replace(worker, Status.TIMEOUT, "the solver did not stop in time")
+            yield None
+
+    def _start(self) -> _Worker:
+        ours, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=serve, args=(theirs, self._setup), daemon=True)
+        process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _next(self, worker: _Worker) -> None:
+        """The next task for an idle worker, or its end."""
+        if self._pending:
+            worker.give(self._pending.pop(), self._setup.limits.seconds)
+        else:
+            worker.stop()
+            self._workers.remove(worker)
+
+    def _receive(self, worker: _Worker) -> Iterator[Result]:
+        try:
+            message: Result | Done = worker.connection.recv()
+        except (EOFError, OSError):
+            yield from self._replace(worker, Status.ERROR, "the process that proved it died")
+            return
+        if isinstance(message, Result):
+            worker.open_ids.discard(message.id)
+            worker.renew(self._setup.limits.seconds)
+            yield message
+            return
+        for one in sorted(worker.open_ids):
+            yield failed(message.task, one, Status.ERROR, message.error or "the group has no such goal")
+        self._next(worker)
+
+    def _replace(self, worker: _Worker, status: Status, why: str) -> Iterator[Result]:
+        """Kills a worker; its open goals get that status, and a fresh worker goes on with the other tasks."""
+        worker.stop()
+        self._workers.remove(worker)
+        if worker.task is not None:
+            for one in sorted(worker.open_ids):
+                yield failed(worker.task, one, status, why)
+        if self._pending:
+            successor = self._start()
+            self._workers.append(successor)
+            self._next(successor)

@@ -1,0 +1,45 @@
+"""Which goals a command line asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from checks.theorem import Family, Outline
+from grammar.ir import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Goals of one group, to be proved by one process.  `ids` are those that are wanted."""
+
+    family: str
+    group: str
+    ids: frozenset[str]
+
+
+class NoMatchError(Exception):
+    """A pattern that fits no goal; the message says which, and what there is."""
+
+
+def select(program: Program, families: Mapping[str, Family], patterns: Sequence[str]) -> list[Task]:
+    """The tasks for the patterns, all goals if there are none; lemmas that they rest on come along."""
+    outlines = [(name, outline) for name, family in families.items() for outline in family.outlines(program)]
+    ids = [one for _, outline in outlines for one in outline.ids]
+    wanted = {one for pattern in patterns for one in _matching(pattern, ids)} if patterns else set(ids)
+    wanted |= _required(outlines, wanted)
+    tasks = [Task(name, outline.group, wanted.intersection(outline.ids)) for name, outline in outlines]
+    return [task for task in tasks if task.ids]
+
+
+def _matching(pattern: str, ids: Iterable[str]) -> list[str]:
+    """Goals that a glob, an id or the beginning of ids up to a dot or slash stands for."""
+    found = [one for one in ids if fnmatchcase(one, pattern) or one.startswith((f"{pattern}.", f"{pattern}/"))]
+    if not found:
+        raise NoMatchError(f"no theorem matches '{pattern}' (`nonroot list theorems` lists them)")
+    return found
+
+
+def _required(outlines: Iterable[tuple[str, Outline]], wanted: set[str]) -> set[str]:
+    return {one for _, outline in outlines if not wanted.isdisjoint(outline.ids) for one in outline.requires}

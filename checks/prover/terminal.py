@@ -1,0 +1,154 @@
+"""Results on the terminal: a progress line while proving, then a table, then each failure in full."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from checks.theorem import Counterexample, Result, Status
+from grammar.source import Span
+
+COLOURS = {
+    Status.PROVED: "green",
+    Status.REFUTED: "bold red",
+    Status.VACUOUS: "magenta",
+    Status.UNKNOWN: "yellow",
+    Status.TIMEOUT: "yellow",
+    Status.ERROR: "bold red",
+}
+FEW = 30
+"""Up to so many goals have a line each; more are summed up by family."""
+DETAILED = 5
+"""So many failures are shown in full without `-v`."""
+
+
+class Progress:
+    """A line that shows how far the proofs are; nothing where the output is not a terminal."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total = console, total
+        self._start = time.monotonic()
+        self._counts: Counter[Status] = Counter()
+        self._live = Live("", console=console, transient=True, refresh_per_second=8)
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, result: Result | None) -> None:
+        """Counts a result; None only moves the clock."""
+        if result is not None:
+            self._counts[result.status] += 1
+        self._live.update(Text.from_markup(self._line()))
+
+    def _line(self) -> str:
+        done = sum(self._counts.values())
+        bad = "  ".join(f"[{COLOURS[s]}]{n} {s}[/]" for s, n in self._counts.items() if s is not Status.PROVED)
+        return f"{time.monotonic() - self._start:6.1f} s  {done} of {self._total} theorems  {bad}"
+
+
+def print_table(console: Console, results: Sequence[Result], seconds: float, *, verbose: bool) -> None:
+    """One line a goal if there are few, else one a family; then how long it all took."""
+    ordered = sorted(results, key=lambda r: r.id)
+    console.print(_by_goal(ordered) if verbose or len(ordered) <= FEW else _by_family(ordered))
+    counts = Counter(result.status for result in ordered)
+    words = ", ".join(f"[{COLOURS[s]}]{counts[s]} {s}[/]" for s in Status if counts[s])
+    console.print(f"{words or 'nothing proved'} in {seconds:.1f} s", highlight=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=SIMPLE)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right")
+    return table
+
+
+def _by_goal(results: Sequence[Result]) -> Table:
+    table = _table("theorem", "verdict", "how", "time")
+    for result in results:
+        verdict = f"[{COLOURS[result.status]}]{result.status}[/]"
+        table.add_row(escape(result.id), verdict, _how(result), f"{result.seconds * 1000:.0f} ms")
+    return table
+
+
+def _how(result: Result) -> str:
+    """How a goal was proved, and what its witness does: an instruction that can complete, or must exit."""
+    if result.status is not Status.PROVED:
+        return escape(result.detail[:60].splitlines()[0]) if result.detail else ""
+    by = "by construction" if result.syntactic else "cached" if result.cached else "solver"
+    return f"{by}, {result.witness}"
+
+
+def _by_family(results: Sequence[Result]) -> Table:
+    table = _table("family", "theorems", "proved", "by construction", "not proved", "solver time")
+    for family in sorted({result.family for result in results}):
+        own = [result for result in results if result.family == family]
+        proved = [result for result in own if result.status is Status.PROVED]
+        table.add_row(
+            family,
+            str(len(own)),
+            f"[green]{len(proved)}[/]",
+            str(sum(result.syntactic for result in proved)),
+            f"[bold red]{len(own) - len(proved)}[/]" if len(proved) < len(own) else "0",
+            f"{sum(result.seconds for result in own):.1f} s",
+        )
+    return table
+
+
+def print_failures(
+    console: Console, failures: Sequence[Result], cases: dict[str, Path], root: Path, *, verbose: bool
+) -> None:
+    """Each failure in full, the first few if there are many, and then all of them by name."""
+    shown = failures if verbose else failures[:DETAILED]
+    for result in shown:
+        console.print()
+        console.print(f"[{COLOURS[result.status]}]{result.status}[/]  [bold]{escape(result.id)}[/]", highlight=False)
+        if result.counterexample is not None:
+            _print_counterexample(console, result.counterexample, cases.get(result.id), root)
+        elif result.detail:
+            console.print(f"  {escape(result.detail.strip())}", highlight=False)
+    if len(failures) > 1:
+        console.print("\nNot proved:")
+        for result in failures:
+            console.print(f"  [{COLOURS[result.status]}]{result.status:<8}[/]  {escape(result.id)}", highlight=False)
+    if len(shown) < len(failures):
+        console.print(f"({len(shown)} of {len(failures)} shown in full; -v shows all)")
+
+
+def _print_counterexample(console: Console, found: Counterexample, case: Path | None, root: Path) -> None:
+    console.print(f"  {escape(found.summary)}", highlight=False)
+    table = Table(box=SIMPLE)
+    for column in found.columns:
+        table.add_column(escape(column))
+    for row in found.rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console.print(table)
+    if found.where is not None:
+        _print_place(console, found.where, root)
+    if case is not None:
+        console.print(f"  replay it:  nonroot replay {shlex.quote(str(case))}", highlight=False)
+
+
+def _print_place(console: Console, where: Span, root: Path) -> None:
+    """The place in the specification, and its line if the file can be read."""
+    console.print(f"  {where.file}:{where.line}", highlight=False)
+    try:
+        lines = (root / where.file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return
+    for line in lines[where.line - 1 : min(where.end_line, where.line + 7)]:
+        console.print(f"    [dim]{escape(line)}[/]", highlight=False)

@@ -1,0 +1,171 @@
+"""The contract behind which instruction proofs see linear memory.
+
+Unrolling the two-dimensional page walk in each proof would cost seconds to minutes (see docs/proofs.md), so the
+functions below are replaced: an access may fault, may exit (in VMX non-root operation only, because of EPT), and otherwise
+reads or writes the bytes of a linear memory that belongs to the guest. That guest accesses reach frames of that guest
+only is the theorem of the `isolation` family. Which accesses fault is an unknown function of the access and of every
+register that translation depends on, found from the replaced function's own text: so a guest whose
+CR0.WP is not what it sees gets other faults than on the bare machine, and the proof notices.
+
+What the contract leaves out: an instruction that changes a translation and then uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from checks.symbolic.evaluate import Evaluator, Override, UnsupportedError
+from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.terms import Truth, Vector
+from checks.symbolic.values import Value, key, width_of
+from checks.trap.unknown import Unknowns, zero
+from checks.walk import children, reachable_functions
+from grammar import ir
+
+LINEAR = "LINEAR"
+"""The name of the guest's linear memory in a proof's state."""
+
+# Replaced functions by source name, and why each is part of the boundary.
+LOADS = {
+    "load": "a data access of an instruction",
+    "load_for_update": "the read of a read-modify-write access",
+    "load_system": "an access to a descriptor table or the TSS",
+}
+STORES = {
+    "store": "a data access of an instruction",
+    "store_system": "the accessed flag of a descriptor",
+    "store_frame": "the stack frame of an event",
+}
+# Inside the replaced functions this is where EPT comes in; what it depends on are controls, which all runs share.
+EPT_BOUNDARY = frozenset({"ept_translate"})
+
+FAULT = "Fault"
+VM_EXIT = "VmExit"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """The overrides for one program.
+
+    `inputs(function)` is what the function's translation depends on. `alike` maps the values of inputs in one run to
+    those in another that the lemma `trap.translation` proves to be equal.
+    """
+
+    program: ir.Program
+    inputs: Callable[[ir.Function], Sequence[ir.Expr]]
+    unknowns: Unknowns
+    alike: dict[object, Value] = field(default_factory=dict)
+
+    def overrides(self) -> dict[str, Override]:
+        """The functions to replace, by source name.  `locate` may not be reached in another way."""
+        return {
+            **{source: self._load for source in LOADS},
+            **{source: self._store for source in STORES},
+            "locate": _outside,
+        }
+
+    def _load(
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
+    ) -> Value:
+        self._may_abort(evaluator, function, arguments, cursor, exits)
+        memory = cursor.state.surroundings.memories[LINEAR]
+        width = width_of(cast(ir.Type, function.result))
+        return memory.read(cursor.state.elements(LINEAR), self._address(function, arguments), width)
+
+    def _store(
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
+    ) -> None:
+        self._may_abort(evaluator, function, arguments, cursor, exits)
+        memory = cursor.state.surroundings.memories[LINEAR]
+        value, parameter = _argument(function, arguments, "value")
+        old, width = cursor.state.elements(LINEAR), width_of(parameter.type)
+        new = memory.write(old, self._address(function, arguments), cast(Vector, value), width)
+        cursor.state.set(LINEAR, new)
+
+    def _address(self, function: ir.Function, arguments: tuple[Value, ...]) -> Vector:
+        return cast(Vector, _argument(function, arguments, "address")[0])
+
+    def _may_abort(
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
+    ) -> None:
+        """The access faults, or exits, by predicates of its arguments and of what translation depends on."""
+        known = [
+            (argument, parameter.type)
+            for parameter, argument in zip(function.parameters, arguments, strict=True)
+            if parameter.name != "value"
+        ]
+        inputs = [(self._input(evaluator, i, cursor), i.type) for i in self.inputs(function)]
+        fault_type, exit_type = (self.program.aborts[kind].type for kind in (FAULT, VM_EXIT))
+        faults, fault = self.unknowns.truth_and_record(
+            f"{function.name}.fault", [*known, *inputs], fault_type
+        )
+        evaluator.abort(FAULT, faults, fault, cursor, exits)
+        violates = evaluator.terms.equal(self.unknowns.vector(f"{function.name}.exits", known, 1), 1, 1)
+        guard = cast(ir.Expr, self.program.aborts[VM_EXIT].guard)
+        in_non_root = cast(Truth, evaluator.pure(guard, cursor.state))
+        violation = evaluator.terms.conjunction((in_non_root, violates))
+        evaluator.abort(VM_EXIT, violation, zero(exit_type), cursor, exits)
+
+    def _input(self, evaluator: Evaluator, expression: ir.Expr, cursor: Cursor) -> Value:
+        value = evaluator.pure(expression, cursor.state)
+        return self.alike.get(key(value), value)
+
+
+def _outside(
+    _evaluator: Evaluator,
+    function: ir.Function,
+    _arguments: tuple[Value, ...],
+    _cursor: Cursor,
+    _exits: Exits,
+) -> Value:
+    raise UnsupportedError(
+        f"{function.source} is reached outside the contract for memory (checks/trap/contract.py)"
+    )
+
+
+def _argument(function: ir.Function, arguments: tuple[Value, ...], name: str) -> tuple[Value, ir.Parameter]:
+    found = zip(arguments, function.parameters, strict=True)
+    return next((argument, parameter) for argument, parameter in found if parameter.name == name)
+
+
+def contract_functions(program: ir.Program) -> list[ir.Function]:
+    """The functions that are replaced, all instances."""
+    return [f for f in program.functions.values() if f.source in LOADS or f.source in STORES]
+
+
+def translation_inputs(program: ir.Program, function: ir.Function) -> tuple[ir.Expr, ...]:
+    """The registers, or the fields of registers, that an access depends on, apart from EPT."""
+    found: dict[ir.Expr, None] = {}
+    for reached in reachable_functions(program, [function.body], EPT_BOUNDARY):
+        _collect(reached.body, found)
+    _collect(function.body, found)
+    return tuple(found)
+
+
+def _collect(node: object, found: dict[ir.Expr, None]) -> None:
+    """Adds reads of registers; of a field only the field, so that the rest of the register does not matter."""
+    is_field = isinstance(node, (ir.Slice, ir.Bit)) and isinstance(node.base, ir.Read)
+    if isinstance(node, ir.Read) or (
+        is_field and isinstance(getattr(node, "index", node), (ir.Literal, ir.Slice))
+    ):
+        found[cast(ir.Expr, node)] = None
+        return
+    for child in children(node):
+        _collect(child, found)

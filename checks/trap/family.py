@@ -1,0 +1,100 @@
+"""The family `trap`: theorems C, I and E for every form of every instruction, one group for each mnemonic family."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import z3
+
+from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.terms import Vector
+from checks.symbolic.values import Value, equal
+from checks.theorem import Goal, Group, Outline
+from checks.trap.compare import Comparer
+from checks.trap.forms import Form, forms_by_instruction
+from checks.trap.operands import OperandSymbols, SymbolicOperands
+from checks.trap.ownership import Ownership
+from checks.trap.runs import Settings
+from checks.trap.theorems import FormProof, Theorem
+from grammar import ir
+
+
+LEMMA = "translation"
+
+
+@dataclass(slots=True)
+class TrapFamily:
+    """Theorems about instructions, and about the delivery of events."""
+
+    name: str = "trap"
+    _prepared: dict[int, Prepared] = field(default_factory=dict)
+
+    def outlines(self, program: ir.Program) -> Iterator[Outline]:
+        """One group for each instruction, or family of instructions that share a block of the specification.
+
+        All of them rest on the lemma that translation depends on nothing but what the guest sees.
+        """
+        yield Outline(f"{self.name}.{LEMMA}", tuple(_lemma_ids(self.name)))
+        for group, forms in self._of(program).groups.items():
+            ids = [f"{self.name}.{form.name}.{theorem}" for form in forms for theorem in Theorem]
+            yield Outline(f"{self.name}.{group}", tuple(ids), tuple(_lemma_ids(self.name)))
+
+    def build(self, program: ir.Program, group: str, context: z3.Context) -> Group:
+        """The goals of one group."""
+        prepared = self._of(program)
+        settings = Settings.create(prepared.ownership, context)
+        comparer = Comparer(prepared.ownership, settings.terms)
+        subject = group.removeprefix(f"{self.name}.")
+        goals = list(_lemma_goals(self.name, settings, prepared.ownership)) if subject == LEMMA else []
+        for form in prepared.groups.get(subject, ()):
+            goals += _form_goals(f"{self.name}.{form.name}", form, settings, comparer)
+        promises = tuple(settings.terms.truth(condition) for _, condition in settings.promises())
+        return Group(group, context, tuple(goals), promises)
+
+    def _of(self, program: ir.Program) -> Prepared:
+        if id(program) not in self._prepared:
+            self._prepared[id(program)] = Prepared(program)
+        return self._prepared[id(program)]
+
+
+class Prepared:
+    """What the family needs of a program, found once."""
+
+    def __init__(self, program: ir.Program) -> None:
+        self.program = program
+        self.ownership = Ownership(program)
+        self.groups: dict[str, list[Form]] = {}
+        for name, forms in forms_by_instruction(program).items():
+            block = (program.instructions[name].family or "").split("{")[0] or name
+            self.groups.setdefault(block, []).extend(forms)
+
+
+def _lemma_ids(family: str) -> list[str]:
+    return [f"{family}.{LEMMA}.{theorem}" for theorem in (Theorem.CONFIDENTIALITY, Theorem.EQUIVALENCE)]
+
+
+def _lemma_goals(family: str, settings: Settings, ownership: Ownership) -> Iterator[Goal]:
+    """What decides on a page fault is the same in both runs, and on the bare machine."""
+    terms = settings.terms
+    rows = list(zip(ownership.all_inputs(), settings.translation_inputs(ownership), strict=True))
+    for side, name in enumerate(_lemma_ids(family), start=1):
+        same = terms.conjunction(equal(terms, row[0], row[side], inp.type) for inp, row in rows)
+        yield Goal(name, terms.truth(same))
+
+
+def _form_goals(name: str, form: Form, settings: Settings, comparer: Comparer) -> Iterator[Goal]:
+    symbols = OperandSymbols(settings.terms, form)
+
+    def act(evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
+        evaluator.operands = SymbolicOperands(evaluator, symbols)
+        cursor.state.set("NEXT_RIP", _next_instruction(evaluator, cursor.state.get("RIP"), symbols.length))
+        evaluator.run(form.body.body, cursor, exits)
+
+    yield from FormProof.of(settings, comparer, act, symbols.hypotheses()).goals(name)
+
+
+def _next_instruction(evaluator: Evaluator, rip: Value, length: Vector) -> Vector:
+    assert not isinstance(rip, bool)
+    return evaluator.terms.arithmetic("+", rip, length, 64)  # type: ignore[arg-type]

@@ -1,0 +1,145 @@
+"""Symbolic operands: register numbers, addresses and immediates are symbols that all runs of a form share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.terms import Terms, Truth, Vector
+from checks.symbolic.values import Value, choose
+from checks.trap.forms import Form, OperandKind, Place
+from grammar import ir
+
+
+@dataclass(slots=True)
+class OperandSymbols:
+    """The symbols of a form: `number`, `address`, `segment` and `value` by operand name.
+
+    `has_rex` decides what the byte registers 4 to 7 are; `length` is the instruction's length in bytes.
+    """
+
+    terms: Terms
+    form: Form
+    numbers: dict[str, Vector] = field(default_factory=dict)
+    addresses: dict[str, Vector] = field(default_factory=dict)
+    segments: dict[str, Vector] = field(default_factory=dict)
+    displacements: dict[str, Vector] = field(default_factory=dict)
+    values: dict[str, Vector] = field(default_factory=dict)
+    has_rex: Truth = field(init=False)
+    length: Vector = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.has_rex = self.terms.bool_symbol("operands.rex")
+        self.length = self.terms.extend(self.terms.symbol("operands.length", 4), 4, 64, is_signed=False)
+        for name, kind in self.kinds().items():
+            self._declare(name, kind)
+
+    def kinds(self) -> dict[str, OperandKind]:
+        """The operand kinds by operand name."""
+        return dict(zip(self.form.instruction.operands, self.form.kinds, strict=True))
+
+    def _declare(self, name: str, kind: OperandKind) -> None:
+        if kind.place in (Place.REGISTER, Place.NUMBER):
+            symbol = self.terms.symbol(f"{name}.index", 4)
+            self.numbers[name] = symbol if kind.fixed is None else kind.fixed
+        elif kind.place is Place.MEMORY:
+            self.addresses[name] = self.terms.symbol(f"{name}.address", 64)
+            self.segments[name] = self.terms.symbol(f"{name}.segment", 3)
+            self.displacements[name] = self.terms.symbol(f"{name}.displacement", 64)
+        elif kind.width is not None:
+            symbol = self.terms.symbol(f"{name}.value", kind.width)
+            self.values[name] = symbol if kind.fixed is None else kind.fixed
+
+    def hypotheses(self) -> list[Truth]:
+        """What holds of the symbols of every encoding."""
+        terms = self.terms
+        limits = [
+            (self.numbers[n], 4, k.limit)
+            for n, k in self.kinds().items()
+            if n in self.numbers and k.limit < 16
+        ]
+        limits += [(segment, 3, 6) for segment in self.segments.values()]
+        return [terms.compare("<", value, limit, width) for value, width, limit in limits]
+
+
+@dataclass(slots=True)
+class SymbolicOperands:
+    """Reads and writes the operands of one run, by the functions that the specification has for it."""
+
+    evaluator: Evaluator
+    symbols: OperandSymbols
+
+    def attribute(self, name: str, attribute: str) -> Value:
+        """`index`, `is_memory`, `address`, `segment` or `displacement`; zero where the operand has none."""
+        if attribute == "is_memory":
+            return name in self.symbols.addresses
+        sources = {
+            "index": self.symbols.numbers,
+            "address": self.symbols.addresses,
+            "segment": self.symbols.segments,
+            "displacement": self.symbols.displacements,
+        }
+        return sources[attribute].get(name, 0)
+
+    def length(self) -> Vector:
+        """The length of the instruction in bytes."""
+        return self.symbols.length
+
+    def read(self, name: str, cursor: Cursor, exits: Exits) -> Value:
+        """The operand's value."""
+        kind = self.symbols.kinds()[name]
+        if kind.place is Place.VALUE:
+            return self.symbols.values[name]
+        if kind.place is Place.MEMORY:
+            use = next(o for o in self.symbols.form.body.operands if o.name == name)
+            function = "modify_memory_operand" if use.writes else "read_memory_operand"
+            return self._access(function, kind, self._where(name), cursor, exits)
+        number = self.symbols.numbers[name]
+        low = self._access("read_register", kind, (number,), cursor, exits)
+        if not self._may_be_high_byte(kind):
+            return low
+        high = self._call("read_high_byte", (number,), cursor, exits)
+        return choose(self.evaluator.terms, self._is_high_byte(number), high, low, ir.Bits(8))
+
+    def write(self, name: str, value: Value, cursor: Cursor, exits: Exits) -> None:
+        """Replaces the operand's value."""
+        kind = self.symbols.kinds()[name]
+        if kind.place is Place.MEMORY:
+            self._access("write_memory_operand", kind, (*self._where(name), value), cursor, exits)
+            return
+        number = self.symbols.numbers[name]
+        if not self._may_be_high_byte(kind):
+            self._access("write_register", kind, (number, value), cursor, exits)
+            return
+        condition = self._is_high_byte(number)
+        self.evaluator.either(
+            condition,
+            lambda branch, out: self._call("write_high_byte", (number, value), branch, out),
+            lambda branch, out: self._access("write_register", kind, (number, value), branch, out),
+            cursor,
+            exits,
+        )
+
+    def _where(self, name: str) -> tuple[Value, ...]:
+        return self.symbols.segments[name], self.symbols.addresses[name]
+
+    def _may_be_high_byte(self, kind: OperandKind) -> bool:
+        return kind.width == 8 and kind.fixed is None
+
+    def _is_high_byte(self, number: Vector) -> Truth:
+        """Registers 4 to 7 without REX: AH, CH, DH, BH.  SDM 1 3.4.1.1"""
+        terms = self.evaluator.terms
+        is_high_number = terms.equal(terms.extract(number, 3, 2), 1, 2)
+        return terms.conjunction((terms.negation(self.symbols.has_rex), is_high_number))
+
+    def _access(
+        self, source: str, kind: OperandKind, arguments: tuple[Value, ...], cursor: Cursor, exits: Exits
+    ) -> Value:
+        """Calls the instance of an operand function for the operand's width."""
+        return self._call(f"{source}_{kind.width}", arguments, cursor, exits)
+
+    def _call(self, name: str, arguments: tuple[Value, ...], cursor: Cursor, exits: Exits) -> Value:
+        function = self.evaluator.program.functions[name]
+        return cast(Value, self.evaluator.call(function, arguments, cursor, exits))

@@ -1,0 +1,150 @@
+"""The three theorems, for one form.
+
+- C, confidentiality: two runs from states that look the same to the guest take the same decision to exit or fault,
+  and if neither exits, the states after them look the same.
+- I, integrity: a run that does not exit leaves what the VMM owns as it was.
+- E, equivalence: a run that does not exit does what the bare machine does that the guest believes to have.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import z3
+
+from checks.symbolic.terms import Terms, Truth, Vector
+from checks.symbolic.values import equal
+from checks.theorem import Explain, Goal, Witness
+from checks.trap.compare import Comparer, Comparison, before_and_after, where_it_stays
+from checks.trap.initial import is_seen_indirectly, is_shared
+from checks.trap.runs import Act, Run, Settings
+
+
+class Theorem(enum.StrEnum):
+    """The last component of a goal's id."""
+
+    CONFIDENTIALITY = "C"
+    INTEGRITY = "I"
+    EQUIVALENCE = "E"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A theorem about one form: where `left` and `right` are runs, what must hold of them.
+
+    `decisions` says that they take the same decisions; `comparisons` are the values to be equal where the runs do
+    not exit.
+    """
+
+    theorem: Theorem
+    left: Run
+    right: Run
+    decisions: Truth
+    comparisons: Sequence[Comparison]
+
+    def conclusion(self, terms: Terms) -> Truth:
+        """The theorem as one term."""
+        wanted = (terms.implies(c.condition, c.is_equal) for c in self.comparisons)
+        return terms.conjunction((self.decisions, *wanted))
+
+
+Explainer = Callable[[Claim], Explain]
+
+
+@dataclass(slots=True)
+class FormProof:
+    """The claims about one form, whose runs `act` makes.  `hypotheses` are assumed besides the plain policies."""
+
+    settings: Settings
+    comparer: Comparer
+    claims: tuple[Claim, ...]
+    hypotheses: list[Truth]
+
+    @classmethod
+    def of(cls, settings: Settings, comparer: Comparer, act: Act, assumed: Sequence[Truth]) -> FormProof:
+        """Runs the form and states C, I and E; `assumed` holds of its operands."""
+        first = settings.run(settings.first, act)
+        uses_secrets = any(_is_secret(settings, name) for name in first.evaluator.touched.names)
+        # The two runs differ in secrets only: if the first uses none, the second is the same.
+        second = settings.run(settings.second, act) if uses_secrets else first
+        bare = settings.run(settings.bare, act)
+        claims = (
+            _confidentiality(settings.terms, comparer, first, second),
+            Claim(Theorem.INTEGRITY, first, first, True, list(comparer.hosts(before_and_after(first)))),
+            _equivalence(settings.terms, comparer, first, bare),
+        )
+        runs = [first] if first is second else [first, second]
+        hypotheses = [*assumed, *(condition for run in runs for _, condition in settings.instances(run))]
+        if first is not second:
+            hypotheses += _same_looks(settings, comparer, first, second)
+        return cls(settings, comparer, claims, [h for h in hypotheses if h is not True])
+
+    def goals(self, name: str, explain: Explainer | None = None) -> Iterator[Goal]:
+        """The claims as goals, whose ids begin with `name`."""
+        terms = self.settings.terms
+        run = self.claims[0].left
+        outcomes = (("completes", run.completes), ("faults", run.faults), ("exits", run.exits))
+        hints = _small_registers(terms, run)
+        witnesses = tuple(
+            Witness(n, terms.truth(condition), hints) for n, condition in outcomes if condition is not False
+        )
+        hypotheses = tuple(terms.truth(h) for h in self.hypotheses)
+        for claim in self.claims:
+            yield Goal(
+                f"{name}.{claim.theorem}",
+                terms.truth(claim.conclusion(terms)),
+                hypotheses,
+                witnesses,
+                explain=explain(claim) if explain is not None else None,
+            )
+
+
+def _small_registers(terms: Terms, run: Run) -> tuple[z3.BoolRef, ...]:
+    """The general registers that a run uses are below 16: then a quotient is soon found."""
+    points = run.evaluator.touched.points.get("GPR", {}).values()
+    values = [cast(Vector, run.start.elements("GPR").read(point)) for point in points]
+    return tuple(terms.truth(terms.compare("<", value, 16, 64)) for value in values)
+
+
+def _is_secret(settings: Settings, name: str) -> bool:
+    variable = settings.program.state.get(name)
+    return variable is not None and not is_shared(variable)
+
+
+def _confidentiality(terms: Terms, comparer: Comparer, first: Run, second: Run) -> Claim:
+    if first is second:
+        return Claim(Theorem.CONFIDENTIALITY, first, second, True, [])
+    decisions = (
+        terms.equivalent(first.completes, second.completes),
+        terms.equivalent(first.faults, second.faults),
+        _same_fault(terms, first, second),
+    )
+    comparisons = list(comparer.views(where_it_stays(first, second)))
+    return Claim(Theorem.CONFIDENTIALITY, first, second, terms.conjunction(decisions), comparisons)
+
+
+def _equivalence(terms: Terms, comparer: Comparer, run: Run, bare: Run) -> Claim:
+    decisions = (
+        terms.implies(run.completes, bare.completes),
+        terms.implies(run.faults, bare.faults),
+        _same_fault(terms, run, bare),
+    )
+    comparisons = list(comparer.guest_and_bare(where_it_stays(run, bare)))
+    return Claim(Theorem.EQUIVALENCE, run, bare, terms.conjunction(decisions), comparisons)
+
+
+def _same_fault(terms: Terms, a: Run, b: Run) -> Truth:
+    """Where the first run faults, the second raises the same."""
+    if a.fault is None or b.fault is None:
+        return terms.negation(a.faults)
+    return terms.implies(a.faults, equal(terms, a.fault, b.fault, a.fault.type))
+
+
+def _same_looks(settings: Settings, comparer: Comparer, first: Run, second: Run) -> list[Truth]:
+    """View = view for what the runs used and do not share by construction."""
+    used = first.evaluator.touched.names | second.evaluator.touched.names
+    variables = [v for v in settings.program.state.values() if v.name in used and is_seen_indirectly(v)]
+    return [comparison.is_equal for comparison in comparer.starts(variables, first, second)]

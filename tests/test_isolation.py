@@ -1,0 +1,133 @@
+"""EPT isolation: proved for the specification, refuted once a check, an invalidation or a scrub is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import z3
+
+import grammar
+from checks.isolation import Isolation
+from checks.solve import GroupRunner, Limits
+from checks.theorem import Outline, Result, Status
+from grammar import ir
+
+PROGRAM = grammar.load()
+FAMILY = Isolation()
+ROOT = Path(__file__).resolve().parent.parent
+
+# Checks whose loss does no harm to isolation, and why.
+HARMLESS = {
+    "FRAME_KIND[frame] == DATA or is_table(frame)": "reap: what a retired guest owns is data or a table anyway",
+    "VM_STATE[FRAME_OWNER[table]] == LIVE": "allocate_table: a dying guest gets a table that it cannot use",
+    "read_entry(table, index) as bits(64) == 0": "allocate_table: what the entry led to is lost to everyone",
+    "not ept_is_present(entry_of(frame))": "disclaim: the entry is cleared in any case, so it unmaps as well",
+    "enter_guest: RUNNING[cpu] == VMM": "the processor goes from one guest to another without the VMM",
+}
+
+
+def results(program: ir.Program, subject: str) -> Iterator[Result]:
+    """The verdicts on a group, one by one."""
+    group = FAMILY.build(program, f"isolation.{subject}", z3.Context())
+    return GroupRunner(group, "isolation", Limits()).run()
+
+
+def first_refuted(program: ir.Program, subject: str) -> str | None:
+    """The name of the first goal that fails, with a counterexample; None if all are proved."""
+    result = next((r for r in results(program, subject) if r.status is not Status.PROVED), None)
+    if result is None:
+        return None
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert result.counterexample.rows
+    return result.id.rsplit(".", 1)[-1]
+
+
+def with_step(step: str, keep: Callable[[ir.Stmt], bool]) -> ir.Program:
+    """The program with only some of the statements of a step."""
+    old = PROGRAM.steps[step]
+    new = replace(old, body=tuple(s for s in old.body if keep(s)))
+    return replace(PROGRAM, steps={**PROGRAM.steps, step: new})
+
+
+def without(step: str, dropped: ir.Stmt) -> ir.Program:
+    """The program without a statement of a step."""
+    return with_step(step, lambda statement: statement is not dropped)
+
+
+def with_function(name: str, keep: Callable[[ir.Stmt], bool]) -> ir.Program:
+    """The program with only some of the statements of a function."""
+    old = PROGRAM.functions[name]
+    new = replace(old, body=tuple(s for s in old.body if keep(s)))
+    return replace(PROGRAM, functions={**PROGRAM.functions, name: new})
+
+
+def requirement(statement: ir.Stmt) -> str | None:
+    """What a `require` clause says, None for other statements."""
+    if not isinstance(statement, ir.If) or statement.clause != "require":
+        return None
+    line = (ROOT / statement.span.file).read_text().splitlines()[statement.span.line - 1]
+    return line.strip().removeprefix("require").strip()
+
+
+@pytest.mark.parametrize("outline", list(FAMILY.outlines(PROGRAM)), ids=lambda outline: outline.group)
+def test_holds(outline: Outline) -> None:
+    found = list(results(PROGRAM, outline.group.removeprefix("isolation.")))
+    assert tuple(r.id for r in found) == outline.ids
+    assert {r.id: r.status for r in found if r.status is not Status.PROVED} == {}
+
+
+@pytest.mark.parametrize("step", list(PROGRAM.steps.values()), ids=lambda step: step.name)
+def test_each_check_is_needed(step: ir.Step) -> None:
+    for check in step.body:
+        text = requirement(check)
+        if text is None:
+            continue
+        refuted = first_refuted(without(step.name, check), step.name)
+        harmless = text in HARMLESS or f"{step.name}: {text}" in HARMLESS
+        assert (refuted is None) == harmless, f"{step.name}: {text}"
+
+
+def test_invalidation_without_invept_is_refuted() -> None:
+    program = with_step("invalidate", lambda s: not isinstance(s, ir.CallStatement))
+    assert first_refuted(program, "invalidate") == "cached_frame_is_own"
+
+
+def test_invalidation_of_some_processors_only_is_refuted() -> None:
+    body = PROGRAM.functions["is_invalidated_everywhere"].body
+    program = with_function("is_invalidated_everywhere", lambda s: s is not body[4])
+    assert first_refuted(program, "release") == "cached_frame_is_own"
+    assert first_refuted(program, "retire") is not None
+
+
+def test_unmapping_that_is_not_noted_is_refuted() -> None:
+    program = with_step("disclaim", lambda s: not (isinstance(s, ir.WriteState) and s.name == "UNMAPPED_AT"))
+    assert first_refuted(program, "disclaim") == "cached_frame_is_own"
+
+
+def test_scrub_that_does_not_write_is_refuted() -> None:
+    program = with_step("scrub", lambda s: not isinstance(s, ir.WriteMemory))
+    assert first_refuted(program, "scrub") == "clean_frames_are_zero"
+
+
+def test_frame_handed_over_unscrubbed_is_refuted() -> None:
+    program = with_step("assign", lambda s: requirement(s) != "FRAME_CLEAN[frame]")
+    assert first_refuted(program, "assign") == "handed_over_zero"
+
+
+def test_invariant_that_nothing_satisfies_is_vacuous() -> None:
+    never = replace(PROGRAM.invariants["time_has_not_ended"], condition=ir.Literal(ir.BOOL, 0))
+    program = replace(PROGRAM, invariants={**PROGRAM.invariants, never.name: never})
+    assert {r.status for r in results(program, "kill")} == {Status.VACUOUS}
+
+
+def test_write_outside_a_step_is_refuted() -> None:
+    write = next(s for s in PROGRAM.steps["kill"].body if isinstance(s, ir.WriteState))
+    stop = PROGRAM.functions["yield"]
+    program = replace(
+        PROGRAM, functions={**PROGRAM.functions, "yield": replace(stop, body=(*stop.body, write))}
+    )
+    assert first_refuted(program, "only_steps_write") == "VM_STATE"
