@@ -119,7 +119,7 @@ class Pattern:
     def specificity(self) -> int:
         """How much the row asks for; of several rows that match, the one that asks for most is meant."""
         constraints = (
-            self.fixed_modrm is not None,
+            3 * (self.fixed_modrm is not None),  # mod, reg and r/m
             isinstance(self.modrm, int),
             self.mode != "any",
             bool(self.mandatory),

@@ -63,10 +63,11 @@ def bind(form: Form, operands: tuple[Operand, ...]) -> dict[str, Operand] | None
 
 
 def implied(code: OperandCode, size: int) -> Operand:
-    """The operand that a code stands for by itself: a fixed register or the constant 1."""
+    """What an operand that is not written stands for: a fixed register, the constant 1, or any register at all."""
     if code.kind == "one":
         return Immediate(1)
-    if code.register is None:
+    number = 0 if code.kind == "rm_register" else code.register
+    if number is None:
         raise ValueError(f"operand code {code.name} cannot be left out of the syntax")
     width = code.width if isinstance(code.width, int) else size
-    return Register(GENERAL, code.register, width)
+    return Register(GENERAL, number, width)
