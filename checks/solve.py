@@ -20,6 +20,7 @@ FIRST_RLIMIT = 3_000_000
 SECOND_RLIMIT = 60_000_000
 WITNESS_RLIMIT = 300_000
 MINIMISE_RLIMIT = 300_000
+MINIMISE_TRIES = 300
 
 
 class Cache(Protocol):
@@ -182,16 +183,40 @@ def _rlimit_count(solver: z3.Solver) -> int:
 
 
 def _minimise(solver: z3.Solver, goal: Goal) -> z3.ModelRef:
-    """A model with as many of `goal.minimise` zero as one pass of trying gives."""
-    model = solver.model()
+    """A model in which as much of `goal.minimise` is zero as some trying gives."""
+    small = _Smaller(solver, solver.model())
     solver.set("rlimit", MINIMISE_RLIMIT)
     solver.push()
-    for term in goal.minimise:
-        zero = z3.Not(term) if z3.is_bool(term) else term == 0
-        if not z3.is_true(model.eval(zero, model_completion=True)):
-            if solver.check(zero) != z3.sat:
-                continue
-            model = solver.model()
-        solver.add(zero)
+    for term in goal.minimise() if goal.minimise is not None else ():
+        if z3.is_bool(term):
+            small.hold(z3.Not(term))
+        else:
+            small.clear(term, term.size() - 1, 0)
     solver.pop()
-    return model
+    return small.model
+
+
+@dataclass(slots=True)
+class _Smaller:
+    """A model, made smaller step by step."""
+
+    solver: z3.Solver
+    model: z3.ModelRef
+    tries: int = MINIMISE_TRIES
+
+    def hold(self, condition: z3.BoolRef) -> bool:
+        """Whether the condition can hold with all that does already; if so it does from now on."""
+        if not z3.is_true(self.model.eval(condition, model_completion=True)):
+            self.tries -= 1
+            if self.tries < 0 or self.solver.check(condition) != z3.sat:
+                return False
+            self.model = self.solver.model()
+        self.solver.add(condition)
+        return True
+
+    def clear(self, term: z3.BitVecRef, high: int, low: int) -> None:
+        """Makes the bits `high` to `low` zero, or else as many of them as can be."""
+        if not self.hold(z3.Extract(high, low, term) == 0) and high > low:
+            middle = (high + low) // 2
+            self.clear(term, high, middle + 1)
+            self.clear(term, middle, low)

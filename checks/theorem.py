@@ -7,7 +7,7 @@ terms in a fresh z3 context, which makes the solver's run repeatable whatever ra
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,7 @@ class Counterexample:
 
 
 Explain = Callable[[z3.ModelRef], Counterexample]
+Preferences = Callable[[], Sequence[z3.ExprRef]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Goal:
     """hypotheses of the group ∧ `hypotheses` ⇒ `conclusion`.
 
     The first of `witnesses` that is satisfiable with the hypotheses is reported; if none is, the goal is vacuous.
-    With none given, the hypotheses alone must be satisfiable. `minimise` lists terms (bit vectors or bools) that a
+    With none given, the hypotheses alone must be satisfiable. `minimise()` lists terms (bit vectors or bools) that a
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
     """
@@ -73,7 +74,7 @@ class Goal:
     conclusion: z3.BoolRef
     hypotheses: tuple[z3.BoolRef, ...] = ()
     witnesses: tuple[Witness, ...] = ()
-    minimise: tuple[z3.ExprRef, ...] = ()
+    minimise: Preferences | None = None
     explain: Explain | None = None
 
     @property

@@ -116,14 +116,14 @@ class ImmediateAccess(OperandAccess):
 class RelativeAccess(OperandAccess):
     """A branch target, relative to the next instruction."""
 
-    __slots__ = ("displacement",)
+    __slots__ = ("distance",)
 
-    def __init__(self, displacement: int) -> None:
-        super().__init__(Immediate(displacement))
-        self.displacement = displacement
+    def __init__(self, distance: int) -> None:
+        super().__init__(Immediate(distance))
+        self.distance = distance
 
     def read(self, machine: Any) -> int:  # noqa: D102
-        target: int = machine.NEXT_RIP + self.displacement & _MASK_64
+        target: int = machine.NEXT_RIP + self.distance & _MASK_64
         return target
 
 

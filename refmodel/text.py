@@ -29,7 +29,7 @@ def text(decoded: Decoded, rip: int) -> str:
 
 def _access_text(access: OperandAccess, following: int) -> str:
     if isinstance(access, RelativeAccess):
-        return f"{following + access.displacement & _MASK_64:#x}"
+        return f"{following + access.distance & _MASK_64:#x}"
     return operand_text(access.written, following)
 
 

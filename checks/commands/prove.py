@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cases", type=Path, default=CASES, metavar="DIR", help=f"where to write counterexamples ({CASES}/)"
     )
-    parser.add_argument("-v", "--verbose", action="store_true", help="one line a theorem, and all failures in full")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="one line a theorem, and all failures in full"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 import ast
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -175,7 +176,9 @@ def _verdicts(instruction: Instruction, directory: Path) -> str:
         known: dict[str, str] = json.loads(path.read_text()) if path is not None else {}
     except (OSError, ValueError):
         known = {}
-    own = {goal: status for goal, status in known.items() if goal.split(".")[1:2] == [instruction.name]}
+    name = re.compile(rf"trap\.{re.escape(instruction.name)}[./]")
+    own = {goal: status for goal, status in known.items() if name.match(goal)}
     if not own:
-        return f"none yet for this specification: nonroot prove 'trap.{instruction.name}.*'"
-    return "\n".join(f"{status:8} {goal}" for goal, status in sorted(own.items()))
+        return f"none yet for this specification: nonroot prove 'trap.{instruction.name}[./]*'"
+    others = [f"{status} {goal}" for goal, status in sorted(own.items()) if status != "PROVED"]
+    return "\n".join([f"PROVED {len(own) - len(others)} of {len(own)}", *others])

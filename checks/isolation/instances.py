@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import cast
 
-from checks.isolation.patterns import Patterns
-from checks.isolation.world import MEMORY, Sightings, World
+from checks.isolation.patterns import Patterns, determining
+from checks.isolation.world import Sightings, World
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Point, Value, key
+from checks.symbolic.values import Value, key
 from grammar import ir
 
 Named = Sequence[tuple[str, Value]]
@@ -47,12 +47,6 @@ class Instances:
                 if instance is not True:
                     yield instance
 
-    def word_of(self, invariant: ir.Predicate, point: Sequence[Value]) -> Point | None:
-        """The word of memory that an invariant is about at a point, None if about none."""
-        named = dict(zip((p.name for p in invariant.parameters), point, strict=True))
-        words = (parameters for name, parameters in self.patterns[invariant.name] if name == MEMORY)
-        return next((tuple(named[p] for p in parameters) for parameters in words), None)
-
     def _instance(self, invariant: ir.Predicate, point: tuple[Value, ...]) -> Truth:
         at = (invariant.name, tuple(key(v) for v in point))
         if at not in self._known:
@@ -65,7 +59,7 @@ class Instances:
     def _points(
         self, invariant: ir.Predicate, seen: Sequence[Sightings], named: Named
     ) -> Iterator[tuple[Value, ...]]:
-        patterns = self.patterns[invariant.name]
+        patterns = determining(self.patterns[invariant.name])
         if not patterns:
             yield from product(*(_choices(p, {}, named) for p in invariant.parameters))
         for name, parameters in patterns:

@@ -17,7 +17,7 @@ Pattern: TypeAlias = tuple[str, tuple[str, ...]]
 """A state variable, or the memory, and the parameters that stand as its indices."""
 
 Patterns: TypeAlias = dict[str, list[Pattern]]
-"""The patterns of each invariant."""
+"""The patterns of each invariant, those that determine most of its parameters first."""
 
 
 def evaluate(
@@ -36,8 +36,17 @@ def find_patterns(program: ir.Program) -> Patterns:
     return {name: _patterns(world, invariant) for name, invariant in program.invariants.items()}
 
 
+def determining(patterns: Sequence[Pattern]) -> list[Pattern]:
+    """The patterns that determine most parameters."""
+    return [pattern for pattern in patterns if _determined(pattern) == _determined(patterns[0])]
+
+
+def _determined(pattern: Pattern) -> int:
+    return len(set(pattern[1]))
+
+
 def _patterns(world: World, invariant: ir.Predicate) -> list[Pattern]:
-    """The reads whose indices are parameters of the invariant, and that determine most of them."""
+    """The reads whose indices are parameters of the invariant."""
     symbols = [world.symbol(p.name, p.type) for p in invariant.parameters]
     names = {key(s): p.name for s, p in zip(symbols, invariant.parameters, strict=True)}
     _, seen = evaluate(world, invariant, world.before, symbols)
@@ -47,5 +56,4 @@ def _patterns(world: World, invariant: ir.Predicate) -> list[Pattern]:
         for point in points.values()
         if all(key(v) in names for v in point)
     ]
-    most = max((len(set(parameters)) for _, parameters in found), default=0)
-    return [(state, parameters) for state, parameters in found if len(set(parameters)) == most]
+    return sorted(found, key=_determined, reverse=True)

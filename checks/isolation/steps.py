@@ -12,7 +12,7 @@ from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns, evaluate
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Point, Value
+from checks.symbolic.values import Value
 from checks.theorem import Goal, Group, Witness
 from grammar import ir
 
@@ -58,19 +58,20 @@ class StepProof:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""
         for invariant in self.world.program.invariants.values():
             point = {p.name: self.world.symbol(f"goal.{p.name}", p.type) for p in invariant.parameters}
-            yield invariant.name, *self._preserved(invariant, tuple(point.values())), point
+            yield invariant.name, *self._preserved(invariant, point), point
         yield OTHERS_UNCHANGED, *self._others_unchanged()
         yield HANDED_OVER_ZERO, *self._handed_over_zero()
 
-    def _preserved(self, invariant: ir.Predicate, point: Point) -> tuple[Truth, Sightings]:
+    def _preserved(self, invariant: ir.Predicate, point: dict[str, Value]) -> tuple[Truth, Sightings]:
         """The invariant holds at the point after the step."""
         terms, after = self.world.terms, self.run.after
-        truth, seen = evaluate(self.world, invariant, after, point)
-        word = self.instances.word_of(invariant, point)
-        split = [] if word is None else list(cases(self.world, after, word))
+        truth, seen = evaluate(self.world, invariant, after, tuple(point.values()))
+        patterns = self.instances.patterns[invariant.name]
+        reads = [(name, tuple(point[p] for p in parameters)) for name, parameters in patterns]
+        split = list(cases(self.world, after, reads))
         if len(split) > 1:
-            parts = (terms.implies(c, evaluate(self.world, invariant, state, point)[0]) for c, state in split)
-            truth = terms.conjunction(parts)
+            states = ((c, evaluate(self.world, invariant, s, tuple(point.values()))[0]) for c, s in split)
+            truth = terms.conjunction(terms.implies(c, t) for c, t in states)
         return truth, seen
 
     def _assumptions(self, seen: Sightings, point: dict[str, Value]) -> list[Truth]:

@@ -75,7 +75,9 @@ def write_junit(results: Sequence[Result], path: Path) -> None:
 
 
 def _test_case(suite: Xml.Element, result: Result) -> None:
-    case = Xml.SubElement(suite, "testcase", classname=result.group, name=result.id, time=f"{result.seconds:.4f}")
+    case = Xml.SubElement(
+        suite, "testcase", classname=result.group, name=result.id, time=f"{result.seconds:.4f}"
+    )
     if result.status is not Status.PROVED:
         kind = "failure" if result.status is Status.REFUTED else "error"
         Xml.SubElement(case, kind, type=str(result.status), message=result.detail)

@@ -35,7 +35,9 @@ def select(program: Program, families: Mapping[str, Family], patterns: Sequence[
 
 def _matching(pattern: str, ids: Iterable[str]) -> list[str]:
     """Goals that a glob, an id or the beginning of ids up to a dot or slash stands for."""
-    found = [one for one in ids if fnmatchcase(one, pattern) or one.startswith((f"{pattern}.", f"{pattern}/"))]
+    found = [
+        one for one in ids if fnmatchcase(one, pattern) or one.startswith((f"{pattern}.", f"{pattern}/"))
+    ]
     if not found:
         raise NoMatchError(f"no theorem matches '{pattern}' (`nonroot list theorems` lists them)")
     return found

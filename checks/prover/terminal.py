@@ -57,7 +57,9 @@ class Progress:
 
     def _line(self) -> str:
         done = sum(self._counts.values())
-        bad = "  ".join(f"[{COLOURS[s]}]{n} {s}[/]" for s, n in self._counts.items() if s is not Status.PROVED)
+        bad = "  ".join(
+            f"[{COLOURS[s]}]{n} {s}[/]" for s, n in self._counts.items() if s is not Status.PROVED
+        )
         return f"{time.monotonic() - self._start:6.1f} s  {done} of {self._total} theorems  {bad}"
 
 
@@ -116,7 +118,9 @@ def print_failures(
     shown = failures if verbose else failures[:DETAILED]
     for result in shown:
         console.print()
-        console.print(f"[{COLOURS[result.status]}]{result.status}[/]  [bold]{escape(result.id)}[/]", highlight=False)
+        console.print(
+            f"[{COLOURS[result.status]}]{result.status}[/]  [bold]{escape(result.id)}[/]", highlight=False
+        )
         if result.counterexample is not None:
             _print_counterexample(console, result.counterexample, cases.get(result.id), root)
         elif result.detail:
@@ -124,7 +128,9 @@ def print_failures(
     if len(failures) > 1:
         console.print("\nNot proved:")
         for result in failures:
-            console.print(f"  [{COLOURS[result.status]}]{result.status:<8}[/]  {escape(result.id)}", highlight=False)
+            console.print(
+                f"  [{COLOURS[result.status]}]{result.status:<8}[/]  {escape(result.id)}", highlight=False
+            )
     if len(shown) < len(failures):
         console.print(f"({len(shown)} of {len(failures)} shown in full; -v shows all)")
 

@@ -1,6 +1,6 @@
 """The contract behind which instruction proofs see linear memory.
 
-Unrolling the two-dimensional page walk in each proof would cost seconds to minutes (see docs/proofs.md), so the
+Unrolling the two-dimensional page walk in each proof would cost seconds to minutes (see docs/theorems.md), so the
 functions below are replaced: an access may fault, may exit (in VMX non-root operation only, because of EPT), and otherwise
 reads or writes the bytes of a linear memory that belongs to the guest. That guest accesses reach frames of that guest
 only is the theorem of the `isolation` family. Which accesses fault is an unknown function of the access and of every
@@ -50,13 +50,15 @@ class Contract:
     """The overrides for one program.
 
     `inputs(function)` is what the function's translation depends on. `alike` maps the values of inputs in one run to
-    those in another that the lemma `trap.translation` proves to be equal.
+    those in another that the lemma `trap.translation` proves to be equal. `aborts` collects the conditions under which
+    accesses fault or exit.
     """
 
     program: ir.Program
     inputs: Callable[[ir.Function], Sequence[ir.Expr]]
     unknowns: Unknowns
     alike: dict[object, Value] = field(default_factory=dict)
+    aborts: list[Truth] = field(default_factory=list)
 
     def overrides(self) -> dict[str, Override]:
         """The functions to replace, by source name.  `locate` may not be reached in another way."""
@@ -121,6 +123,8 @@ class Contract:
         guard = cast(ir.Expr, self.program.aborts[VM_EXIT].guard)
         in_non_root = cast(Truth, evaluator.pure(guard, cursor.state))
         violation = evaluator.terms.conjunction((in_non_root, violates))
+        self.aborts.extend((faults, violation))
+        evaluator.touched.element(LINEAR, (self._address(function, arguments),))
         evaluator.abort(VM_EXIT, violation, zero(exit_type), cursor, exits)
 
     def _input(self, evaluator: Evaluator, expression: ir.Expr, cursor: Cursor) -> Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import z3
 
@@ -13,12 +14,14 @@ from checks.symbolic.terms import Vector
 from checks.symbolic.values import Value, equal
 from checks.theorem import Goal, Group, Outline
 from checks.trap.compare import Comparer
+from checks.trap.explain import FormExplainer
 from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.operands import OperandSymbols, SymbolicOperands
 from checks.trap.ownership import Ownership
 from checks.trap.runs import Settings
 from checks.trap.theorems import FormProof, Theorem
 from grammar import ir
+from refmodel.encoder import Encoder
 
 
 LEMMA = "translation"
@@ -49,7 +52,7 @@ class TrapFamily:
         subject = group.removeprefix(f"{self.name}.")
         goals = list(_lemma_goals(self.name, settings, prepared.ownership)) if subject == LEMMA else []
         for form in prepared.groups.get(subject, ()):
-            goals += _form_goals(f"{self.name}.{form.name}", form, settings, comparer)
+            goals += _form_goals(f"{self.name}.{form.name}", form, settings, comparer, prepared)
         promises = tuple(settings.terms.truth(condition) for _, condition in settings.promises())
         return Group(group, context, tuple(goals), promises)
 
@@ -70,6 +73,11 @@ class Prepared:
             block = (program.instructions[name].family or "").split("{")[0] or name
             self.groups.setdefault(block, []).extend(forms)
 
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Writes the instruction of a counterexample."""
+        return Encoder(self.program)
+
 
 def _lemma_ids(family: str) -> list[str]:
     return [f"{family}.{LEMMA}.{theorem}" for theorem in (Theorem.CONFIDENTIALITY, Theorem.EQUIVALENCE)]
@@ -84,7 +92,9 @@ def _lemma_goals(family: str, settings: Settings, ownership: Ownership) -> Itera
         yield Goal(name, terms.truth(same))
 
 
-def _form_goals(name: str, form: Form, settings: Settings, comparer: Comparer) -> Iterator[Goal]:
+def _form_goals(
+    name: str, form: Form, settings: Settings, comparer: Comparer, prepared: Prepared
+) -> Iterator[Goal]:
     symbols = OperandSymbols(settings.terms, form)
 
     def act(evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
@@ -92,7 +102,8 @@ def _form_goals(name: str, form: Form, settings: Settings, comparer: Comparer) -
         cursor.state.set("NEXT_RIP", _next_instruction(evaluator, cursor.state.get("RIP"), symbols.length))
         evaluator.run(form.body.body, cursor, exits)
 
-    yield from FormProof.of(settings, comparer, act, symbols.hypotheses()).goals(name)
+    explainer = FormExplainer(name, settings, symbols, prepared)
+    yield from FormProof.of(settings, comparer, act, symbols.hypotheses()).goals(name, explainer)
 
 
 def _next_instruction(evaluator: Evaluator, rip: Value, length: Vector) -> Vector:

@@ -24,6 +24,10 @@ class Place(enum.StrEnum):
     NUMBER = "number"  # nowhere: a control, debug or segment register, known by its number only
 
 
+_SIZES = (32, 64, 16)
+"""Operand sizes, those that need no prefix first: a form is shown in its plainest encoding."""
+
+
 @dataclass(frozen=True, slots=True)
 class OperandKind:
     """One operand of a form.
@@ -57,7 +61,7 @@ class Form:
 def forms_by_instruction(program: ir.Program) -> dict[str, list[Form]]:
     """The forms of each instruction; one that another covers (rAX where any register may stand) is left out."""
     found: dict[str, dict[tuple[OperandKind, ...], Form]] = {name: {} for name in program.instructions}
-    for encoded in refmodel.forms.forms(program):
+    for encoded in sorted(refmodel.forms.forms(program), key=lambda one: _SIZES.index(one.size)):
         for form in _forms_of(encoded):
             found[form.instruction.name].setdefault(form.kinds, form)
     return {

@@ -48,7 +48,10 @@ Act = Callable[[Evaluator, Cursor, Exits], None]
 
 @dataclass(slots=True)
 class Settings:
-    """The initial states of one group: `first` and `second` in VMX non-root mode, and `bare`."""
+    """The initial states of one group: `first` and `second` in VMX non-root mode, and `bare`.
+
+    `mode` is the register that says which.
+    """
 
     program: ir.Program
     terms: Terms
@@ -57,6 +60,7 @@ class Settings:
     second: State
     bare: State
     contract: Contract
+    mode: str
 
     @classmethod
     def create(cls, ownership: Ownership, context: z3.Context) -> Settings:
@@ -71,7 +75,14 @@ class Settings:
         source = BareSource(symbols, Evaluator(program, terms), first, guard.name)
         bare = _state(program, terms, symbols, source)
         settings = cls(
-            program, terms, symbols, first, second, bare, Contract(program, ownership.inputs, Unknowns(terms))
+            program,
+            terms,
+            symbols,
+            first,
+            second,
+            bare,
+            Contract(program, ownership.inputs, Unknowns(terms)),
+            guard.name,
         )
         for one, *others in settings.translation_inputs(ownership):
             settings.contract.alike.update(

@@ -9,15 +9,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
+from typing import Protocol, cast
 
 import z3
 
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import equal
-from checks.theorem import Explain, Goal, Witness
+from checks.theorem import Counterexample, Goal, Witness
 from checks.trap.compare import Comparer, Comparison, before_and_after, where_it_stays
 from checks.trap.initial import is_seen_indirectly, is_shared
 from checks.trap.runs import Act, Run, Settings
@@ -51,7 +52,16 @@ class Claim:
         return terms.conjunction((self.decisions, *wanted))
 
 
-Explainer = Callable[[Claim], Explain]
+class Explainer(Protocol):
+    """Renders the refutation of a claim."""
+
+    def minimise(self, claim: Claim) -> Sequence[z3.ExprRef]:
+        """What a counterexample shall have zero if it can, the most important first."""
+        ...
+
+    def explain(self, claim: Claim, model: z3.ModelRef) -> Counterexample:
+        """The counterexample under a model."""
+        ...
 
 
 @dataclass(slots=True)
@@ -82,7 +92,7 @@ class FormProof:
             hypotheses += _same_looks(settings, comparer, first, second)
         return cls(settings, comparer, claims, [h for h in hypotheses if h is not True])
 
-    def goals(self, name: str, explain: Explainer | None = None) -> Iterator[Goal]:
+    def goals(self, name: str, explainer: Explainer) -> Iterator[Goal]:
         """The claims as goals, whose ids begin with `name`."""
         terms = self.settings.terms
         run = self.claims[0].left
@@ -98,7 +108,8 @@ class FormProof:
                 terms.truth(claim.conclusion(terms)),
                 hypotheses,
                 witnesses,
-                explain=explain(claim) if explain is not None else None,
+                partial(explainer.minimise, claim),
+                partial(explainer.explain, claim),
             )
 
 

@@ -76,8 +76,10 @@ class NativeCode:
     def function(self, name: str, arguments: int) -> Callable[..., int]:
         """An exported function of 64-bit integers."""
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * arguments)
-        function: Callable[..., int] = prototype(self.address(name))
-        return function
+        function: Any = prototype(self.address(name))
+        function.owner = self  # the code lives as long as its functions
+        checked: Callable[..., int] = function
+        return checked
 
 
 def load(target: Target, sources: list[Path], text: Callable[[], str]) -> NativeCode:

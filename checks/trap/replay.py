@@ -1,0 +1,180 @@
+"""Replays a counterexample to a trap theorem on the reference model, and says whether it is confirmed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from checks.case import Case, apply, get_item, set_item
+from checks.trap.concrete import item, show
+from grammar import ir
+from refmodel.model import Model
+from refmodel.vectors import CaseError
+
+MEMORY_BYTES = 1 << 26
+COMPLETES, EXITS = "completes", "exits"
+
+Looks = dict[str, int]
+"""Values by item: what the guest sees, or what the VMM owns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run did, and the machine after it."""
+
+    text: str
+    machine: Any
+
+    @property
+    def stays(self) -> bool:
+        """It did not exit to the VMM."""
+        return not self.text.startswith(EXITS)
+
+
+def replay(case: Case, model: Model) -> int:
+    """Runs the case; 0 if the reference violates the theorem too, 1 if it does not.  Raises CaseError."""
+    theorem = case.id.rsplit(".", 1)[-1]
+    if theorem not in _THEOREMS:
+        raise CaseError(f"'{case.id}' does not name a theorem about an instruction")
+    left, right, rows = _THEOREMS[theorem](Player(case, model))
+    is_violated = bool(rows)
+    table = Table(box=SIMPLE)
+    for column in ("", *case.columns):
+        table.add_column(column)
+    if left is not None and right is not None:
+        table.add_row("it", left.text, right.text)
+        is_violated = left.stays and (is_violated or left.text != right.text)
+        is_violated |= theorem == "C" and left.text != right.text
+    for row in rows:
+        table.add_row(*row)
+    console = Console(soft_wrap=True)
+    console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
+    console.print(table)
+    console.print(
+        f"CONFIRMED: {case.text}" if is_violated else "not confirmed: the reference keeps the theorem here"
+    )
+    return 0 if is_violated else 1
+
+
+class Player:
+    """Makes machines of a case and runs its instruction on them."""
+
+    def __init__(self, case: Case, model: Model) -> None:
+        self.case, self.model = case, model
+        self.variables = [v for v in model.program.state.values() if v.space in ("register", "vmcs")]
+
+    def machine(self, changes: Mapping[str, int]) -> Any:
+        """A machine in the case's start state, with changes."""
+        machine = self.model.machine(MEMORY_BYTES)
+        apply(self.case, machine, self.model)
+        for name, value in changes.items():
+            set_item(machine, self.model.program, name, value)
+        return machine
+
+    def bare(self) -> Any:
+        """The bare machine that the guest believes to have, in the state that it sees."""
+        seen = self.looks("view", self.machine({}))
+        machine = self.model.machine(MEMORY_BYTES)
+        for address, data in self.case.memory:
+            machine.PHYSICAL.write_bytes(address, data)
+        for name, value in seen.items():
+            set_item(machine, self.model.program, name, value)
+        return machine
+
+    def run(self, machine: Any) -> Outcome:
+        """Decodes and executes the instruction; fetching it is not part of the theorems."""
+        decoded = self.model.decoder.decode(self.case.code)
+        machine.instruction_length = decoded.length
+        machine.NEXT_RIP = machine.RIP + decoded.length & (1 << 64) - 1
+        fault, vm_exit = (self.model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))
+        try:
+            decoded.run(machine, *decoded.operands)
+        except fault as abort:
+            return Outcome(f"faults: {self._words(abort.value)}", machine)
+        except vm_exit as abort:
+            reason = self.model.program.aborts["VmExit"].type.fields[0][1]
+            return Outcome(f"{EXITS}: {show(int(abort.value[0]), reason)}", machine)
+        except self.model.outside as error:
+            raise CaseError(self.model.what_is_outside(error)) from None
+        return Outcome(COMPLETES, machine)
+
+    def _words(self, value: Any) -> str:
+        fields = self.model.program.aborts["Fault"].type.fields
+        parts = ((name, int(one), t) for (name, t), one in zip(fields, value, strict=True))
+        return ", ".join(f"{name} {show(one, t)}" for name, one, t in parts if one)
+
+    def looks(self, part: str, machine: Any) -> Looks:
+        """`view` or `host` of everything, in the state of a machine."""
+        found: Looks = {}
+        for variable in self.variables:
+            function = self.model.functions.get(f"{part}_{variable.name}")
+            if function is None or isinstance(variable.type, ir.Struct):
+                continue
+            for indices in self._indices(variable, machine):
+                found[item(variable.name, indices)] = int(function(machine, *indices))
+        return found
+
+    def _indices(self, variable: ir.StateVariable, machine: Any) -> Iterator[tuple[int, ...]]:
+        """The indices of all elements, or of those written if there are many; () for a variable without."""
+        if not variable.indices:
+            yield ()
+            return
+        elements = getattr(machine, variable.name)
+        keys = sorted(elements) if isinstance(elements, dict) else range(len(elements))
+        for key in keys:
+            yield key if isinstance(key, tuple) else (key,)
+
+    def raw(self, names: Looks, machine: Any) -> Looks:
+        """The plain values of items."""
+        return {name: get_item(machine, self.model.program, name) for name in names}
+
+    def rows(self, a: Looks, b: Looks) -> list[tuple[str, str, str]]:
+        """The items that differ."""
+        state = self.model.program.state
+        return [
+            (
+                name,
+                show(a.get(name, 0), state[name.split("[")[0]].type),
+                show(b.get(name, 0), state[name.split("[")[0]].type),
+            )
+            for name in sorted({*a, *b})
+            if a.get(name, 0) != b.get(name, 0)
+        ]
+
+
+Verdict = tuple[Outcome | None, Outcome | None, list[tuple[str, str, str]]]
+
+
+def _confidentiality(player: Player) -> Verdict:
+    left, right = player.run(player.machine({})), player.run(player.machine(player.case.expected))
+    return left, right, player.rows(player.looks("view", left.machine), player.looks("view", right.machine))
+
+
+def _integrity(player: Player) -> Verdict:
+    before = player.looks("host", player.machine({}))
+    after = player.run(player.machine({}))
+    rows = player.rows(before, player.looks("host", after.machine)) if after.stays else []
+    return None, None, rows
+
+
+def _equivalence(player: Player) -> Verdict:
+    guest, bare = player.run(player.machine({})), player.run(player.bare())
+    seen = player.looks("view", guest.machine)
+    return guest, bare, player.rows(seen, player.raw(seen, bare.machine)) + _memory(player, guest, bare)
+
+
+def _memory(player: Player, guest: Outcome, bare: Outcome) -> list[tuple[str, str, str]]:
+    """The first byte of memory that differs."""
+    a, b = (one.machine.PHYSICAL.read_bytes(0, MEMORY_BYTES) for one in (guest, bare))
+    if a == b:
+        return []
+    address = next(n for n, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+    return [(f"memory[{address:#x}]", f"{a[address]:#x}", f"{b[address]:#x}")]
+
+
+_THEOREMS = {"C": _confidentiality, "I": _integrity, "E": _equivalence}

@@ -1,0 +1,181 @@
+"""Whole runs of the fast engine: programs with known results, budgets, code that changes, paging and EPT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from integer_cases import flat_machine
+
+import refmodel
+from fastmodel import FastEngine, Reason
+from fastmodel import engine as fast_engine
+from fastmodel.backends import NativeBackend
+from refmodel.assembler import assemble
+from refmodel.encoder import Encoder
+from refmodel.memory import RecordingMemory
+from refmodel.model import Model
+
+ORIGIN, STACK = 0x10000, 0x20000
+RAX, RCX, RSP = 0, 1, 4
+MASK = (1 << 64) - 1
+
+ALU = """
+again:
+    add rax, rcx
+    xor rax, rbx
+    lea rbx, [rax + rcx*2 + 5]
+    sub edx, 3
+    dec rcx
+    jnz again
+    hlt
+"""
+SIEVE = """
+    mov rcx, 0x1000
+fill:
+    mov byte ptr [rcx + 0x2FFFF], 1
+    dec rcx
+    jnz fill
+    mov rbx, 2
+outer:
+    cmp byte ptr [rbx + 0x30000], 0
+    je next
+    inc rax
+    lea rdx, [rbx + rbx]
+inner:
+    cmp rdx, 0x1000
+    jae next
+    mov byte ptr [rdx + 0x30000], 0
+    add rdx, rbx
+    jmp inner
+next:
+    inc rbx
+    cmp rbx, 0x1000
+    jb outer
+    hlt
+"""
+FIBONACCI = """
+    call fib
+    hlt
+fib:
+    cmp ecx, 2
+    jb small
+    push rcx
+    dec ecx
+    call fib
+    pop rcx
+    push rax
+    sub ecx, 2
+    call fib
+    pop rdx
+    add rax, rdx
+    ret
+small:
+    mov rax, rcx
+    ret
+"""
+# Adds 1, 2, 3 … to RAX by changing the immediate of its own instruction.
+SELF_MODIFYING = """
+again:
+    lea rbx, [rel there]
+    inc byte ptr [rbx + 3]
+there:
+    add rax, 0
+    dec rcx
+    jnz again
+    hlt
+"""
+
+
+def alu(count: int) -> int:
+    rax = rbx = 0
+    for n in range(count, 0, -1):
+        rax = (rax + n & MASK) ^ rbx
+        rbx = rax + 2 * n + 5 & MASK
+    return rax
+
+
+# Program, RCX at the start, and RAX at the end for it.
+PROGRAMS = {
+    "alu": (ALU, 1000, alu(1000)),
+    "sieve": (SIEVE, 0, sum(all(n % d for d in range(2, n)) for n in range(2, 0x1000))),
+    "fibonacci": (FIBONACCI, 12, 144),
+    "self-modifying": (SELF_MODIFYING, 9, sum(range(1, 10))),
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return refmodel.load()
+
+
+def machine(model: Model, text: str, count: int = 0) -> Any:
+    """A machine with a program at ORIGIN."""
+    m = flat_machine(model)
+    m.PHYSICAL.write_bytes(ORIGIN, assemble(text, Encoder(model.program)).code)
+    m.GPR[RCX], m.GPR[RSP], m.RIP = count, STACK, ORIGIN
+    return m
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_compute_what_they_should(model: Model, name: str, backend: str) -> None:
+    text, count, expected = PROGRAMS[name]
+    m = machine(model, text, count)
+    engine = FastEngine(model.program, m, backend)
+    engine.run(1 << 40)
+    assert engine.reason is Reason.NO_HANDLER
+    assert m.PHYSICAL.read_8(m.RIP) == 0xF4
+    assert m.GPR[RAX] == expected
+
+
+def test_code_without_tail_calls_computes_the_same(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    portable = NativeBackend(threaded=False)
+    monkeypatch.setattr(fast_engine.backends, "choose", lambda _name: portable)
+    for text, count, expected in PROGRAMS.values():
+        m = machine(model, text, count)
+        FastEngine(model.program, m).run(1 << 40)
+        assert m.GPR[RAX] == expected
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_run_stops_after_exactly_the_instructions_asked_for(model: Model, name: str, backend: str) -> None:
+    text, count, _ = PROGRAMS[name]
+    pieces, reference = machine(model, text, count), machine(model, text, count)
+    engine = FastEngine(model.program, pieces, backend)
+    for steps in (1, 2, 3, 31, 32, 33, 64, 1, 97):
+        done = engine.run(steps)
+        for _ in range(done):
+            model.functions["cycle"](reference)
+        assert (pieces.RIP, pieces.GPR, pieces.RFLAGS) == (reference.RIP, reference.GPR, reference.RFLAGS)
+        assert pieces.TSC == reference.TSC
+        assert done == steps or engine.reason is Reason.NO_HANDLER
+
+
+def test_the_preemption_timer_limits_a_run(model: Model) -> None:
+    m = machine(model, ALU, 1000)
+    m.IN_NON_ROOT, m.vmcs.PIN_BASED_CONTROLS, m.PREEMPTION_TIMER_VALUE = True, 1 << 6, 50
+    engine = FastEngine(model.program, m)
+    assert [engine.run(30), engine.run(30), engine.run(30)] == [30, 20, 0]
+    assert m.PREEMPTION_TIMER_VALUE == 0
+    assert engine.reason is Reason.UNSUPPORTED_STATE
+
+
+def test_a_memory_that_is_put_back_learns_of_native_writes(model: Model) -> None:
+    memory = RecordingMemory(1 << 20)
+    m = model.machine(memory)
+    template = machine(model, SIEVE)
+    for name in ("CR0", "CR3", "CR4", "EFER", "SEGMENT_RIGHTS", "RIP", "GPR"):
+        setattr(m, name, getattr(template, name))
+    memory.write_bytes(0, template.PHYSICAL.read_bytes(0, 0x20000))
+    before = b"\xaa" * 0x1000
+    memory.write_bytes(0x30000, before)
+    memory.keep()
+    memory.mark()
+    engine = FastEngine(model.program, m)
+    while engine.run(1 << 20) or engine.reason is not Reason.NO_HANDLER:
+        pass
+    assert {address for address, _ in memory.changes()} == set(range(0x30000, 0x31000, 8))
+    memory.undo()
+    assert memory.read_bytes(0x30000, 0x1000) == before
