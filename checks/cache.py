@@ -31,7 +31,9 @@ class ProofCache:
         if self._connection is None:
             return None
         try:
-            row = self._connection.execute("SELECT answer FROM answers WHERE key = ?", (self._key(text),)).fetchone()
+            row = self._connection.execute(
+                "SELECT answer FROM answers WHERE key = ?", (self._key(text),)
+            ).fetchone()
         except sqlite3.Error:
             self._give_up()
             return None
@@ -42,7 +44,9 @@ class ProofCache:
         if self._connection is None:
             return
         try:
-            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (self._key(text), verdict))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO answers VALUES (?, ?)", (self._key(text), verdict)
+            )
         except sqlite3.Error:
             self._give_up()
 
@@ -59,8 +63,12 @@ def _open(path: Path) -> sqlite3.Connection | None:
     try:
         connection = sqlite3.connect(path, timeout=10.0, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = OFF")  # losing the last answers in a power failure does not matter
-        connection.execute("CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID")
+        connection.execute(
+            "PRAGMA synchronous = OFF"
+        )  # losing the last answers in a power failure does not matter
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT) WITHOUT ROWID"
+        )
         connection.execute("SELECT answer FROM answers LIMIT 1").fetchone()
     except sqlite3.Error:
         return None

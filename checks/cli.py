@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,8 +55,8 @@ COMMANDS = (
     ),
     Command(
         "list",
-        "list instructions, handlers, steps and theorems",
-        ("nonroot list", "nonroot list instructions"),
+        "list instructions, handlers, steps and policies",
+        ("nonroot list", "nonroot list handlers"),
     ),
     Command(
         "show",
@@ -104,6 +105,10 @@ def main(arguments: list[str] | None = None) -> int:
         # The reader (head, less) has gone: nobody is left to tell.  Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:  # noqa: BLE001 - a bug of ours: no other status may stand for it
+        traceback.print_exc()
+        print("nonroot: internal error; please report it with the lines above", file=sys.stderr)
+        return EXIT_INTERNAL
 
 
 def _dispatch(argv: list[str]) -> int:

@@ -20,7 +20,7 @@ FIRST_RLIMIT = 3_000_000
 SECOND_RLIMIT = 60_000_000
 WITNESS_RLIMIT = 300_000
 MINIMISE_RLIMIT = 300_000
-MINIMISE_TRIES = 300
+MINIMISE_SECONDS = 1.0
 
 
 class Cache(Protocol):
@@ -202,13 +202,12 @@ class _Smaller:
 
     solver: z3.Solver
     model: z3.ModelRef
-    tries: int = MINIMISE_TRIES
+    deadline: float = field(default_factory=lambda: time.monotonic() + MINIMISE_SECONDS)
 
     def hold(self, condition: z3.BoolRef) -> bool:
         """Whether the condition can hold with all that does already; if so it does from now on."""
         if not z3.is_true(self.model.eval(condition, model_completion=True)):
-            self.tries -= 1
-            if self.tries < 0 or self.solver.check(condition) != z3.sat:
+            if time.monotonic() > self.deadline or self.solver.check(condition) != z3.sat:
                 return False
             self.model = self.solver.model()
         self.solver.add(condition)

@@ -31,7 +31,9 @@ def nodes(node: object) -> Iterator[object]:
         yield from nodes(child)
 
 
-def reachable_functions(program: ir.Program, roots: Iterable[object], without: frozenset[str]) -> list[ir.Function]:
+def reachable_functions(
+    program: ir.Program, roots: Iterable[object], without: frozenset[str]
+) -> list[ir.Function]:
     """The functions that the roots call, directly or not, but for those with a source name in `without`."""
     found: dict[str, ir.Function] = {}
     pending: list[object] = list(roots)

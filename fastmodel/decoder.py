@@ -1,4 +1,4 @@
-"""Decodes straight lines of instructions, by a table that is made from the specification's opcode rows.
+"""Decodes an instruction, by a table that is made from the specification's opcode rows.
 
 What has no handler, or is encoded in an unusual way (address-size, LOCK, repeat and FS/GS prefixes), becomes a decoded
 instruction whose routine refuses it.  SDM 2A 2
@@ -6,50 +6,29 @@ instruction whose routine refuses it.  SDM 2A 2
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, load, put, set_field, shift_right, signed, slow
+from fastmodel.compiler.primitives import field, get, load, put, set_field, signed
 from fastmodel.decoded import (
     ADDRESS,
     BASE,
     CODE,
-    COUNT,
-    DECODED_SIZE,
     DISPLACEMENT,
     EXTRA,
     FIRST,
     IMMEDIATE,
     INDEX,
-    LINK,
     NEXT,
     SCALE,
     SECOND,
-    TRACE_LIMIT,
 )
-from fastmodel.memory import forget_writes
-from fastmodel.paging import EXECUTE, translate
 from fastmodel.state import (
     BAD_TARGET,
-    CODE_COUNT,
-    CODE_LIST,
-    CODE_LIST_LENGTH,
-    CODE_PAGES,
     DECODE_TABLE,
-    DECODED,
-    DECODED_END,
-    DECODED_LAST,
-    DECODED_NEXT,
-    END_CODE,
-    GENERATION,
     INSTRUCTION,
     MEMORY,
-    MEMORY_ACCESS,
     MEMORY_SIZE,
     NO_HANDLER,
     PAGE_CROSSING,
-    REASON,
     REFUSE_CODE,
-    TRACE_SLOT,
-    TRACE_SLOTS,
-    TRACES,
     ZERO,
 )
 
@@ -99,91 +78,6 @@ IMMEDIATE_OFFSET = 128  # the address of a memory operand
 FALLS_THROUGH = 0
 MAY_FALL_THROUGH = 1  # a conditional branch
 ENDS_TRACE = 2
-
-
-# --- traces ---
-
-
-@slow
-def decode_trace(state: int, rip: int, limit: int) -> int:
-    """Decodes up to `limit` instructions from `rip` on; returns the first, or 0 if it cannot be fetched.
-
-    What is decoded is overwritten next time, unless the caller moves DECODED_NEXT to DECODED_LAST.
-    """
-    physical = translate(state, rip, EXECUTE)
-    if physical < 0:
-        put(64, state + REASON, MEMORY_ACCESS)
-        return 0
-    if get(64, state + DECODED_NEXT) + (TRACE_LIMIT + 1) * DECODED_SIZE > get(64, state + DECODED_END):
-        forget_decoded(state)
-    if limit != 1:
-        mark_code_page(state, shift_right(physical, 12))
-    first = get(64, state + DECODED_NEXT)
-    put(64, state + DECODED_LAST, decode_line(state, first, rip, get(64, state + MEMORY) + physical, limit))
-    return first
-
-
-def decode_line(state: int, u: int, rip: int, host: int, limit: int) -> int:
-    """Decodes instructions, from `host` on, until one ends the trace, the page ends or there are `limit`."""
-    page_end = host - (rip & 0xFFF) + 0x1000
-    flow = FALLS_THROUGH
-    count = 0
-    while flow != ENDS_TRACE:
-        count = count + 1
-        set_field(64, u + ADDRESS, rip)
-        set_field(64, u + LINK, 0)
-        set_field(8, u + COUNT, count)
-        if limit == 0 or host == page_end:
-            set_field(64, u + CODE, get(64, state + END_CODE))
-            set_field(64, u + IMMEDIATE, rip)
-            set_field(8, u + COUNT, count - 1)
-            flow = ENDS_TRACE
-        else:
-            flow = decode_instruction(state, u, host, page_end)
-            host = host + field(64, u + NEXT) - rip
-            rip = field(64, u + NEXT)
-            limit = limit - 1
-            if flow == MAY_FALL_THROUGH:
-                count = 0
-        u = u + DECODED_SIZE
-    return u
-
-
-def mark_code_page(state: int, page: int) -> int:
-    """Notes that instructions are decoded from a page, so that stores to it are noticed."""
-    mark = get(64, state + CODE_PAGES) + page
-    if field(8, mark) != 0:
-        return 0
-    if get(64, state + CODE_COUNT) == CODE_LIST_LENGTH:
-        forget_decoded(state)
-    count = get(64, state + CODE_COUNT)
-    set_field(64, get(64, state + CODE_LIST) + count * 8, page)
-    put(64, state + CODE_COUNT, count + 1)
-    set_field(8, mark, 1)
-    return forget_writes(state)
-
-
-@slow
-def forget_decoded(state: int) -> int:
-    """Drops all decoded instructions."""
-    while get(64, state + CODE_COUNT) != 0:
-        count = get(64, state + CODE_COUNT) - 1
-        page = field(64, get(64, state + CODE_LIST) + count * 8)
-        set_field(8, get(64, state + CODE_PAGES) + page, 0)
-        put(64, state + CODE_COUNT, count)
-    put(64, state + DECODED_NEXT, get(64, state + DECODED))
-    generation = get(64, state + GENERATION) + (1 << 48)
-    put(64, state + GENERATION, generation)
-    if generation == 0:
-        slot = get(64, state + TRACES)
-        end = slot + TRACE_SLOTS * TRACE_SLOT
-        while slot < end:
-            set_field(64, slot, -1)
-            slot = slot + TRACE_SLOT
-    return 0
-
-
-# --- one instruction ---
 
 
 def decode_instruction(state: int, u: int, host: int, page_end: int) -> int:

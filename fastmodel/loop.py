@@ -21,7 +21,6 @@ from fastmodel.compiler.primitives import (
     slow,
 )
 from fastmodel.decoded import ADDRESS, COUNT, DECODED_SIZE, IMMEDIATE, LINK, TRACE_LIMIT
-from fastmodel.decoder import decode_trace, forget_decoded
 from fastmodel.handlers.flags import rflags, set_status_flags
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN
 from fastmodel.state import (
@@ -44,6 +43,7 @@ from fastmodel.state import (
     TRACE_SLOTS,
     TRACES,
 )
+from fastmodel.traces import decode_trace, forget_decoded
 
 # The handler of a routine.
 HANDLER: Callable[[int, int], int] = parameter("HANDLER")

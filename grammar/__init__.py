@@ -6,7 +6,7 @@
 
 from grammar.diagnostics import Diagnostic, SpecificationError, render
 from grammar.ir import Program
-from grammar.load import default_directory, load
-from grammar.source import Span
+from grammar.load import load
+from grammar.source import Span, default_directory
 
 __all__ = ["Diagnostic", "Program", "Span", "SpecificationError", "default_directory", "load", "render"]

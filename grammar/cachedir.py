@@ -6,6 +6,9 @@ import os
 import tempfile
 from pathlib import Path
 
+# Files of one kind (`program-….pickle`) that are kept; each change of the specification makes one more.
+KEPT = 16
+
 
 def cache_directory() -> Path | None:
     """`$NONROOT_CACHE`, else `$XDG_CACHE_HOME/nonroot`, else `~/.cache/nonroot`; None if it cannot be written."""
@@ -31,7 +34,16 @@ def write_atomically(path: Path, data: bytes) -> None:
             with os.fdopen(descriptor, "wb") as stream:
                 stream.write(data)
             Path(temporary).replace(path)
+            _prune(path)
         except OSError:
             Path(temporary).unlink()
     except OSError:
         return
+
+
+def _prune(path: Path) -> None:
+    """Removes the oldest files of the kind of `path`, whose name is a kind, a dash and a hash."""
+    kind = path.name.partition("-")[0]
+    siblings = [p for p in path.parent.glob(f"{kind}-*{path.suffix}") if p.is_file()]
+    for old in sorted(siblings, key=lambda p: p.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)

@@ -8,9 +8,8 @@ from pathlib import Path
 from grammar import ir
 from grammar.check import SpecificationChecker
 from grammar.diagnostics import Diagnostic
-from grammar.load import MAIN, default_directory
 from grammar.parse import Item, ParsedFile, parse, read_source
-from grammar.source import Span
+from grammar.source import MAIN, Span, default_directory
 
 
 def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict[str, str]]:

@@ -13,13 +13,7 @@ from pathlib import Path
 from grammar import ir
 from grammar.cachedir import cache_directory, write_atomically
 from grammar.diagnostics import SpecificationError
-
-MAIN = "main.isa"
-
-
-def default_directory() -> Path:
-    """The specification that is part of the project."""
-    return Path(__file__).resolve().parent.parent / "spec"
+from grammar.source import default_directory
 
 
 def load(directory: Path | None = None) -> ir.Program:

@@ -1,8 +1,16 @@
-"""Places in specification files."""
+"""Where a specification is, and places in its files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+MAIN = "main.isa"
+
+
+def default_directory() -> Path:
+    """The specification that is part of the project."""
+    return Path(__file__).resolve().parent.parent / "spec"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from integer_cases import flat_machine
 import refmodel
 from fastmodel import FastEngine, Reason
 from fastmodel import engine as fast_engine
-from fastmodel.backends import NativeBackend
+from fastmodel.backends import NativeBackend, choose
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
 from refmodel.memory import RecordingMemory
@@ -136,6 +137,15 @@ def test_code_without_tail_calls_computes_the_same(model: Model, monkeypatch: py
         m = machine(model, text, count)
         FastEngine(model.program, m).run(1 << 40)
         assert m.GPR[RAX] == expected
+
+
+def test_without_llvmlite_the_engine_is_plain_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("llvmlite", "llvmlite.binding", "fastmodel.compiler.build"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delattr("fastmodel.compiler.build")
+    assert choose.__wrapped__(None).name == "python"
+    with pytest.raises(ImportError):
+        choose.__wrapped__("native")
 
 
 @pytest.mark.parametrize("backend", ["native", "python"])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +17,9 @@ import pytest
 import refmodel
 from checks.case import Case, parse_case, read_case, write_case
 from checks.cli import main
-from checks.fuzz.campaign import Campaign, Limits, Outcome
+from checks.fuzz.campaign import Campaign, Limits, Progress
 from checks.fuzz.compare import Comparison
-from checks.fuzz.engines import ENGINES, FastEngine
+from checks.fuzz.engines import DONE, Factory, FastEngine
 from checks.fuzz.strategies import CaseStrategy
 from fastmodel import backends
 from fastmodel.handlers import HANDLERS
@@ -23,9 +27,12 @@ from fastmodel.handlers.registry import Handler
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
-PLAIN = partial(FastEngine, backend="python")
 SEED = 1
-LIMITS = Limits(seconds=60, cases=None, shrink=3)  # a broken handler is found in a fraction of it
+LIMITS = Limits(seconds=60, cases=None, shrink=20)  # a broken handler is found in a fraction of it
+
+
+def quiet(_cases: int, _seconds: float) -> None:
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -33,23 +40,24 @@ def model() -> Model:
     return refmodel.load()
 
 
-@pytest.fixture
-def break_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Gives the handlers of one instruction the bindings of another's, such as its operation.
+@contextmanager
+def broken_handlers(victim: str, other: str, cache: Path) -> Iterator[None]:
+    """The handlers of one instruction have the bindings of another's, such as its operation.
 
-    They run as plain Python, so that no broken native code comes into the cache.
+    What is compiled from them goes into a cache of its own.
     """
-
-    def swap(victim: str, other: str) -> None:
-        of_other = {(h.widths, h.form): h for h in HANDLERS if h.instruction == other}
-        changed = [
-            broken(h, of_other.get((h.widths, h.form))) if h.instruction == victim else h for h in HANDLERS
-        ]
-        assert changed != HANDLERS
-        monkeypatch.setattr(backends, "HANDLERS", changed)
+    of_other = {(h.widths, h.form): h for h in HANDLERS if h.instruction == other}
+    changed = [
+        broken(h, of_other.get((h.widths, h.form))) if h.instruction == victim else h for h in HANDLERS
+    ]
+    assert changed != HANDLERS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "HANDLERS", changed)
         backends.choose.cache_clear()
-
-    yield swap
+        with pytest.MonkeyPatch.context() as compiling:
+            compiling.setenv("NONROOT_CACHE", str(cache))
+            backends.choose(None)
+        yield
     backends.choose.cache_clear()
 
 
@@ -57,37 +65,47 @@ def broken(handler: Handler, other: Handler | None) -> Handler:
     return handler if other is None else replace(handler, function=other.function, bindings=other.bindings)
 
 
-def fuzz(model: Model, names: list[str] | None, corpus: Path, limits: Limits) -> tuple[Outcome, Comparison]:
-    comparison = Comparison(model, PLAIN)
+def campaign(
+    model: Model, factory: Factory, names: list[str] | None, corpus: Path, progress: Progress = quiet
+) -> Campaign:
+    comparison = Comparison(model, factory)
     names = names or list(comparison.tested.instructions(model.program))
-    campaign = Campaign(comparison, CaseStrategy(model.program, names), corpus, lambda _cases, _seconds: None)
-    return campaign.run(SEED, limits), comparison
+    return Campaign(comparison, CaseStrategy(model.program, names), corpus, progress)
 
 
-@pytest.mark.parametrize(
-    ("victim", "other"),
-    [("XOR", "OR"), ("ADC", "ADD"), ("JLE", "JL")],
-)
-def test_a_broken_handler_is_found(
-    model: Model,
-    break_handlers: Callable[[str, str], None],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    victim: str,
-    other: str,
-) -> None:
-    break_handlers(victim, other)
-    outcome, _ = fuzz(model, None, tmp_path, LIMITS)
-    ((divergence, path),) = outcome.divergences
-    assert divergence.case.instruction == victim
-    assert divergence.step == divergence.case.steps
-    assert list(tmp_path.iterdir()) == [path]
+def test_a_broken_handler_is_found_among_all(model: Model, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    with broken_handlers("XOR", "OR", tmp_path):
+        outcome = campaign(model, FastEngine, None, corpus).run(SEED, LIMITS)
+        ((divergence, path),) = outcome.divergences
+        assert divergence.case.instruction == "XOR"
+        assert list(corpus.iterdir()) == [path]
+        assert main(["replay", str(path)]) == 0, "confirmed"
+    assert main(["replay", str(path)]) == 1, "the handler is whole again"
 
-    monkeypatch.setitem(ENGINES, "fast", PLAIN)
-    assert main(["replay", str(path)]) == 0
-    backends.choose.cache_clear()
-    monkeypatch.setattr(backends, "HANDLERS", HANDLERS)
-    assert main(["replay", str(path)]) == 1
+
+class Wrong(FastEngine):
+    """Executes as the fast model does, and then inverts CF if the instruction was ADC."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        self._decoder = model.decoder
+
+    def step(self) -> str:
+        code = self.machine.PHYSICAL.read_bytes(self.machine.RIP, 15)
+        outcome = super().step()
+        if outcome == DONE:
+            instruction = self._decoder.decode(code).instruction
+            self.machine.RFLAGS ^= instruction is not None and instruction.name == "ADC"
+        return outcome
+
+
+def test_a_case_is_shrunk_to_what_matters(model: Model, tmp_path: Path) -> None:
+    outcome = campaign(model, Wrong, ["ADC", "MOV", "CMP", "PUSH"], tmp_path).run(SEED, LIMITS)
+    ((divergence, _),) = outcome.divergences
+    case = divergence.case
+    assert (case.instruction, case.steps, case.base) == ("ADC", 1, "kernel")
+    assert [d.item for d in divergence.differences] == ["RFLAGS"]
 
 
 def test_the_fast_model_agrees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +130,7 @@ def test_undefined_flags_are_no_difference(model: Model) -> None:
 
         def step(self) -> str:
             outcome = super().step()
-            if outcome == "done":
+            if outcome == DONE:
                 self.machine.RFLAGS ^= self.flag
             return outcome
 
@@ -138,22 +156,30 @@ def test_corrupt_files_are_reported_and_skipped(tmp_path: Path, capsys: pytest.C
     assert output.err.count("skipped: ") == 5
 
 
-def test_interrupt_keeps_the_corpus(
-    model: Model, break_handlers: Callable[[str, str], None], tmp_path: Path
-) -> None:
-    """Ctrl-C while the first failing case is being shrunk."""
-    break_handlers("XOR", "OR")
-    comparison = Comparison(model, PLAIN)
-
+def test_interrupt_while_shrinking_reports_what_was_found(model: Model, tmp_path: Path) -> None:
     def interrupt(_cases: int, _seconds: float) -> None:
         if any(tmp_path.iterdir()):
             raise KeyboardInterrupt
 
-    campaign = Campaign(comparison, CaseStrategy(model.program, ["XOR"]), tmp_path, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        campaign.run(SEED, LIMITS)
-    (path,) = tmp_path.iterdir()
-    assert comparison.run(read_case(path)) is not None
+    outcome = campaign(model, Wrong, ["ADC"], tmp_path, interrupt).run(SEED, LIMITS)
+    ((_, path),) = outcome.divergences
+    assert Comparison(model, Wrong).run(read_case(path)) is not None
+
+
+def test_interrupt_keeps_the_corpus(tmp_path: Path) -> None:
+    """Ctrl-C while cases are drawn: status 130, no traceback, and the corpus is as it was."""
+    write_case(tmp_path / "kept.json", Case("fuzz", "fuzz", b"\x90", base="kernel", state={"RIP": 0x10000}))
+    command = [sys.executable, "-m", "checks", "fuzz", "--seconds", "100", "--corpus", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "seed" in process.stdout.readline()
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted after" in errors
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
 
 
 def test_the_same_seed_draws_the_same_cases(model: Model, tmp_path: Path) -> None:

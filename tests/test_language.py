@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 import grammar
 from grammar import ir
+from grammar.cachedir import KEPT, write_atomically
 from grammar.check import SpecificationChecker
 from grammar.files import check_directory, check_files
 from grammar.format import format_text
@@ -85,7 +87,9 @@ def test_a_generic_function_has_one_instance_for_each_width() -> None:
 
 
 def test_loops_are_unrolled_and_constants_folded() -> None:
-    p = program("register A : bits(8)\n\nfunction f()\n  for i in 2 downto 0\n    if i == 1\n      A[7..i] := 0\n")
+    p = program(
+        "register A : bits(8)\n\nfunction f()\n  for i in 2 downto 0\n    if i == 1\n      A[7..i] := 0\n"
+    )
     (assignment,) = p.functions["f"].body
     assert isinstance(assignment, ir.WriteState)
     assert isinstance(assignment.value, ir.UpdateBits)
@@ -127,11 +131,15 @@ def test_ownership_decides_view_and_host_part() -> None:
         "vmcs EPT = 0x2000 : bits(1)\nregister GUEST : bits(8)\nregister ROOT : bits(8)\n  owner host\n"
         "register CR3 : bits(8)\n  owner guest when EPT == 1\n"
     )
-    assert isinstance(p.state["GUEST"].view, ir.Read) and p.state["GUEST"].host is None
-    assert p.state["ROOT"].view is None and isinstance(p.state["ROOT"].host, ir.Read)
+    assert isinstance(p.state["GUEST"].view, ir.Read)
+    assert p.state["GUEST"].host is None
+    assert p.state["ROOT"].view is None
+    assert isinstance(p.state["ROOT"].host, ir.Read)
     view, host = p.state["CR3"].view, p.state["CR3"].host
-    assert isinstance(view, ir.Conditional) and isinstance(view.then, ir.Read)
-    assert isinstance(host, ir.Conditional) and isinstance(host.otherwise, ir.Read)
+    assert isinstance(view, ir.Conditional)
+    assert isinstance(view.then, ir.Read)
+    assert isinstance(host, ir.Conditional)
+    assert isinstance(host.otherwise, ir.Read)
 
 
 def test_an_exit_is_guarded_by_the_mode_and_its_condition() -> None:
@@ -141,14 +149,18 @@ def test_an_exit_is_guarded_by_the_mode_and_its_condition() -> None:
         "function f(c: bool)\n  exit IO { qualification: 7 } when c\n"
     )
     (statement,) = p.functions["f"].body
-    assert isinstance(statement, ir.If) and statement.clause == "exit"
+    assert isinstance(statement, ir.If)
+    assert statement.clause == "exit"
     (raised,) = statement.then
-    assert isinstance(raised, ir.Raise) and isinstance(raised.value, ir.MakeStruct)
+    assert isinstance(raised, ir.Raise)
+    assert isinstance(raised.value, ir.MakeStruct)
     assert [v.value for v in raised.value.values if isinstance(v, ir.Literal)] == [30, 7]
     assert p.functions["f"].raises
 
 
-def test_loading_uses_the_cache_only_for_the_same_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_uses_the_cache_only_for_the_same_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NONROOT_CACHE", str(tmp_path / "cache"))
     spec = tmp_path / "spec"
     spec.mkdir()
@@ -161,3 +173,16 @@ def test_loading_uses_the_cache_only_for_the_same_text(tmp_path: Path, monkeypat
     for cached in (tmp_path / "cache").glob("program-*"):
         cached.write_bytes(b"corrupt")
     assert grammar.load(spec).constants["A"].value == 2
+
+
+def test_the_cache_keeps_the_newest_files_of_a_kind(tmp_path: Path) -> None:
+    for number in range(KEPT + 5):
+        path = tmp_path / f"program-{number:02}.pickle"
+        write_atomically(path, b"x")
+        os.utime(path, (number, number))
+    write_atomically(tmp_path / "verdicts-1.json", b"{}")
+    write_atomically(tmp_path / "program-new.pickle", b"x")
+    left = {p.name for p in tmp_path.iterdir()}
+    assert len(left) == KEPT + 1
+    assert {"program-new.pickle", "verdicts-1.json"} <= left
+    assert "program-00.pickle" not in left

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from integer_cases import CODE, DATA, ORIGIN, REGION, STACK, Case, Cases, flat_machine
 
 import grammar
+from checks.fuzz.undefined import inverted
 from grammar import ir
 from refmodel.encoder import Encoder
 from refmodel.forms import Form, forms
@@ -47,20 +47,6 @@ FILES = (
 Outcome = dict[str, int | bytes]
 
 
-def complement(node: Any) -> Any:
-    """The IR with every undefined value replaced by its complement: what then differs is undefined."""
-    match node:
-        case ir.Undefined(type_, value, _):
-            return ir.Unary(type_, "not" if type_ == ir.BOOL else "~", complement(value))
-        case tuple():
-            return tuple(complement(part) for part in node)
-        case dict():
-            return {key: complement(part) for key, part in node.items()}
-        case _ if dataclasses.is_dataclass(node) and not isinstance(node, type):
-            return type(node)(*(complement(getattr(node, f.name)) for f in dataclasses.fields(node)))
-    return node
-
-
 @pytest.fixture(scope="module")
 def program() -> ir.Program:
     return grammar.load()
@@ -69,7 +55,7 @@ def program() -> ir.Program:
 @pytest.fixture(scope="module")
 def machines(program: ir.Program) -> tuple[Any, Any]:
     """The reference, and the reference with other undefined values."""
-    return flat_machine(build(program)), flat_machine(build(complement(program)))
+    return flat_machine(build(program)), flat_machine(build(inverted(program)))
 
 
 def run_reference(m: Any, case: Case) -> Outcome:

@@ -20,26 +20,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Rewrites what is not laid out; a file that cannot be read as a specification is left alone, status 2."""
     import grammar
-    from grammar.format import format_text
-    from grammar.format import format_text
-    from grammar.parse import read_source
 
     files = args.files or sorted((args.spec or grammar.default_directory()).rglob("*.isa"))
     status = 0
     for path in files:
         try:
-            text, errors = read_source(path, str(path))
-            if errors:
-                raise grammar.SpecificationError(errors, {})
-            formatted = format_text(text, str(path))
+            text, formatted = _formatted(path)
         except grammar.SpecificationError as error:
             print(error.render(), file=sys.stderr)
             status = 2
-        else:
-            if formatted != text:
-                _change(path, formatted, check=args.check)
-                status = max(status, int(args.check))
+            continue
+        if formatted != text:
+            _change(path, formatted, check=args.check)
+            status = max(status, int(args.check))
     return status
+
+
+def _formatted(path: Path) -> tuple[str, str]:
+    """The text of a file, and the same laid out.  Raises SpecificationError."""
+    from grammar import SpecificationError
+    from grammar.format import format_text
+    from grammar.parse import read_source
+
+    text, errors = read_source(path, str(path))
+    if errors:
+        raise SpecificationError(errors, {})
+    return text, format_text(text, str(path))
 
 
 def _change(path: Path, formatted: str, *, check: bool) -> None:

@@ -56,9 +56,8 @@ def run(args: argparse.Namespace) -> int:
     seconds = DEFAULT_SECONDS if args.seconds is None and args.cases is None else args.seconds
     status = _Status()
     campaign = Campaign(comparison, CaseStrategy(model.program, names), args.corpus, status.show)
-    print(
-        f"{comparison.tested.name} against {comparison.reference.name}, {len(names)} instructions, seed {first_seed}"
-    )
+    both = f"{comparison.tested.name} against {comparison.reference.name}"
+    print(f"{both}, {len(names)} instructions, seed {first_seed}", flush=True)
     try:
         outcome = campaign.run(first_seed, Limits(seconds, args.cases))
     except KeyboardInterrupt:

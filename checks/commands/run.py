@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from checks.commands.errors import UsageError
 
@@ -85,8 +85,13 @@ def _runner(session: Session, program: Program, args: argparse.Namespace) -> Cal
     if args.engine == "fast":
         from fastmodel import FastEngine
 
-        ahead: Any = FastEngine(program, session.machine).run
-        return lambda steps: session.run(steps, ahead)
+        engine = FastEngine(program, session.machine)
+        if engine.backend == "python":
+            print(
+                "nonroot: llvmlite is not installed: the fast engine runs as plain Python, slowly",
+                file=sys.stderr,
+            )
+        return lambda steps: session.run(steps, engine.run)
     return session.run
 
 

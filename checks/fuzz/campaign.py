@@ -130,8 +130,7 @@ class Campaign:
             if limit is not None and now >= limit:
                 raise _OutOfTime
             self.outcome.cases += started is None
-            self._progress(self.outcome.cases, now - self._begin)
-            divergence = self._comparison.run(case)
+            divergence = self._compare(case, is_shrinking=started is not None)
             if divergence is not None:
                 self._smallest = divergence
                 if first is None:  # kept at once: shrinking can be interrupted
@@ -145,6 +144,16 @@ class Campaign:
             if path != first:
                 first.unlink()
             self.outcome.divergences.append((self._smallest, path))
+
+    def _compare(self, case: Case, *, is_shrinking: bool) -> Divergence | None:
+        """Runs a case.  An interrupt while a found case is made smaller ends only that."""
+        try:
+            self._progress(self.outcome.cases, time.monotonic() - self._begin)
+            return self._comparison.run(case)
+        except KeyboardInterrupt:
+            if is_shrinking:
+                raise _OutOfTime from None
+            raise
 
 
 def _drawn(

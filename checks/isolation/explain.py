@@ -1,47 +1,170 @@
-"""Renders the model of a refuted theorem as a small table: the point of the goal, and the state at the frames in it."""
+"""Renders the model of a refuted theorem as a small table, and as a case that the reference model can replay."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 import z3
 
-from checks.isolation.world import World
+from checks.case import Case
+from checks.isolation.world import FRAME_WIDTH, MEMORY, Sightings, World
+from checks.symbolic.state import State
+from checks.symbolic.terms import Vector
 from checks.symbolic.values import Value, width_of
 from checks.theorem import Counterexample, Explain
 from checks.walk import state_read
+from grammar import ir
 from grammar.source import Span
 
+# A case lies below this frame, so that the machine that replays it needs 64 MiB at most.
+MOST_FRAMES = 1 << 14
 
-def explain(world: World, summary: str, where: Span, values: Mapping[str, Value]) -> Explain:
-    """What to tell about a model: these values, and the state of each frame, guest and processor among them."""
+ITS = "its "
+"""Before the names of what the theorem is about, to tell them from the step's arguments."""
+
+
+def explain(
+    world: World, summary: str, where: Span, values: Mapping[str, Value], after: State | None = None
+) -> Explain:
+    """What to tell about a model: these values, and the state of each frame, guest and processor among them.
+
+    With `after` it also says what the step made of that state.
+    """
+    types = _types(world.program)
+    states = (world.before,) if after is None else (world.before, after)
+    columns = ("what", "value") if after is None else ("what", "before", "after")
 
     def render(model: z3.ModelRef) -> Counterexample:
-        rows = [(name, _shown(model, value)) for name, value in values.items()]
-        rows += _state_rows(world, model, values)
-        return Counterexample(summary, ("what", "value"), tuple(rows), where)
+        typed = {
+            name: (value, types.get(name.removeprefix(ITS), ir.Bits(64))) for name, value in values.items()
+        }
+        rows = [(name, _shown(model, *pair), *[""] * (len(states) - 1)) for name, pair in typed.items()]
+        rows += _state_rows(world, model, typed, states)
+        return Counterexample(summary, columns, tuple(rows), where)
 
     return render
 
 
-def _state_rows(world: World, model: z3.ModelRef, point: Mapping[str, Value]) -> list[tuple[str, str]]:
-    """The state that the invariants are about, where its one index is as wide as one of the values."""
-    conditions = [invariant.condition for invariant in world.program.invariants.values()]
-    relevant = {name for condition in conditions for name in state_read(world.program, condition)}
-    rows = []
-    for name, value in point.items():
+def _types(program: ir.Program) -> dict[str, ir.Type]:
+    """The types of the parameters of steps and invariants, by name."""
+    owners: list[ir.Step | ir.Predicate] = [*program.steps.values(), *program.invariants.values()]
+    return {p.name: p.type for owner in owners for p in owner.parameters}
+
+
+def _state_rows(
+    world: World, model: z3.ModelRef, values: Mapping[str, tuple[Value, ir.Type]], states: Sequence[State]
+) -> Iterator[tuple[str, ...]]:
+    """The state that the invariants are about, at each value that is of the type of its only index."""
+    relevant = _relevant(world.program)
+    for name, (value, type_) in values.items():
         for variable in world.program.state_in("state"):
-            widths = [width_of(index.type) for index in variable.indices]
-            if variable.name in relevant and isinstance(value, z3.BitVecRef) and widths == [value.size()]:
-                element = world.read(world.before, variable.name, value)
-                rows.append((f"{variable.name}[{name}]", _shown(model, element)))
-    return rows
+            if variable.name in relevant and [index.type for index in variable.indices] == [type_]:
+                elements = (world.read(state, variable.name, value) for state in states)
+                yield f"{variable.name}[{name}]", *(_shown(model, e, variable.type) for e in elements)
 
 
-def _shown(model: z3.ModelRef, value: Value) -> str:
+def _relevant(program: ir.Program) -> frozenset[str]:
+    """The state that the invariants read."""
+    read = (state_read(program, invariant.condition) for invariant in program.invariants.values())
+    return frozenset().union(*read)
+
+
+def _shown(model: z3.ModelRef, value: Value, type_: ir.Type) -> str:
+    """A value of the model; "any" if it does not matter."""
+    result = model.eval(value) if isinstance(value, z3.ExprRef) else value
+    if isinstance(result, z3.ExprRef) and not z3.is_bv_value(result):
+        return str(result) if z3.is_true(result) or z3.is_false(result) else "any"
+    number = result.as_long() if isinstance(result, z3.BitVecNumRef) else int(cast(int, result))
+    if isinstance(type_, ir.Enum):
+        return next((name for name, code in type_.members if code == number), f"{number:#x}")
+    return f"{number:#x}"
+
+
+# --- cases -----------------------------------------------------------------------------------------
+
+
+def far_frames(world: World, seen: Iterable[Sightings]) -> tuple[z3.BoolRef, ...]:
+    """That a frame in sight is too far for a case, for each: a counterexample shall avoid it."""
+    frames = {}
+    for sightings in seen:
+        for name, points in sightings.items():
+            widths = _widths(world.program, name)
+            for point in points.values():
+                pairs = zip(point, widths, strict=True)
+                frames.update(
+                    {v.get_id(): v for v, w in pairs if w == FRAME_WIDTH and isinstance(v, z3.BitVecRef)}
+                )
+    return tuple(z3.UGE(frame, MOST_FRAMES) for frame in frames.values())
+
+
+def case_of(
+    world: World,
+    model: z3.ModelRef,
+    goal: str,
+    call: tuple[ir.Step, Sequence[Value]],
+    claim: tuple[str, Sequence[Value]],
+    seen: Iterable[Sightings],
+) -> dict[str, object] | None:
+    """The model as a case: the state at the points in sight, the step to take, and the claim that then is false.
+
+    None if the reference cannot replay it: a step of the hardware, a claim about caches, or frames too far away.
+    """
+    step, arguments = call
+    invariant = world.program.invariants.get(claim[0])
+    spaces = {
+        _space(world.program, n)
+        for n in (state_read(world.program, invariant.condition) if invariant else ())
+    }
+    if step.hardware or "ghost" in spaces:
+        return None
+    state, memory = _state(world, model, seen)
+    if any(address >= MOST_FRAMES << 12 for address in memory):
+        return None
+    calls = ((step.name, arguments), claim)
+    texts = [f"{name}({', '.join(str(_number(model, v)) for v in values)})" for name, values in calls]
+    return Case(
+        kind="isolation",
+        id=goal,
+        code=b"",
+        instruction="; ".join(texts),
+        state=state,
+        memory=tuple((address, word.to_bytes(8, "little")) for address, word in sorted(memory.items())),
+        text=f"{claim[0]} holds before {step.name} and not after",
+    ).document()
+
+
+def _state(
+    world: World, model: z3.ModelRef, seen: Iterable[Sightings]
+) -> tuple[dict[str, int], dict[int, int]]:
+    """The values of state by item, and of words of memory by address."""
+    scalars = (v.name for v in world.program.state_in("state") if not v.indices)
+    state = {name: _number(model, world.before.get(name)) for name in scalars}
+    memory = {}
+    for sightings in seen:
+        for name, points in sightings.items():
+            for point in points.values():
+                numbers = [_number(model, index) for index in point]
+                value = _number(model, world.read(world.before, name, *point))
+                if name == MEMORY:
+                    memory[numbers[0] << 12 | numbers[1] << 3] = value
+                elif _space(world.program, name) == "state":
+                    state[f"{name}[{','.join(map(str, numbers))}]"] = value
+    return state, memory
+
+
+def _number(model: z3.ModelRef, value: Value) -> int:
     if not isinstance(value, z3.ExprRef):
-        return str(value)
-    result = model.eval(value)
-    if isinstance(result, z3.BitVecNumRef):
-        return f"{result.as_long():#x}"
-    return str(result) if z3.is_true(result) or z3.is_false(result) else "any"
+        return int(cast(Vector, value))
+    result = model.eval(value, model_completion=True)
+    return result.as_long() if isinstance(result, z3.BitVecNumRef) else int(z3.is_true(result))
+
+
+def _space(program: ir.Program, name: str) -> str:
+    return "memory" if name == MEMORY else program.state[name].space
+
+
+def _widths(program: ir.Program, name: str) -> list[int]:
+    if name == MEMORY:
+        return [FRAME_WIDTH, 9]
+    return [width_of(index.type) for index in program.state[name].indices]

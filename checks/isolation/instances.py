@@ -47,6 +47,10 @@ class Instances:
                 if instance is not True:
                     yield instance
 
+    def seen(self) -> Sightings:
+        """What all instances so far look at."""
+        return self.world.sightings(self._evaluator.touched)
+
     def _instance(self, invariant: ir.Predicate, point: tuple[Value, ...]) -> Truth:
         at = (invariant.name, tuple(key(v) for v in point))
         if at not in self._known:

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+
+import z3
 
 from checks.isolation.cases import cases
-from checks.isolation.explain import explain
+from checks.isolation.explain import ITS, case_of, explain, far_frames
 from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns, evaluate
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
 from checks.symbolic.values import Value
-from checks.theorem import Goal, Group, Witness
+from checks.theorem import Counterexample, Explain, Goal, Group, Witness
 from grammar import ir
 
 OTHERS_UNCHANGED = "others_unchanged"
@@ -46,13 +49,29 @@ class StepProof:
         for goal, conclusion, seen, point in self._conclusions():
             assumptions = self._assumptions(seen, point)
             assumed += assumptions
-            values = {**self.run.arguments, **{f"its {name}": value for name, value in point.items()}}
-            told = explain(world, f"after {self.step.name} it can be false", self.step.span, values)
-            goals.append(Goal(f"{name}.{goal}", world.follows(assumptions, conclusion), explain=told))
+            truth = world.follows(assumptions, conclusion)
+            far = partial(far_frames, world, (self.run.seen, seen))
+            told = self._explained(f"{name}.{goal}", point, seen)
+            goals.append(Goal(f"{name}.{goal}", truth, minimise=far, explain=told))
         witness = Witness("the step is taken", world.all_of(assumed))
         witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
         requirements = tuple(world.proposition(r) for r in self.run.requirements)
         return Group(name, world.context, witnessed, requirements)
+
+    def _explained(self, goal: str, point: dict[str, Value], seen: Sightings) -> Explain:
+        """The counterexample to a goal, with the case that replays it."""
+        claim = goal.rsplit(".", 1)[-1]
+        values = {**self.run.arguments, **{f"{ITS}{name}": value for name, value in point.items()}}
+        summary = f"{claim} can be false after {self.step.name}"
+        told = explain(self.world, summary, self.step.span, values, self.run.after)
+        call = (self.step, tuple(self.run.arguments.values()))
+
+        def render(model: z3.ModelRef) -> Counterexample:
+            in_sight = (self.run.seen, seen, self.instances.seen())
+            case = case_of(self.world, model, goal, call, (claim, tuple(point.values())), in_sight)
+            return replace(told(model), case=case)
+
+        return render
 
     def _conclusions(self) -> Iterator[tuple[str, Truth, Sightings, dict[str, Value]]]:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""

@@ -98,8 +98,10 @@ class FormExplainer:
             variable = self.settings.program.state[name.split("[")[0]]
             a, b = left.get(name, 0), right.get(name, 0)
             if variable.name in used - {self.settings.mode} and (a or b):
-                is_bare = claim.theorem is Theorem.EQUIVALENCE and variable.view is None
-                yield name, show(a, variable.type), "" if is_bare else show(b, variable.type)
+                # What only the VMM owns does not exist on the bare machine; its value there is of no interest
+                # unless that is what the guest gets.
+                is_absent = claim.theorem is Theorem.EQUIVALENCE and variable.view is None and not b
+                yield name, show(a, variable.type), "" if is_absent else show(b, variable.type)
 
     def _case(
         self, claim: Claim, concrete: Concrete, left: dict[str, int], right: dict[str, int], written: Written
@@ -112,7 +114,7 @@ class FormExplainer:
         resets = {v.name: v.reset for v in self.settings.program.state.values()}
         memory = mapping.memory() if mapping is not None else []
         memory += physical_bytes(concrete.bytes_read(claim.left, _PHYSICAL))
-        expected = right if claim.theorem is Theorem.CONFIDENTIALITY else {}
+        expected = self._other_start(claim, left, right)
         ignored = {"CR3", "EPT_POINTER"} if mapping is not None else set()
         return Case(
             kind="trap",
@@ -121,10 +123,23 @@ class FormExplainer:
             instruction=self.symbols.form.instruction.name,
             state={n: v for n, v in state.items() if v != resets[n.split("[")[0]]},
             memory=tuple(memory),
-            expected={n: v for n, v in expected.items() if v != left.get(n) and n not in ignored},
+            expected={n: v for n, v in expected.items() if n not in ignored},
             columns=_COLUMNS[claim.theorem],
             text=_WRONG[claim.theorem],
         ).document()
+
+    def _other_start(self, claim: Claim, left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+        """What the replay needs to make the other start state.
+
+        The second run's where it differs from the first's, or what the bare machine has in the place of things that
+        the guest does not see; all else there follows from what it sees.
+        """
+        if claim.theorem is Theorem.CONFIDENTIALITY:
+            return {name: value for name, value in right.items() if value != left.get(name)}
+        if claim.theorem is Theorem.INTEGRITY:
+            return {}
+        state = self.settings.program.state
+        return {n: v for n, v in right.items() if v and state[n.split("[")[0]].view is None}
 
     def _mapping(self, claim: Claim, concrete: Concrete, state: dict[str, int]) -> Mapping4 | None:
         """Page tables for the linear memory that the run accesses, None if it accesses none."""

@@ -82,7 +82,7 @@ class Player:
         machine = self.model.machine(MEMORY_BYTES)
         for address, data in self.case.memory:
             machine.PHYSICAL.write_bytes(address, data)
-        for name, value in seen.items():
+        for name, value in {**self.case.expected, **seen}.items():
             set_item(machine, self.model.program, name, value)
         return machine
 

@@ -17,7 +17,7 @@ import llvmlite.binding as llvm
 from fastmodel.compiler.expressions import Convention
 from grammar.cachedir import cache_directory, write_atomically
 
-OPTIMIZATION = 2  # 1 is 0.6 s quicker to build and 10 % slower to run, 3 is no faster than 2
+OPTIMIZATION = 2  # as of opt -O2
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,8 @@ class _Wrapper(ast.NodeTransformer):
 class PlainProgram:
     """Instances as Python functions.
 
-    `words` replaces words of the vocabulary, by name: an engine supplies `invoke` here.
+    `words` replaces words of the vocabulary, by name: an engine supplies `invoke` here. With all of them replaced,
+    and `wrap` too, a text runs on other values than integers.
     """
 
     def __init__(self, words: dict[str, Callable[..., Any]]) -> None:
@@ -74,7 +75,7 @@ class PlainProgram:
         return known
 
     def _make(self, inside: Instance) -> Callable[..., Any]:
-        names: dict[str, Any] = {"wrap": wrap}
+        names: dict[str, Any] = {"wrap": self._words.get("wrap", wrap)}
         source = inside.source
         for name in source.free:
             value = inside.resolve(name)
