@@ -104,7 +104,7 @@ def test_checks_of_the_stack_segment(m: Any, selector: int, vector: int | None, 
     m.GPR[RAX] = selector
     outcome = run(m, "8e d0")  # MOV SS, AX
     assert outcome is None if vector is None else is_fault(outcome, vector) and outcome.error == error
-    assert m.INTERRUPTIBILITY == (2 if vector is None else 0)
+    assert (2 if vector is None else 0) == m.INTERRUPTIBILITY
 
 
 def test_only_the_first_of_two_loads_of_ss_blocks(model: Model, m: Any) -> None:
@@ -112,7 +112,7 @@ def test_only_the_first_of_two_loads_of_ss_blocks(model: Model, m: Any) -> None:
     m.GPR[RAX] = 0x10
     for blocking in (2, 0):
         model.functions["cycle"](m)
-        assert m.INTERRUPTIBILITY == blocking
+        assert blocking == m.INTERRUPTIBILITY
 
 
 def test_cs_is_not_loaded_by_mov(m: Any) -> None:
@@ -279,7 +279,7 @@ def test_lldt_loads_a_table_or_none(m: Any) -> None:
         ("0f 00 de", 0x3000_0430),
     ],
 )
-def test_information_of_descriptor_table_exits(model: Model, m: Any, code: str, information: int) -> None:
+def test_information_of_descriptor_table_exits(m: Any, code: str, information: int) -> None:
     """The register, and which of SLDT, STR, LLDT and LTR it is.  SDM 3C table 28-11"""
     m.vmcs.PRIMARY_CONTROLS |= 1 << 31
     m.vmcs.SECONDARY_CONTROLS = 1 << 2
