@@ -13,6 +13,13 @@ from grammar.parse import Item, Node
 from grammar.parts import OPERAND_ATTRIBUTES, PartChecker
 from grammar.scope import Scope
 
+# What an instruction's body may ask about the bytes that encode it; see docs/language.md.
+INSTRUCTION_PROPERTIES = {
+    "instruction_length": ir.Bits(64),
+    "address_size": ir.Bits(64),
+    "repeat": ir.Bits(8),
+}
+
 
 class ExpressionChecker(OperatorChecker, PartChecker):
     """Checks all expressions: atoms and calls here, the rest in its base classes."""
@@ -65,8 +72,8 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             return scope.literals[name]
         if name in scope.operands:
             return self._operand(node, name)
-        if name == "instruction_length" and scope.in_instruction:
-            return ir.InstructionLength(ir.Bits(64))
+        if name in INSTRUCTION_PROPERTIES and scope.in_instruction:
+            return ir.InstructionProperty(INSTRUCTION_PROPERTIES[name], name)
         if name in self.env.constants:
             constant = self.env.constants[name]
             return ir.Literal(constant.type, constant.value)
@@ -89,6 +96,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
         known = [
             *self.scope.locals,
             *self.scope.operands,
+            *(INSTRUCTION_PROPERTIES if self.scope.in_instruction else ()),
             *self.env.state,
             *self.env.constants,
             *self.env.members,

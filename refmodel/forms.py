@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grammar.ir import EncodingRow, Instruction, OperandCode, Program
+from grammar.widths import operand_width
+from refmodel.addressing import ES
 from refmodel.encoding import Pattern, pattern
-from refmodel.operands import Immediate, Operand
+from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import GENERAL, Register
 from refmodel.syntax import Template, template
 
@@ -38,7 +40,7 @@ def forms(program: Program) -> list[Form]:
         for row in instruction.rows:
             shape = pattern(row, program.operands)
             result += [
-                Form(instruction, shape, size, template(instruction))
+                Form(instruction, shape, size, template(instruction, shape.widths(size)))
                 for size in shape.operand_sizes()
                 if shape.widths(size) in bodies
             ]
@@ -63,11 +65,14 @@ def bind(form: Form, operands: tuple[Operand, ...]) -> dict[str, Operand] | None
 
 
 def implied(code: OperandCode, size: int) -> Operand:
-    """What an operand that is not written stands for: a fixed register, the constant 1, or any register at all."""
+    """What an operand that is not written stands for: a fixed register, memory at one, the constant 1, any register."""
     if code.kind == "one":
         return Immediate(1)
     number = 0 if code.kind == "rm_register" else code.register
     if number is None:
         raise ValueError(f"operand code {code.name} cannot be left out of the syntax")
+    if code.kind.endswith("memory_at"):
+        segment = ES if code.kind == "es_memory_at" else None
+        return Memory(number, width=operand_width(code, size), segment=segment)
     width = code.width if isinstance(code.width, int) else size
     return Register(GENERAL, number, width)

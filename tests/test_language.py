@@ -186,3 +186,30 @@ def test_the_cache_keeps_the_newest_files_of_a_kind(tmp_path: Path) -> None:
     assert len(left) == KEPT + 1
     assert {"program-new.pickle", "verdicts-1.json"} <= left
     assert "program-00.pickle" not in left
+
+
+def test_properties_of_the_encoding() -> None:
+    checked = program(
+        """
+operands
+  Xb  memory_at     6 8
+  Yq  es_memory_at  7 128
+
+register NEXT_RIP : bits(64)
+
+function read_memory_operand(N: width, segment: bits(3), address: bits(64)) -> bits(N)
+  return 0
+
+instruction COPY(destination: bits(M), source: bits(N))
+  encoding  0F 3A F6  Yq Xb  rep
+  do        if repeat != 0
+              NEXT_RIP := NEXT_RIP + address_size + instruction_length
+
+/// Nobody needs it.
+missing SOMETHING
+""".lstrip()
+    )
+    row = checked.instructions["COPY"].rows[0]
+    assert [checked.operands[o].register for o in row.operands] == [7, 6]
+    assert checked.instructions["COPY"].bodies[0].widths == (128, 8)
+    assert checked.missing["SOMETHING"].doc == "Nobody needs it."

@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="?", choices=tuple(_TABLES), default="instructions", help="what to list"
     )
+    parser.add_argument(
+        "--missing", action="store_true", help="list what of the architecture is left out, and why"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
 
     import grammar
 
-    Console().print(_TABLES[args.what](grammar.load(args.spec)))
+    table = _missing if args.missing else _TABLES[args.what]
+    Console().print(table(grammar.load(args.spec)))
     return 0
 
 
@@ -76,6 +80,13 @@ def _policies(program: Program) -> Table:
     table = _table("What the VMM promises", "policy", "summary")
     for policy in program.policies.values():
         table.add_row(policy.name, " ".join(policy.doc.split()))
+    return table
+
+
+def _missing(program: Program) -> Table:
+    table = _table("What is left out, and why", "part", "reason")
+    for part in program.missing.values():
+        table.add_row(part.name, " ".join(part.doc.split()))
     return table
 
 

@@ -53,9 +53,9 @@ class FormExplainer:
 
     def minimise(self, claim: Claim) -> tuple[z3.ExprRef, ...]:
         """What to make zero if possible: first accesses that fault, then the controls, then everything else."""
-        terms, run = self.settings.terms, claim.left
-        state = run.evaluator.program.state
-        found: list[z3.ExprRef] = [v for v in self.settings.contract.aborts if isinstance(v, z3.ExprRef)]
+        terms, state = self.settings.terms, self.settings.program.state
+        aborts = (*claim.left.aborts, *claim.right.aborts)
+        found: list[z3.ExprRef] = [v for v in aborts if isinstance(v, z3.ExprRef)]
         scalars = sorted(self.settings.symbols.scalars.items(), key=lambda one: one[0].split("!")[0] in state)
         found += [lifted(terms, value, t) for _, (value, t) in scalars if isinstance(value, z3.ExprRef)]
         for one in (claim.left, claim.right):
@@ -108,7 +108,7 @@ class FormExplainer:
     ) -> dict[str, object]:
         """The case file: the start state as far as it is not that of reset, and the second run's where it differs."""
         state = left | written.registers
-        mapping = self._mapping(claim, concrete, state)
+        mapping = self._mapping(claim, concrete)
         if mapping is not None:
             state |= {"CR3": mapping.root, "EPT_POINTER": mapping.eptp}
         resets = {v.name: v.reset for v in self.settings.program.state.values()}
@@ -141,7 +141,7 @@ class FormExplainer:
         state = self.settings.program.state
         return {n: v for n, v in right.items() if v and state[n.split("[")[0]].view is None}
 
-    def _mapping(self, claim: Claim, concrete: Concrete, state: dict[str, int]) -> Mapping4 | None:
+    def _mapping(self, claim: Claim, concrete: Concrete) -> Mapping4 | None:
         """Page tables for the linear memory that the run accesses, None if it accesses none."""
         linear = concrete.bytes_read(claim.left, LINEAR)
         if not linear:
