@@ -12,9 +12,10 @@ from grammar.environment import CheckError, Environment, StateDeclaration, fail,
 from grammar.expressions import ExpressionChecker
 from grammar.functions import FunctionTable, declare_function, declare_handler, declare_step, declare_transfer
 from grammar.instructions import check_instruction
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
+from grammar.tree import Node
 from grammar.widths import operand_sizes, operand_width
 
 _STATE_KINDS = ("register", "vmcs", "state", "ghost")

@@ -6,8 +6,9 @@ from lark import Token
 
 from grammar import ir
 from grammar.environment import fail, parse_number
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.source import Span
+from grammar.tree import Node
 from grammar.widths import operand_sizes, operand_width
 
 KINDS = frozenset(

@@ -9,9 +9,10 @@ from grammar.context import Expectation, Functions
 from grammar.environment import CheckError, Environment, fail, parse_number, width_of
 from grammar.fold import fold
 from grammar.operators import OperatorChecker
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.parts import OPERAND_ATTRIBUTES, PartChecker
 from grammar.scope import Scope
+from grammar.tree import Node
 
 # What an instruction's body may ask about the bytes that encode it; see docs/language.md.
 INSTRUCTION_PROPERTIES = {
@@ -34,9 +35,6 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             "binary": lambda node, e: self._binary(
                 node, str(node.children[1]), node.children[0], node.children[2], e
             ),
-            "bit_or": lambda node, e: self._binary(node, "|", node.children[0], node.children[1], e),
-            "bit_xor": lambda node, e: self._binary(node, "^", node.children[0], node.children[1], e),
-            "bit_and": lambda node, e: self._binary(node, "&", node.children[0], node.children[1], e),
             "concat": self._concat,
             "cast": self._cast,
             "conditional": self._conditional,

@@ -9,9 +9,9 @@ import z3
 import grammar
 from checks.case import parse_case
 from checks.symbolic.terms import Terms, signed
+from checks.trap.casefile import FormExplainer
 from checks.trap.compare import Comparer
 from checks.trap.concrete import Concrete
-from checks.trap.explain import FormExplainer
 from checks.trap.family import Prepared, act_of
 from checks.trap.forms import Form
 from checks.trap.operands import OperandSymbols
@@ -85,7 +85,9 @@ def compare_once(form: Form, settings: Settings, chance: random.Random) -> bool:
     if found is None:
         return False
     concrete = Concrete(found)
-    document = FormExplainer("test", settings, symbols, PREPARED).explain(claim, found).case
+    document = (
+        FormExplainer(settings, form.instruction.span, "test", symbols, PREPARED).explain(claim, found).case
+    )
     if document is None:
         return False
     player = Player(parse_case(document), model())

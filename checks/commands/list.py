@@ -98,9 +98,21 @@ def row_text(row: EncodingRow) -> str:
     return " ".join([f"{prefixes}{opcode}{modrm}", *row.operands, *row.attributes])
 
 
+def _theorems(program: Program) -> Table:
+    from checks.families import families
+
+    outlines = [outline for family in families().values() for outline in family.outlines(program)]
+    count = sum(len(outline.ids) for outline in outlines)
+    table = _table(f"{count} theorems", "group", "theorems", "from", "to")
+    for outline in outlines:
+        table.add_row(outline.group, str(len(outline.ids)), outline.ids[0], outline.ids[-1])
+    return table
+
+
 _TABLES: dict[str, Callable[[Program], Table]] = {
     "instructions": _instructions,
     "handlers": _handlers,
     "steps": _steps,
     "policies": _policies,
+    "theorems": _theorems,
 }
