@@ -43,7 +43,9 @@ def _handler_of(form: Form, handlers: Handlers) -> Handler | None:
     letters = "".join(LETTERS[kind.place] for kind in form.kinds)
     instruction = form.instruction
     names = (instruction.name, instruction.family or instruction.name)
-    return next((handlers[name, widths, letters] for name in names if (name, widths, letters) in handlers), None)
+    return next(
+        (handlers[name, widths, letters] for name in names if (name, widths, letters) in handlers), None
+    )
 
 
 def _condition(instruction: ir.Instruction, program: ir.Program) -> int:

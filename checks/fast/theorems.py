@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
+import z3
+
 from checks.fast.block import Block, Decoded, RegisterOffset
 from checks.fast.contract import is_canonical
 from checks.fast.forms import HandledForm
@@ -33,6 +35,8 @@ from fastmodel.handlers.registry import BRANCH, JUMP
 from grammar import ir
 
 NEXT_RIP = "NEXT_RIP"
+COUNT = "count"  # what the specification calls the operand of a shift that says how far
+COUNT_BITS, COUNT_BITS_64 = 5, 6  # how many bits of it matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +170,12 @@ class FormTheorem:
             return Path(condition, False, True, block.state)
         goes_on = terms.equal(bits_of(outcome), DONE, 64)
         is_sound, rip = goes_on, cast(Vector, self.fields.fields[decoded.NEXT])
-        match self.handled.handler.flow:
-            case "branch":
-                is_sound = terms.disjunction((goes_on, terms.equal(bits_of(outcome), TAKEN, 64)))
-                rip = terms.choose(goes_on, rip, cast(Vector, self.fields.fields[decoded.IMMEDIATE]), 64)
-            case "jump":
-                rip = block.word(layout.RIP)
+        flow = self.handled.handler.flow
+        if flow == BRANCH:
+            is_sound = terms.disjunction((goes_on, terms.equal(bits_of(outcome), TAKEN, 64)))
+            rip = terms.choose(goes_on, rip, cast(Vector, self.fields.fields[decoded.IMMEDIATE]), 64)
+        elif flow == JUMP:
+            rip = block.word(layout.RIP)
         block.state.set(NEXT_RIP, rip)
         return Path(condition, True, is_sound, block.state)
 
@@ -210,7 +214,38 @@ class FormTheorem:
             for path in self.paths
             if path.completes
         ]
-        return terms.conjunction((*decisions, *(terms.implies(d.condition, d.is_equal) for d in self.differences)))
+        wanted = (terms.implies(d.condition, d.is_equal) for d in self.differences)
+        return self._by_count(terms.conjunction((*decisions, *wanted)))
+
+    def _by_count(self, claim: Truth) -> Truth:
+        """A claim about a shift, as one claim for each distance: then no shift by an unknown number is left."""
+        count = self._count()
+        if count is None or isinstance(claim, bool):
+            return claim
+        terms = self.start.terms
+        bits = COUNT_BITS_64 if self.handled.form.kinds[0].width == 64 else COUNT_BITS
+        low, high = terms.extract(count, bits - 1, 0), terms.extract(count, 7, bits)
+        return terms.conjunction(
+            terms.implies(
+                terms.equal(low, n, bits), _known(claim, count, terms.concat([(high, 8 - bits), (n, bits)]))
+            )
+            for n in range(1 << bits)
+        )
+
+    def _count(self) -> z3.BitVecRef | None:
+        """The operand that says how far to shift, if there is one that is not known."""
+        if COUNT not in self.symbols.kinds():
+            return None
+        count = SymbolicOperands(self.evaluator, self.symbols).read(
+            COUNT, Cursor(self.start.block.state, {}), []
+        )
+        return count if isinstance(count, z3.BitVecRef) else None
+
+
+def _known(claim: z3.BoolRef, old: z3.BitVecRef, new: Vector) -> Truth:
+    """The claim with a term replaced by an equal one."""
+    known = z3.simplify(z3.substitute(claim, (old, cast(z3.BitVecRef, new))))
+    return True if z3.is_true(known) else cast(Truth, known)
 
 
 def memory_fields(start: Start) -> dict[int, Vector | RegisterOffset]:
@@ -228,6 +263,3 @@ def memory_fields(start: Start) -> dict[int, Vector | RegisterOffset]:
 def _optional_register(start: Start, name: str) -> RegisterOffset:
     number = start.terms.symbol(f"decoded.{name}", 4)
     return RegisterOffset(number, is_present=start.terms.bool_symbol(f"decoded.has_{name}"))
-
-
-assert JUMP == "jump"
