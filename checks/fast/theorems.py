@@ -214,13 +214,16 @@ class FormTheorem:
             for path in self.paths
             if path.completes
         ]
-        wanted = (terms.implies(d.condition, d.is_equal) for d in self.differences)
-        return self._by_count(terms.conjunction((*decisions, *wanted)))
+        wanted = (self._by_count(d, terms.implies(d.condition, d.is_equal)) for d in self.differences)
+        return terms.conjunction((*decisions, *wanted))
 
-    def _by_count(self, claim: Truth) -> Truth:
-        """A claim about a shift, as one claim for each distance: then no shift by an unknown number is left."""
+    def _by_count(self, difference: Difference, claim: Truth) -> Truth:
+        """A claim about what was shifted, as one claim for each distance, which leaves no shift by an unknown number.
+
+        For the flags this is slower, since there each claim has a question of its own.
+        """
         count = self._count()
-        if count is None or isinstance(claim, bool):
+        if count is None or isinstance(claim, bool) or difference.name == FLAGS:
             return claim
         terms = self.start.terms
         bits = COUNT_BITS_64 if self.handled.form.kinds[0].width == 64 else COUNT_BITS
