@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Protocol
 
 from checks.bench.kernels import BUFFER_SIZE, Kernel
@@ -96,11 +97,9 @@ class Unicorn:
     name = "unicorn"
 
     def __init__(self, _model: Model) -> None:
-        import unicorn
-        from unicorn import x86_const
-
-        self._registers = x86_const
-        self._emulator = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        unicorn: Any = import_module("unicorn")
+        self._registers: Any = import_module("unicorn.x86_const")
+        self._emulator: Any = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._emulator.mem_map(0, MEMORY_SIZE)
 
     def prepare(self, kernel: Kernel, code: bytes) -> None:

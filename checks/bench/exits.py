@@ -20,7 +20,9 @@ MEMORY = 0x20000  # bytes of the guest
 def exits_per_second(model: Model, repeats: int) -> dict[str, float]:
     """Medians for the reference alone, and with the fast engine in front."""
     assembled = assemble(EXIT_GUEST, Encoder(model.program))
-    image = Image("exits", (Segment(assembled.origin, assembled.code, len(assembled.code)),), assembled.origin)
+    image = Image(
+        "exits", (Segment(assembled.origin, assembled.code, len(assembled.code)),), assembled.origin
+    )
     seconds: dict[str, list[float]] = {"reference": [], "fast": []}
     for _ in range(repeats):
         for name, found in seconds.items():

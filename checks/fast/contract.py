@@ -14,7 +14,8 @@ from typing import cast
 
 import z3
 
-from checks.symbolic.evaluate import Evaluator, Override, UnsupportedError
+from checks.symbolic.evaluate import Evaluator, Override
+from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value, width_of

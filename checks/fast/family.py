@@ -10,12 +10,16 @@ import z3
 
 from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
+from checks.fast.lemmas import LEMMAS
+from checks.fast.lemmas import goals as lemma_goals
 from checks.fast.start import Start
 from checks.fast.theorems import FormTheorem
 from checks.theorem import Goal, Group, Outline, Witness
 from fastmodel.handlers import HANDLERS, Handler
 from grammar import ir
 from refmodel.encoder import Encoder
+
+LEMMA_GROUP = "lemmas"
 
 
 @dataclass(slots=True)
@@ -27,7 +31,12 @@ class FastFamily:
     _prepared: dict[int, Prepared] = field(default_factory=dict)
 
     def outlines(self, program: ir.Program) -> Iterator[Outline]:
-        """One group for each instruction, or family of instructions, that handlers name."""
+        """One group for each instruction, or family of instructions, that handlers name, and the lemmas.
+
+        What the lemmas say of operands and flags, the theorems about forms take for granted.
+        """
+        lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
+        yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
         for instruction, forms in self._of(program).forms.items():
             yield Outline(
                 f"{self.name}.{instruction}", tuple(f"{self.name}.{one.form.name}" for one in forms)
@@ -36,8 +45,10 @@ class FastFamily:
     def build(self, program: ir.Program, group: str, context: z3.Context) -> Group:
         """The goals of one group."""
         start, prepared = Start.create(program, context), self._of(program)
-        forms = prepared.forms[group.removeprefix(f"{self.name}.")]
-        goals = [_goal(f"{self.name}.{one.form.name}", FormTheorem(start, one), prepared) for one in forms]
+        subject = group.removeprefix(f"{self.name}.")
+        goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
+        for one in prepared.forms.get(subject, ()):
+            goals.append(_goal(f"{self.name}.{one.form.name}", FormTheorem(start, one), prepared))
         return Group(group, context, tuple(goals), tuple(start.terms.truth(h) for h in start.hypotheses))
 
     def _of(self, program: ir.Program) -> Prepared:

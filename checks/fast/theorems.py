@@ -36,7 +36,7 @@ from grammar import ir
 
 NEXT_RIP = "NEXT_RIP"
 COUNT = "count"  # what the specification calls the operand of a shift that says how far
-COUNT_BITS, COUNT_BITS_64 = 5, 6  # how many bits of it matter
+COUNT_BITS = {32: 5, 64: 6}  # how many bits of it matter, by the width of what is shifted
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,13 +220,13 @@ class FormTheorem:
     def _by_count(self, difference: Difference, claim: Truth) -> Truth:
         """A claim about what was shifted, as one claim for each distance, which leaves no shift by an unknown number.
 
-        For the flags this is slower, since there each claim has a question of its own.
+        For the flags, and for short operands, one claim is solved faster than many.
         """
         count = self._count()
-        if count is None or isinstance(claim, bool) or difference.name == FLAGS:
+        bits = COUNT_BITS.get(self.handled.form.kinds[0].width or 0) if self.handled.form.kinds else None
+        if count is None or bits is None or isinstance(claim, bool) or difference.name == FLAGS:
             return claim
         terms = self.start.terms
-        bits = COUNT_BITS_64 if self.handled.form.kinds[0].width == 64 else COUNT_BITS
         low, high = terms.extract(count, bits - 1, 0), terms.extract(count, 7, bits)
         return terms.conjunction(
             terms.implies(

@@ -245,7 +245,7 @@ def _below(left: int | Word, right: int | Word) -> bool | Fact:
     return Fact(world.paths, world.paths.terms.compare("<", bits_of(left), bits_of(right), 64))
 
 
-def _bit(condition: bool | Fact) -> int | Word:  # noqa: FBT001  as the word it stands for
+def _bit(condition: bool | Fact) -> int | Word:
     if isinstance(condition, bool):
         return int(condition)
     return number(condition.paths, condition.paths.terms.choose(condition.condition, 1, 0, 64))
