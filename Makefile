@@ -4,10 +4,9 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 SECONDS ?= 20
-PACKAGES := spec grammar refmodel fastmodel checks
 
 .DEFAULT_GOAL := help
-.PHONY: help install prove test check format fuzz examples build ci clean
+.PHONY: help install prove test check types lint layers layout format fuzz examples build ci clean
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +19,19 @@ prove: $(VENV)/installed ## Prove the theorems for the specification in spec/
 test: $(VENV)/installed-dev ## Run the tests
 	$(BIN)/pytest -q -n $(JOBS)
 
-check: $(VENV)/installed-dev ## Types, linter, layers, formatting, and the specification itself
+check: types lint layers layout ## Types, linter, layers, layout (make -k check goes on after a failure)
+
+types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+
+layers: $(VENV)/installed-dev
 	$(BIN)/lint-imports
+
+layout: $(VENV)/installed-dev
+	$(BIN)/ruff format --check
 	$(BIN)/nonroot check
 	$(BIN)/nonroot fmt --check
 

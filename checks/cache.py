@@ -23,7 +23,8 @@ class ProofCache:
         self._connection = _open(path)
         if self._connection is None:
             self.warning = f"the proof cache {path} is damaged: it is built anew"
-            path.unlink(missing_ok=True)
+            for part in ("", "-wal", "-shm"):
+                path.with_name(path.name + part).unlink(missing_ok=True)
             self._connection = _open(path)
 
     def get(self, text: str) -> str | None:

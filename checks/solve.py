@@ -18,7 +18,6 @@ from checks.theorem import Counterexample, Goal, Group, Result, Status, Witness
 
 FIRST_RLIMIT = 3_000_000
 SECOND_RLIMIT = 60_000_000
-WITNESS_RLIMIT = 300_000
 MINIMISE_RLIMIT = 300_000
 MINIMISE_SECONDS = 1.0
 
@@ -107,12 +106,12 @@ class GroupRunner:
         return self._witnesses[at]
 
     def _satisfiable(self, conditions: tuple[z3.BoolRef, ...], hints: tuple[z3.BoolRef, ...]) -> Answer:
-        """A short try, one with the hints, and, since hints may contradict the conditions, a long one without."""
-        answer = self._ask(conditions, replace(self.limits, first_rlimit=WITNESS_RLIMIT, second_rlimit=0))
-        if answer.verdict == "unknown" and hints:
-            hinted = self._ask((*conditions, *hints), self.limits)
-            answer = hinted if hinted.verdict == "sat" else answer
-        return answer if answer.verdict != "unknown" else self._ask(conditions, self.limits)
+        """First with the hints, which may contradict the conditions, then without."""
+        if hints:
+            hinted = self._ask((*conditions, *hints), replace(self.limits, second_rlimit=0))
+            if hinted.verdict == "sat":
+                return hinted
+        return self._ask(conditions, self.limits)
 
     def _decide(self, goal: Goal, witnessed: Result) -> Result:
         answer = self._ask((*goal.hypotheses, z3.Not(goal.conclusion)), self.limits, goal)
@@ -126,7 +125,7 @@ class GroupRunner:
         return replace(decided, status=Status.REFUTED, detail=detail, counterexample=counterexample)
 
     def _ask(self, conditions: Sequence[z3.BoolRef], limits: Limits, explained: Goal | None = None) -> Answer:
-        """Whether the group's hypotheses and the conditions are satisfiable; if so, `explained` says what that means."""
+        """Whether hypotheses and conditions are satisfiable together; if so, `explained` says what that means."""
         self._solver.push()
         try:
             self._solver.add(*conditions)

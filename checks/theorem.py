@@ -117,8 +117,10 @@ class Family(Protocol):
         """All groups of the family, without building a term."""
         ...
 
-    def build(self, program: Program, group: str, context: z3.Context) -> Group:
-        """The terms of the group of that name, all of them in `context`."""
+    def build(
+        self, program: Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
+    ) -> Group:
+        """The terms of the group of that name, all of them in `context`; goals not in `ids` may be left out."""
         ...
 
 

@@ -117,7 +117,7 @@ def _letter(code: OperandCode, is_register: bool) -> str:
     match code.kind:
         case "reg" | "opcode_register" | "register":
             return "r"
-        case "rm" | "rm_memory" | "rm_register":
+        case "rm" | "rm_memory" | "rm_register" | "rm_as_register":
             return "r" if is_register else "m"
         case "offset":
             return "m"

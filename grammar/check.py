@@ -7,24 +7,21 @@ from contextlib import contextmanager
 
 from grammar import ir
 from grammar.diagnostics import Diagnostic
-from grammar.encodings import encoding_row, operand_codes
+from grammar.encodings import MEMORY_KINDS, encoding_row, operand_codes
 from grammar.environment import CheckError, Environment, StateDeclaration, fail, parse_number, struct_fields
 from grammar.expressions import ExpressionChecker
 from grammar.functions import FunctionTable, declare_function, declare_handler, declare_step, declare_transfer
 from grammar.instructions import check_instruction
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
+from grammar.tree import Node
+from grammar.widths import operand_sizes, operand_width
 
 _STATE_KINDS = ("register", "vmcs", "state", "ghost")
 # Functions of the specification, with the width as first parameter, that operands are read and written by.
-OPERAND_ACCESSORS = (
-    "read_register",
-    "write_register",
-    "read_memory_operand",
-    "modify_memory_operand",
-    "write_memory_operand",
-)
+REGISTER_ACCESSORS = ("read_register", "write_register")
+MEMORY_ACCESSORS = ("read_memory_operand", "modify_memory_operand", "write_memory_operand")
 
 
 class SpecificationChecker:
@@ -47,6 +44,7 @@ class SpecificationChecker:
         self._each(("operands",), self._operands)
         self._each(_STATE_KINDS, self._state)
         self._each(("abort",), self._abort)
+        self._each(("missing",), self._missing)
         self._each(("rules",), self._rules)
         self._each(("policy", "invariant"), self._predicate)
         self._each(("function", "step", "handler", "transfer"), self._code)
@@ -98,6 +96,12 @@ class SpecificationChecker:
         self.program.types[name] = self.env.named_type(name, item.span(item.tree))
         if item.tree.data == "abort":
             self.functions.abort_items[name] = item
+
+    def _missing(self, item: Item) -> None:
+        if not item.doc:
+            raise fail("missing", "say in a comment (///) what is left out, and why", _header(item))
+        name = str(item.tree.children[0])
+        self.program.missing[name] = ir.Missing(item.span(item.tree), item.doc, name)
 
     def _constant(self, item: Item) -> None:
         name, type_node, value_node = item.tree.children
@@ -341,14 +345,29 @@ class SpecificationChecker:
         """The functions behind the operands, for every width that an instruction reads or writes."""
         bodies = [body for instruction in self.program.instructions.values() for body in instruction.bodies]
         widths = {use.width for body in bodies for use in body.operands if use.reads or use.writes}
-        for name in OPERAND_ACCESSORS:
+        in_registers = widths & self._register_widths()
+        for name in (*REGISTER_ACCESSORS, *MEMORY_ACCESSORS):
             declaration = self.functions.declarations.get(name)
-            for width in sorted(w for w in widths if w is not None):
+            for width in sorted(
+                w for w in (in_registers if name in REGISTER_ACCESSORS else widths) if w is not None
+            ):
                 if declaration is not None:
                     parameter = str(declaration.parameters[0].children[0])
                     place = declaration.item.span(declaration.item.tree)
                     with self._reporting():
                         self.functions.instance(declaration, {parameter: width}, place)
+
+    def _register_widths(self) -> set[int | None]:
+        """The widths of operands that may be general registers: memory only may be wider."""
+        codes = self.program.operands
+        rows = [row for instruction in self.program.instructions.values() for row in instruction.rows]
+        return {
+            operand_width(codes[name], size)
+            for row in rows
+            for name in row.operands
+            if codes[name].kind not in MEMORY_KINDS
+            for size in operand_sizes(row)
+        }
 
 
 def _is_generic(parameter: Node) -> bool:

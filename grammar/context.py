@@ -10,9 +10,10 @@ from lark import Token
 from grammar import ir
 from grammar.environment import Environment, fail, width_of
 from grammar.fold import fold
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.scope import Scope
 from grammar.source import Span
+from grammar.tree import Node
 
 Expectation = ir.Type | None
 
@@ -144,11 +145,9 @@ class Context:
             case "unary":
                 return str(node.children[0]) in "~-" and self.needs_context(node.children[1])
             case "binary":
-                return str(node.children[1]) in "+-*" and all(
+                return str(node.children[1]) in "+-*|&^" and all(
                     self.needs_context(node.children[i]) for i in (0, 2)
                 )
-            case "bit_or" | "bit_and" | "bit_xor":
-                return all(self.needs_context(c) for c in node.children)
             case "call" if str(node.children[0]) == "undefined":
                 return all(self.needs_context(c) for c in node.children[1:])
         return False

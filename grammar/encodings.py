@@ -6,8 +6,9 @@ from lark import Token
 
 from grammar import ir
 from grammar.environment import fail, parse_number
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.source import Span
+from grammar.tree import Node
 from grammar.widths import operand_sizes, operand_width
 
 KINDS = frozenset(
@@ -15,6 +16,7 @@ KINDS = frozenset(
         "rm",
         "rm_memory",
         "rm_register",
+        "rm_as_register",
         "reg",
         "opcode_register",
         "immediate",
@@ -25,10 +27,17 @@ KINDS = frozenset(
         "debug_register",
         "segment_register",
         "register",
+        "memory_at",
+        "es_memory_at",
         "one",
     }
 )
-ATTRIBUTES = frozenset({"d64", "f64", "lock"})
+# Kinds whose row gives the number of a general register before the width.
+REGISTER_KINDS = frozenset({"register", "memory_at", "es_memory_at"})
+WIDTHS = frozenset({"8", "16", "32", "64", "128", "v", "z", "y", "none"})
+ATTRIBUTES = frozenset({"d64", "f64", "lock", "rep", "repe"})
+# Operands that are memory and never a register.
+MEMORY_KINDS = frozenset({"rm_memory", "memory_at", "es_memory_at", "offset"})
 # A value operand that cannot be assigned to.
 READ_ONLY_KINDS = frozenset({"immediate", "signed_immediate", "relative", "one"})
 
@@ -46,12 +55,12 @@ def operand_codes(item: Item) -> dict[str, ir.OperandCode]:
                 hint=f"one of {', '.join(sorted(KINDS))}",
             )
         register = None
-        if kind == "register":
+        if kind in REGISTER_KINDS:
             register = parse_number(rest.pop(0)) if rest and rest[0].isdigit() else None
             if register is None:
-                raise fail("operand", "`register` needs the register's number", item.span(row))
-        if len(rest) != 1 or rest[0] not in {"8", "16", "32", "64", "v", "z", "y", "none"}:
-            raise fail("operand", "the width must be 8, 16, 32, 64, v, z, y or none", item.span(row))
+                raise fail("operand", f"`{kind}` needs the register's number", item.span(row))
+        if len(rest) != 1 or rest[0] not in WIDTHS:
+            raise fail("operand", "the width must be 8, 16, 32, 64, 128, v, z, y or none", item.span(row))
         width = None if rest[0] == "none" else int(rest[0]) if rest[0].isdigit() else rest[0]
         codes[name] = ir.OperandCode(name, kind, width, register, item.doc_of(row))
     return codes

@@ -10,8 +10,9 @@ from lark import Token
 
 from grammar import ir
 from grammar.diagnostics import Diagnostic
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.source import Span
+from grammar.tree import Node
 
 
 class CheckError(Exception):
@@ -124,6 +125,7 @@ def parse_number(text: str) -> int:
 
 
 def _arithmetic(operator: str, left: int, right: int) -> int | None:
+    """The value; None where it depends on a width, as quotients and right shifts of negative numbers do."""
     match operator:
         case "+":
             return left + right
@@ -132,13 +134,13 @@ def _arithmetic(operator: str, left: int, right: int) -> int | None:
         case "*":
             return left * right
         case "/":
-            return left // right if right else None
+            return left // right if right > 0 <= left else None
         case "%":
-            return left % right if right else None
+            return left % right if right > 0 <= left else None
         case "<<":
             return left << right if 0 <= right < 4096 else None
         case ">>":
-            return left >> right if 0 <= right < 4096 else None
+            return left >> right if 0 <= right < 4096 and left >= 0 else None
     return None
 
 

@@ -9,9 +9,17 @@ from grammar.context import Expectation, Functions
 from grammar.environment import CheckError, Environment, fail, parse_number, width_of
 from grammar.fold import fold
 from grammar.operators import OperatorChecker
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.parts import OPERAND_ATTRIBUTES, PartChecker
 from grammar.scope import Scope
+from grammar.tree import Node
+
+# What an instruction's body may ask about the bytes that encode it; see docs/language.md.
+INSTRUCTION_PROPERTIES = {
+    "instruction_length": ir.Bits(64),
+    "address_size": ir.Bits(64),
+    "repeat": ir.Bits(8),
+}
 
 
 class ExpressionChecker(OperatorChecker, PartChecker):
@@ -27,9 +35,6 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             "binary": lambda node, e: self._binary(
                 node, str(node.children[1]), node.children[0], node.children[2], e
             ),
-            "bit_or": lambda node, e: self._binary(node, "|", node.children[0], node.children[1], e),
-            "bit_xor": lambda node, e: self._binary(node, "^", node.children[0], node.children[1], e),
-            "bit_and": lambda node, e: self._binary(node, "&", node.children[0], node.children[1], e),
             "concat": self._concat,
             "cast": self._cast,
             "conditional": self._conditional,
@@ -65,8 +70,8 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             return scope.literals[name]
         if name in scope.operands:
             return self._operand(node, name)
-        if name == "instruction_length" and scope.in_instruction:
-            return ir.InstructionLength(ir.Bits(64))
+        if name in INSTRUCTION_PROPERTIES and scope.in_instruction:
+            return ir.InstructionProperty(INSTRUCTION_PROPERTIES[name], name)
         if name in self.env.constants:
             constant = self.env.constants[name]
             return ir.Literal(constant.type, constant.value)
@@ -89,6 +94,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
         known = [
             *self.scope.locals,
             *self.scope.operands,
+            *(INSTRUCTION_PROPERTIES if self.scope.in_instruction else ()),
             *self.env.state,
             *self.env.constants,
             *self.env.members,

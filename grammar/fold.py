@@ -40,6 +40,8 @@ def fold(e: ir.Expr) -> ir.Expr:
             return ir.Literal(type_, value >> low & mask(type_.width))
         case ir.Bit(_, ir.Literal(_, value), ir.Literal(_, index)):
             return literal_bool(bool(value >> index & 1))
+        case ir.Concat(type_, parts) if all(isinstance(p, ir.Literal) for p in parts):
+            return ir.Literal(type_, _joined(parts))
         case ir.Cast(type_, ir.Literal(_, value)):
             return ir.Literal(type_, value)
         case ir.Extend(type_, ir.Literal(base, value), is_signed):
@@ -47,6 +49,14 @@ def fold(e: ir.Expr) -> ir.Expr:
             return ir.Literal(type_, (signed(value, width) if is_signed else value) & mask(type_.width))
         case _:
             return e
+
+
+def _joined(parts: tuple[ir.Expr, ...]) -> int:
+    value = 0
+    for part in parts:
+        if isinstance(part, ir.Literal) and not isinstance(part.type, (ir.Bool, ir.Struct)):
+            value = value << part.type.width | part.value
+    return value
 
 
 def _unary(type_: ir.Type, op: str, value: int) -> int:

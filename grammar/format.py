@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from lark import Token
 
 from grammar.diagnostics import SpecificationError
-from grammar.parse import Node, ParsedFile, parse
+from grammar.parse import ParsedFile, parse
+from grammar.tree import Node
 
 # Widths of the first column of clauses; the longest word of each kind and two blanks.
 _CLAUSE_COLUMN = 10

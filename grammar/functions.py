@@ -9,10 +9,11 @@ from grammar import ir
 from grammar.context import Context
 from grammar.environment import CheckError, Environment, fail, width_of
 from grammar.expressions import ExpressionChecker
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
 from grammar.statements import StatementChecker, always_leaves
+from grammar.tree import Node
 
 
 @dataclass(frozen=True, slots=True)

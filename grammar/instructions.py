@@ -8,9 +8,10 @@ from grammar import ir
 from grammar.encodings import READ_ONLY_KINDS, check_operands, encoding_row, width_tuples
 from grammar.environment import CheckError, Environment, fail, width_of
 from grammar.functions import FunctionTable, parameter_nodes
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.scope import OperandName, Scope
 from grammar.statements import StatementChecker
+from grammar.tree import Node
 
 Report = Callable[[CheckError], None]
 Widths = tuple[int | None, ...]
@@ -20,7 +21,7 @@ def check_instruction(
     env: Environment, functions: FunctionTable, codes: dict[str, ir.OperandCode], item: Item, report: Report
 ) -> Iterator[ir.Instruction]:
     """The instruction, or one for each member of its family's enum."""
-    template, _parameters, variable, enum_name, *_ = item.tree.children
+    template, _parameters, variable, _in, enum_name, *_ = item.tree.children
     if variable is None:
         yield _Builder(env, functions, codes, item, report).build(str(template), None)
         return
@@ -51,7 +52,7 @@ class _Builder:
         self.codes = codes
         self.item = item
         self.report = report
-        _, parameters, _, _, encoding, syntax, *statements = item.tree.children
+        _, parameters, _, _, _, encoding, syntax, *statements = item.tree.children
         self.parameters = parameter_nodes(parameters)
         self.row_nodes: list[Node] = encoding.children
         self.syntax = (

@@ -281,10 +281,11 @@ class OperandAttribute:
 
 
 @dataclass(frozen=True)
-class InstructionLength:
-    """The length of the current instruction in bytes."""
+class InstructionProperty:
+    """A property of the current instruction: `instruction_length`, `address_size` or `repeat`."""
 
     type: Bits
+    name: str
 
 
 @dataclass(frozen=True)
@@ -324,7 +325,7 @@ Expr = (
     | Call
     | OperandRead
     | OperandAttribute
-    | InstructionLength
+    | InstructionProperty
     | Undefined
     | Holds
 )
@@ -568,7 +569,8 @@ class EncodingRow:
 class OperandCode:
     """A row of the `operands` table.
 
-    `width` is 8, 16, 32, 64, "v", "z", "y" or None (an address only); `register` the number of a fixed register.
+    `width` is 8 to 128, "v", "z", "y" or None (an address only); `register` the number of a fixed register, or of the
+    one that addresses memory.
     """
 
     name: str
@@ -707,6 +709,15 @@ class OutputDeclaration:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """A part of the architecture that is left out; `doc` says what it is and why."""
+
+    span: Span
+    doc: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Constant:
     """A named constant."""
 
@@ -737,6 +748,7 @@ class Program:
     policies: dict[str, Predicate] = field(default_factory=dict)
     rules: dict[str, Rules] = field(default_factory=dict)
     transfers: dict[str, Transfer] = field(default_factory=dict)
+    missing: dict[str, Missing] = field(default_factory=dict)
 
     def state_in(self, space: str) -> Iterator[StateVariable]:
         """The state variables of one space."""

@@ -6,7 +6,7 @@ from grammar import ir
 from grammar.context import Context, Expectation, conversion_hint
 from grammar.environment import fail, width_of
 from grammar.fold import compare, fold
-from grammar.parse import Node
+from grammar.tree import Node
 
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">=", "<s", "<=s", ">s", ">=s"})
 _LOGICAL = frozenset({"&", "|", "^", "==", "!="})

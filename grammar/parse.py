@@ -7,22 +7,17 @@ import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-from lark import Lark, Token, Tree
+from lark import Lark, Token
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from grammar.cachedir import cache_directory
 from grammar.diagnostics import Diagnostic
 from grammar.layout import Layout
+from grammar.precedence import PrecedenceError, resolve
 from grammar.source import Span
-
-
-class Node(Tree[Token]):
-    """A tree whose shape the grammar promises: `children` are nodes, tokens, or None for an absent part."""
-
-    children: list[Any]
-
+from grammar.tree import Node
 
 # A file larger than this is not a specification; saying so beats parsing it for minutes.
 MAXIMUM_BYTES = 2_000_000
@@ -129,7 +124,10 @@ def parse(text: str, file: str) -> ParsedFile:
             errors.append(_too_deep(file, start, lines))
             continue
         try:
-            tree = cast(Node, _parser().parse(body + "\n"))
+            tree = resolve(cast(Node, _parser().parse(body + "\n")))
+        except PrecedenceError as error:
+            errors.append(_precedence_error(error, file, start))
+            continue
         except UnexpectedInput as error:
             errors.append(_syntax_error(error, file, start, lines))
             suspects |= set(re.findall(r"#?[A-Za-z_]\w*", lines[start]))
@@ -214,11 +212,21 @@ _EXPECTED = {
     "COMMA": "','",
     "DOTS": "'..'",
     "HEX": "an opcode byte",
+    "INFIX": "an operator",
+    "PREFIX": "an operator",
     "MODRM": "'/r' or '/digit'",
     "PLUS": "'+'",
     "DOT": "'.'",
     "_ASSIGN": "':='",
 }
+
+
+def _precedence_error(error: PrecedenceError, file: str, start: int) -> Diagnostic:
+    token = error.token
+    line, column = start + (token.line or 1), token.column or 1
+    return Diagnostic("syntax", str(error), Span(file, line, column, line, column + len(token)))
+
+
 _ITEM_WORDS = (
     "include, type, enum, bitfield, struct, register, vmcs, state, ghost, memory, const, function, operands, "
     "undefined_encoding, instruction, step, handler, invariant, policy, rules, transfer, abort or output"

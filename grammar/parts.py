@@ -5,8 +5,8 @@ from __future__ import annotations
 from grammar import ir
 from grammar.context import Context, Expectation
 from grammar.environment import fail, width_of
-from grammar.parse import Node
 from grammar.source import Span
+from grammar.tree import Node
 
 OPERAND_ATTRIBUTES: dict[str, ir.Type] = {
     "index": ir.Bits(4),

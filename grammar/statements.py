@@ -12,9 +12,10 @@ from grammar.context import Functions
 from grammar.environment import CheckError, Environment, fail
 from grammar.expressions import ExpressionChecker
 from grammar.fold import fold
-from grammar.parse import Item, Node
+from grammar.parse import Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
+from grammar.tree import Node
 
 Statements = list[ir.Stmt]
 _MAXIMUM_ITERATIONS = 512
@@ -212,7 +213,7 @@ class StatementChecker(ExpressionChecker):
         return [ir.If(span, condition, tuple(then), tuple(otherwise))]
 
     def _for(self, node: Node) -> Statements:
-        name, start_node, direction, stop_node, body = node.children
+        name, _, start_node, direction, stop_node, body = node.children
         start = self.env.integer(self.item, start_node, self.scope.integers)
         stop = self.env.integer(self.item, stop_node, self.scope.integers)
         step = -1 if direction.type == "DOWNTO" else 1

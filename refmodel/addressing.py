@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from refmodel.encoding import MAX_LENGTH, Prefixes
 
-DS, SS = 3, 2
+ES, SS, DS = 0, 2, 3
 RSP, RBP = 4, 5
 
 

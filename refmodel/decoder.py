@@ -6,7 +6,7 @@ The decoder is nothing but the opcode rows of the specification, looked up by es
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from grammar.ir import Instruction, OperandCode, Program
 from grammar.widths import operand_width
@@ -20,7 +20,7 @@ from refmodel.access import (
     RelativeAccess,
     SpecialAccess,
 )
-from refmodel.addressing import Cursor, ModRM, TooLong, Truncated, read_modrm
+from refmodel.addressing import ES, Cursor, ModRM, TooLong, Truncated, read_modrm
 from refmodel.encoding import Pattern, Prefixes, encoded_bits, pattern
 
 Run = Callable[..., None]
@@ -44,7 +44,7 @@ class Decoded:
     """One decoded instruction.
 
     `run(machine, *operands)` executes it. `instruction` and `pattern` are None where the bytes are undefined (#UD)
-    or too long (#GP); `size` is the operand size in bits.
+    or too long (#GP); `size` is the operand size and `address_size` the address size in bits.
     """
 
     data: bytes
@@ -54,6 +54,7 @@ class Decoded:
     instruction: Instruction | None = None
     pattern: Pattern | None = None
     size: int = 64
+    address_size: int = 64
     prefixes: Prefixes = field(default_factory=Prefixes)
     lock: bool = False
 
@@ -120,6 +121,7 @@ class Decoder:
             instruction,
             row,
             size,
+            head.address_bits,
             head.prefixes,
             head.lock,
         )
@@ -130,7 +132,7 @@ class Decoder:
         width = operand_width(code, size)
         rex = head.prefixes
         match code.kind:
-            case "rm" | "rm_memory" | "rm_register" if place is not None:
+            case "rm" | "rm_memory" | "rm_register" | "rm_as_register" if place is not None:
                 if place.mod == 3:
                     return self._register(place.register, width, rex)
                 return self._memory(place, width, head)
@@ -144,6 +146,10 @@ class Decoder:
                 return SpecialAccess(code.kind, place.reg & 7)
             case "register":
                 return self._register(code.register or 0, width, rex)
+            case "memory_at":
+                return self._memory(ModRM(0, 0, base=code.register), width, head)
+            case "es_memory_at":
+                return self._memory(ModRM(0, 0, base=code.register), width, replace(head, segment=ES))
             case "one":
                 return ImmediateAccess(1, width or 8)
             case "offset":

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from grammar.ir import OperandCode, Program
+from refmodel.addressing import ES
 from refmodel.decoder import choose_row, opcode_rows
 from refmodel.encoding import (
     ADDRESS_SIZE,
     LOCK,
     OPERAND_SIZE,
+    REP,
+    REPNE,
     SEGMENT_PREFIXES,
     Pattern,
     Prefixes,
@@ -26,6 +29,10 @@ from refmodel.registers import CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Regi
 
 _REGISTER_KINDS = {"control_register": CONTROL, "debug_register": DEBUG, "segment_register": SEGMENT}
 _PREFIX_OF_SEGMENT = {number: byte for byte, number in SEGMENT_PREFIXES.items()}
+
+
+# The words that may stand before a mnemonic.
+_PREFIX_BYTES = {"lock": LOCK, "rep": REP, "repe": REP, "repz": REP, "repne": REPNE, "repnz": REPNE}
 
 
 class EncodingError(Exception):
@@ -43,7 +50,7 @@ class Encoder:
                 self.by_mnemonic.setdefault(mnemonic, []).append(form)
 
     def encode(
-        self, mnemonic: str, operands: tuple[Operand, ...], address: int = 0, *, lock: bool = False
+        self, mnemonic: str, operands: tuple[Operand, ...], address: int = 0, prefix: str = ""
     ) -> list[bytes]:
         """All encodings, the shortest first, of an instruction that stands at `address`.
 
@@ -52,44 +59,46 @@ class Encoder:
         candidates = self.by_mnemonic.get(mnemonic)
         if candidates is None:
             raise EncodingError(f"unknown instruction '{mnemonic}'")
-        found = self._found(candidates, operands, address, lock=lock)
+        found = self._found(candidates, operands, address, prefix)
         if not found:
-            raise EncodingError(self._why_not(mnemonic, operands, lock=lock))
+            raise EncodingError(self._why_not(mnemonic, operands, prefix))
         _require_one_size(found, operands)
         return sorted((code for _, code in found), key=len)
 
-    def _why_not(self, mnemonic: str, operands: tuple[Operand, ...], *, lock: bool) -> str:
+    def _why_not(self, mnemonic: str, operands: tuple[Operand, ...], prefix: str) -> str:
         """What stands in the way, as far as a simple reason can be found."""
         candidates = self.by_mnemonic[mnemonic]
         counts = sorted({len(form.template.operands) for form in candidates})
         if len(operands) not in counts:
             wanted = " or ".join(str(count) for count in counts)
             return f"'{mnemonic}' takes {wanted} operand{'s' if counts != [1] else ''}, not {len(operands)}"
-        if lock:
+        if prefix == "lock":
             return f"'{mnemonic}' with these operands cannot be locked"
+        if prefix:
+            return f"'{mnemonic}' takes no {prefix}"
         small = tuple(replace(o, value=1) if isinstance(o, Immediate) else o for o in operands)
-        if small != operands and self._found(candidates, small, 0, lock=False):
+        if small != operands and self._found(candidates, small, 0):
             return f"the number does not fit any form of '{mnemonic}' with these operands"
         return f"no form of '{mnemonic}' takes these operands"
 
     def _found(
-        self, candidates: list[Form], operands: tuple[Operand, ...], address: int, *, lock: bool
+        self, candidates: list[Form], operands: tuple[Operand, ...], address: int = 0, prefix: str = ""
     ) -> list[tuple[Form, bytes]]:
         """The forms that take the operands, with their bytes."""
         found = []
         for form in candidates:
             bound = bind(form, operands)
-            code = self.encode_form(form, bound, address, lock=lock) if bound is not None else None
+            code = self.encode_form(form, bound, address, prefix) if bound is not None else None
             if code is not None:
                 found.append((form, code))
         return found
 
     def encode_form(
-        self, form: Form, operands: dict[str, Operand], address: int = 0, *, lock: bool = False
+        self, form: Form, operands: dict[str, Operand], address: int = 0, prefix: str = ""
     ) -> bytes | None:
         """The bytes of one form with these operands by name, None if they do not fit it."""
         shape = form.pattern
-        if lock and not (shape.lockable and any(isinstance(o, Memory) for o in operands.values())):
+        if prefix and not _takes_prefix(shape, prefix, operands):
             return None
         fields = Fields()
         if isinstance(shape.modrm, int):
@@ -105,7 +114,7 @@ class Encoder:
         rex = _rex(form, fields)
         if (rex and fields.forbids_rex) or not self._means(form, fields, rex):
             return None
-        return _emit(form, fields, rex, address, lock=lock)
+        return _emit(form, fields, rex, address, prefix)
 
     def _means(self, form: Form, fields: Fields, rex: int) -> bool:
         """Whether these bytes are decoded as this row: 90 is NOP, not XCHG EAX, EAX."""
@@ -118,6 +127,13 @@ class Encoder:
         opcode = _opcode(shape, fields)
         chosen = choose_row(self._rows[shape.escape, opcode], prefixes, fields.modrm)
         return chosen is not None and chosen[0].row is form.row
+
+
+def _takes_prefix(shape: Pattern, prefix: str, operands: dict[str, Operand]) -> bool:
+    """LOCK asks for a memory operand; REP and REPE are told apart, though they are one byte."""
+    if prefix == "lock":
+        return shape.lockable and any(isinstance(o, Memory) for o in operands.values())
+    return ("rep" if prefix == "rep" else "repe") in shape.row.attributes
 
 
 def _register_fits_opcode(shape: Pattern, fields: Fields) -> bool:
@@ -143,6 +159,8 @@ def _place(fields: Fields, code: OperandCode, operand: Operand, width: int | Non
             return False
         if code.kind == "offset":
             return _place_offset(fields, operand)
+        if code.kind in ("memory_at", "es_memory_at"):
+            return _place_implied(fields, code, operand)
         return code.kind in ("rm", "rm_memory") and place_memory(fields, operand)
     return isinstance(operand, Register) and _place_register(fields, code, operand, width)
 
@@ -162,7 +180,7 @@ def _place_register(fields: Fields, code: OperandCode, register: Register, width
             fields.reg = register.number
         case "opcode_register":
             fields.opcode_register = register.number
-        case "rm" | "rm_register":
+        case "rm" | "rm_register" | "rm_as_register":
             fields.mod, fields.rm = 3, register.number
         case _:
             return False
@@ -195,12 +213,22 @@ def _place_offset(fields: Fields, memory: Memory) -> bool:
     return bare and -(1 << 63) <= memory.displacement < 1 << 64
 
 
-def _emit(form: Form, fields: Fields, rex: int, address: int, *, lock: bool) -> bytes | None:
+def _place_implied(fields: Fields, code: OperandCode, memory: Memory) -> bool:
+    """Memory at a register that the opcode implies; only its segment and address size can be chosen."""
+    in_es = code.kind == "es_memory_at"
+    if not in_es and memory.segment is not None:
+        fields.segment = memory.segment
+    fields.address_32 |= memory.address_width == 32
+    bare = memory.index is None and memory.displacement == 0 and not memory.relative
+    return bare and memory.base == code.register and (not in_es or memory.segment in (None, ES))
+
+
+def _emit(form: Form, fields: Fields, rex: int, address: int, prefix: str) -> bytes | None:
     """Lays out prefixes, REX, opcode, ModR/M, SIB, displacement and immediates.  SDM 2A 2.1, figure 2-1"""
     shape = form.pattern
     code = bytearray()
-    if lock:
-        code.append(LOCK)
+    if prefix:
+        code.append(_PREFIX_BYTES[prefix])
     if fields.segment is not None:
         code.append(_PREFIX_OF_SEGMENT[fields.segment])
     if fields.address_32:

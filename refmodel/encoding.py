@@ -23,7 +23,7 @@ SEGMENT_PREFIXES = {0x26: 0, 0x2E: 1, 0x36: 2, 0x3E: 3, 0x64: 4, 0x65: 5}  # byt
 LEGACY_PREFIXES = frozenset({OPERAND_SIZE, ADDRESS_SIZE, REPNE, REP, LOCK, *SEGMENT_PREFIXES})
 
 # Kinds of operand that sit in the ModR/M byte, and those whose bytes follow the opcode.
-RM_KINDS = frozenset({"rm", "rm_memory", "rm_register"})
+RM_KINDS = frozenset({"rm", "rm_memory", "rm_register", "rm_as_register"})
 REG_KINDS = frozenset({"reg", "control_register", "debug_register", "segment_register"})
 TRAILING_KINDS = frozenset({"immediate", "signed_immediate", "relative", "offset"})
 
@@ -85,8 +85,8 @@ class Pattern:
 
     @property
     def always_register(self) -> bool:
-        """Whether mod is ignored and taken for 3.  SDM 2B "MOV—Move to/from Control Registers" """
-        return any(code.kind in ("control_register", "debug_register") for code in self.operands)
+        """Whether mod is ignored and taken for 3."""
+        return any(code.kind == "rm_as_register" for code in self.operands)
 
     @property
     def has_modrm(self) -> bool:
@@ -117,12 +117,15 @@ class Pattern:
         return all(need is None or need == have for need, have in wanted)
 
     def specificity(self) -> int:
-        """How much the row asks for; of several rows that match, the one that asks for most is meant."""
+        """How much the row asks for; of several rows that match, the one that asks for most is meant.
+
+        A prefix that belongs to the opcode counts for more than a bit of REX: F3 41 90 is PAUSE.
+        """
         constraints = (
             self.fixed_modrm is not None,
             isinstance(self.modrm, int),
             self.mode != "any",
-            bool(self.mandatory),
+            2 * bool(self.mandatory),
             self.no_prefix,
             self.rex_w is not None,
             self.rex_r is not None,
@@ -184,8 +187,6 @@ def _escape_length(opcode: tuple[int, ...]) -> int:
 
 def _mode(codes: tuple[OperandCode, ...]) -> str:
     kinds = {code.kind for code in codes}
-    if kinds & {"control_register", "debug_register"}:
-        return "any"
     if "rm_memory" in kinds:
         return "memory"
     return "register" if "rm_register" in kinds else "any"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grammar.ir import EncodingRow, Instruction, OperandCode, Program
+from grammar.widths import operand_width
+from refmodel.addressing import ES
 from refmodel.encoding import Pattern, pattern
-from refmodel.operands import Immediate, Operand
+from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import GENERAL, Register
 from refmodel.syntax import Template, template
 
@@ -38,7 +40,7 @@ def forms(program: Program) -> list[Form]:
         for row in instruction.rows:
             shape = pattern(row, program.operands)
             result += [
-                Form(instruction, shape, size, template(instruction))
+                Form(instruction, shape, size, template(instruction, shape.widths(size)))
                 for size in shape.operand_sizes()
                 if shape.widths(size) in bodies
             ]
@@ -63,10 +65,13 @@ def bind(form: Form, operands: tuple[Operand, ...]) -> dict[str, Operand] | None
 
 
 def implied(code: OperandCode, size: int) -> Operand:
-    """The operand that a code stands for by itself: a fixed register or the constant 1."""
+    """The operand that a code stands for by itself: a fixed register, memory at one, or the constant 1."""
     if code.kind == "one":
         return Immediate(1)
     if code.register is None:
         raise ValueError(f"operand code {code.name} cannot be left out of the syntax")
+    if code.kind != "register":
+        segment = ES if code.kind == "es_memory_at" else None
+        return Memory(code.register, width=operand_width(code, size), segment=segment)
     width = code.width if isinstance(code.width, int) else size
     return Register(GENERAL, code.register, width)

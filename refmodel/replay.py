@@ -20,6 +20,7 @@ MEMORY_SIZE = (1 << 30) + (
 _RSP = 4
 _GUEST_RIP = 0x681E  # encoding of the VMCS field
 _HALTED = 1
+_RESUME = 1 << 16  # RFLAGS.RF
 _ENTRY_FAILURE = 1 << 31
 _SUPERVISOR_WRITE = (1, 0)  # access and privilege, as the delivery of the event used them
 
@@ -150,6 +151,8 @@ class Replayer:
         injected = case.fields[_GUEST_RIP] != machine.RIP
         if not injected and (self._accelerate is None or not self._accelerate()):
             self._functions["cycle"](machine)
+            while case.fields[_GUEST_RIP] == machine.RIP and machine.RFLAGS & _RESUME:  # iterations of REP
+                self._functions["cycle"](machine)
         if machine.ACTIVITY_STATE != 0:
             return
         self._functions["boundary_exits"](machine)

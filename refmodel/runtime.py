@@ -86,6 +86,16 @@ class Processor:
         """A VMCS with every field at its reset value."""
         raise NotImplementedError
 
+    @property
+    def address_size(self) -> int:
+        """The address size of the current instruction in bits, 32 or 64."""
+        return self.current.address_size if self.current is not None else 64
+
+    @property
+    def repeat(self) -> int:
+        """The prefix F2 or F3 of the current instruction, 0 if there is none."""
+        return self.current.prefixes.repeat if self.current is not None else 0
+
     def output(self, name: str, *arguments: int) -> None:
         """An effect on the outside world.  `vmptrld` makes another VMCS the current one; others go to listeners."""
         if name == "vmptrld":

@@ -7,6 +7,7 @@ written operand either the parameter that stands there or, where the text is fix
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from grammar.ir import Instruction
@@ -29,6 +30,7 @@ CONDITION_SYNONYMS = {
     "G": ("NLE",),
 }
 
+_WIDTH_LETTERS: dict[int | None, str] = {8: "b", 16: "w", 32: "d", 64: "q"}
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
@@ -40,13 +42,20 @@ class Template:
     operands: tuple[str | Operand, ...]
 
 
-def template(instruction: Instruction) -> Template:
-    """The template of an instruction: its `syntax` clause, or its name and operands in order."""
+def template(instruction: Instruction, widths: Sequence[int | None]) -> Template:
+    """The template of an instruction with operands of these widths: its `syntax` clause, or its name and operands.
+
+    An operand's name in the mnemonic stands for the letter of its width: `movs{destination}` is MOVSB to MOVSQ.
+    """
     text = instruction.syntax
     if text is None:
         places = ", ".join(f"{{{name}}}" for name in instruction.operands)
         text = f"{instruction.name.lower()} {places}"
     mnemonic, _, rest = text.strip().partition(" ")
+    letters = {
+        name: _WIDTH_LETTERS.get(width, "") for name, width in zip(instruction.operands, widths, strict=True)
+    }
+    mnemonic = _PLACEHOLDER.sub(lambda found: letters[found[1]], mnemonic)
     operands = tuple(_place(word.strip(), instruction) for word in rest.split(",") if word.strip())
     return Template((mnemonic, *_synonyms(instruction, mnemonic)), operands)
 

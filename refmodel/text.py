@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from refmodel.access import OperandAccess, RelativeAccess
 from refmodel.decoder import Decoded
+from refmodel.encoding import REP
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import GENERAL, SEGMENT, Register, name_of
 from refmodel.syntax import template
 
 _MASK_64 = (1 << 64) - 1
-_SIZE_WORDS = {8: "byte ", 16: "word ", 32: "dword ", 64: "qword "}
+_SIZE_WORDS = {8: "byte ", 16: "word ", 32: "dword ", 64: "qword ", 128: "oword "}
 
 
 def text(decoded: Decoded, rip: int) -> str:
     """The instruction at linear address `rip`."""
-    if decoded.instruction is None:
+    if decoded.instruction is None or decoded.pattern is None:
         return f"(undefined) {decoded.data.hex(' ')}"
-    written = template(decoded.instruction)
+    written = template(decoded.instruction, decoded.pattern.widths(decoded.size))
     by_name = dict(zip(decoded.instruction.operands, decoded.operands, strict=True))
     following = rip + decoded.length & _MASK_64
     operands = (
         _access_text(by_name[place], following) if isinstance(place, str) else operand_text(place, following)
         for place in written.operands
     )
-    lock = "lock " if decoded.lock else ""
-    return f"{lock}{written.mnemonics[0]} {', '.join(operands)}".rstrip()
+    return f"{_prefixes(decoded)}{written.mnemonics[0]} {', '.join(operands)}".rstrip()
+
+
+def _prefixes(decoded: Decoded) -> str:
+    """The prefixes that are written as words before the mnemonic."""
+    attributes = decoded.pattern.row.attributes if decoded.pattern is not None else ()
+    repeat = decoded.prefixes.repeat
+    if decoded.lock:
+        return "lock "
+    if repeat and "repe" in attributes:
+        return "repe " if repeat == REP else "repne "
+    return "rep " if repeat and "rep" in attributes else ""
 
 
 def _access_text(access: OperandAccess, following: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grammar.ir import OperandCode
@@ -17,9 +17,11 @@ CODE, DATA, STACK = 0x10000, 0x20000, 0x30000
 REGION = 0x1000  # bytes of each of these regions
 ORIGIN = CODE + REGION // 2  # where the instruction stands
 PAGE_TABLES = 0x1000
-RSP, RBP = 4, 5
+RCX, RBX, RSP, RBP = 1, 3, 4, 5
+ADDRESS_HIGH = 0xFFFFFFFF << 32
 CS = 1
 BRANCHES = frozenset({"JMP", "CALL", "RET", "RET_RELEASE"})
+BIT_TESTS = frozenset({"BT", "BTS", "BTR", "BTC"})
 STATUS_FLAGS = 0xCD5  # CF PF AF ZF SF DF OF
 INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 63)
 
@@ -38,7 +40,10 @@ def flat_machine(model: Model, cpl: int = 0) -> Any:
 
 @dataclass
 class Case:
-    """One instruction at ORIGIN and the state it starts in; `content` fills the data region and the stack."""
+    """One instruction at ORIGIN and the state it starts in; `content` fills the data region and the stack.
+
+    `repeats` tells that it has a REP prefix.
+    """
 
     form: Form
     code: bytes
@@ -46,6 +51,7 @@ class Case:
     registers: list[int]
     flags: int
     content: bytes
+    repeats: bool = False
 
 
 @dataclass
@@ -69,7 +75,7 @@ class Cases:
 
     def case(self, form: Form) -> Case:
         """A case of this form."""
-        for _ in range(100):
+        for _ in range(1000):
             found = self._attempt(form)
             if found is not None:
                 return found
@@ -87,13 +93,43 @@ class Cases:
             operand = operands[name] = self._operand(code, width, registers, form.size)
             if branches and isinstance(operand, Register):
                 registers[operand.number] = self._target()
-        encoded = self.encoder.encode_form(form, operands, ORIGIN)
+        self._stay_in_bounds(form, operands, registers)
+        prefix = self._prefix(form)
+        if prefix:
+            is_short = any(isinstance(o, Memory) and o.address_width == 32 for o in operands.values())
+            registers[RCX] = self.source.randrange(6) | (registers[RCX] & ADDRESS_HIGH if is_short else 0)
+        encoded = self.encoder.encode_form(form, operands, ORIGIN, prefix)
         if encoded is None:
             return None
         words = [self._target() if branches else self.number() for _ in range(REGION // 8)]
         content = b"".join(word.to_bytes(8, "little") for word in words)
         flags = 2 | self.source.getrandbits(12) & STATUS_FLAGS
-        return Case(form, encoded, operands, registers, flags, content)
+        return Case(form, encoded, operands, registers, flags, content, bool(prefix))
+
+    def _prefix(self, form: Form) -> str:
+        """No prefix, or one that repeats a string instruction."""
+        attributes = form.row.attributes
+        repeats = ("rep",) if "rep" in attributes else ("repe", "repne") if "repe" in attributes else ()
+        chosen: str = self.source.choice(("", *repeats))
+        return chosen
+
+    def _stay_in_bounds(self, form: Form, operands: dict[str, Operand], registers: list[int]) -> None:
+        """Keeps the registers that make up an address in other ways from leaving the regions."""
+        name = form.instruction.name
+        if name == "XLAT":
+            registers[RBX] = DATA + self.source.randrange(REGION // 2)
+        if name == "ENTER":
+            operands["size"] = Immediate(self.source.randrange(REGION // 8))
+            operands["nesting"] = Immediate(self.source.randrange(2) | 0xE0)
+        if (
+            name in BIT_TESTS
+            and isinstance(operands["base"], Memory)
+            and isinstance(operands["offset"], Register)
+        ):
+            base, offset = operands["base"], operands["offset"]
+            free = next(n for n in range(16) if n not in (base.base, base.index, RSP))
+            operands["offset"] = Register(GENERAL, free, offset.width)
+            registers[free] = self.source.randrange(-64, 64) % (1 << 64)
 
     def _target(self) -> int:
         """An address in the code region."""
@@ -117,12 +153,23 @@ class Cases:
                 return Immediate(ORIGIN + self.source.randrange(-100, 100))
             case "register" | "one":
                 return implied(code, size)
+            case "memory_at" | "es_memory_at":
+                return self._string(implied(code, size), registers)
         return self._register(width or 64)
 
     def _register(self, width: int) -> Register:
         if width == 8 and self.source.random() < 0.3:
             return Register(HIGH_BYTE, self.source.randrange(4, 8), 8)
         return Register(GENERAL, self.source.randrange(16), width)
+
+    def _string(self, memory: Operand, registers: list[int]) -> Memory:
+        """An element of a string in the data region; with 32-bit addresses the high half of the register is noise."""
+        assert isinstance(memory, Memory)
+        assert memory.base is not None
+        address_width = self.source.choice((64, 64, 32))
+        noise = self.number() & ADDRESS_HIGH if address_width == 32 else 0
+        registers[memory.base] = DATA + 8 * self.source.randrange(8, REGION // 8 - 8) | noise
+        return replace(memory, address_width=address_width)
 
     def _memory(self, absolute: bool, width: int | None, registers: list[int]) -> Memory:
         """A memory operand whose address lies in the data region; sets the registers it is made of."""

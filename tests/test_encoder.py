@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import iced_x86
 import pytest
@@ -15,7 +16,7 @@ import pytest
 import grammar
 from refmodel.encoder import Encoder
 from refmodel.encoding import encoded_bits
-from refmodel.forms import Form, forms
+from refmodel.forms import Form, forms, implied
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import BY_NAME, CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register
 
@@ -49,10 +50,10 @@ def written(form: Form, index: int) -> Iterator[Operand]:
     """The operands to try in one place of a form."""
     code, width = form.pattern.operands[index], form.widths()[index]
     match code.kind:
-        case "rm" | "rm_memory" | "rm_register":
+        case "rm" | "rm_memory" | "rm_register" | "rm_as_register":
             if code.kind != "rm_memory":
                 yield from registers((GENERAL, HIGH_BYTE), width)
-            if code.kind != "rm_register":
+            if code.kind in ("rm", "rm_memory"):
                 yield from (Memory(**{**fields(m), "width": width}) for m in MEMORY)
         case "reg" | "opcode_register":
             yield from registers((GENERAL, HIGH_BYTE), width)
@@ -64,6 +65,13 @@ def written(form: Form, index: int) -> Iterator[Operand]:
             yield from (r for r in registers((CONTROL,), None) if r.number in (0, 2, 3, 4, 8))
         case "debug_register":
             yield from (r for r in registers((DEBUG,), None) if r.number < 8)
+        case "memory_at" | "es_memory_at":
+            memory = implied(code, form.size)
+            assert isinstance(memory, Memory)
+            yield memory
+            yield replace(memory, address_width=32)
+            if code.kind == "memory_at":
+                yield replace(memory, segment=4)
         case "one":
             yield Immediate(1)
         case "offset":
@@ -161,8 +169,14 @@ def check_operand(decoded: iced_x86.Instruction, index: int, operand: Operand, t
 
 
 def immediate_bits(kind: int) -> int:
-    narrow = {iced_x86.OpKind.IMMEDIATE8: 8, iced_x86.OpKind.IMMEDIATE16: 16, iced_x86.OpKind.IMMEDIATE32: 32}
-    return narrow.get(kind, 8 if kind == iced_x86.OpKind.IMMEDIATE8TO16 else 16)
+    kinds = iced_x86.OpKind
+    narrow: dict[int, int] = {
+        kinds.IMMEDIATE8_2ND: 8,
+        kinds.IMMEDIATE8: 8,
+        kinds.IMMEDIATE16: 16,
+        kinds.IMMEDIATE32: 32,
+    }
+    return narrow[kind] if kind in narrow else 8 if kind == kinds.IMMEDIATE8TO16 else 16
 
 
 def iced_register(register: Register) -> int:

@@ -54,8 +54,9 @@ def test_errors_are_reported_as_recorded(name: str, tmp_path: Path) -> None:
 )
 def test_hostile_input_is_an_error(tmp_path: Path, content: bytes, code: str) -> None:
     file = tmp_path / "hostile.isa"
+    (tmp_path / "main.isa").write_text("")
     file.write_bytes(content)
-    diagnostics, _ = check_files([file])
+    diagnostics, _ = check_files([file], tmp_path)
     assert [d.code for d in diagnostics] == [code]
 
 
@@ -186,3 +187,64 @@ def test_the_cache_keeps_the_newest_files_of_a_kind(tmp_path: Path) -> None:
     assert len(left) == KEPT + 1
     assert {"program-new.pickle", "verdicts-1.json"} <= left
     assert "program-00.pickle" not in left
+
+
+def test_properties_of_the_encoding() -> None:
+    checked = program(
+        """
+operands
+  Xb  memory_at     6 8
+  Yq  es_memory_at  7 128
+
+register NEXT_RIP : bits(64)
+
+function read_memory_operand(N: width, segment: bits(3), address: bits(64)) -> bits(N)
+  return 0
+
+instruction COPY(destination: bits(M), source: bits(N))
+  encoding  0F 3A F6  Yq Xb  rep
+  do        if repeat != 0
+              NEXT_RIP := NEXT_RIP + address_size + instruction_length
+
+/// Nobody needs it.
+missing SOMETHING
+""".lstrip()
+    )
+    row = checked.instructions["COPY"].rows[0]
+    assert [checked.operands[o].register for o in row.operands] == [7, 6]
+    assert checked.instructions["COPY"].bodies[0].widths == (128, 8)
+    assert checked.missing["SOMETHING"].doc == "Nobody needs it."
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1 + 2 * 3", 7),
+        ("10 - 3 - 2", 5),
+        ("1 << 2 + 1", 8),
+        ("6 & 3 | 8", 10),
+        ("6 ^ 3 & 1", 7),
+        ("-1 >> 60", 15),
+        ("~0 - 1 & 0xFF", 0xFE),
+        ("(1 as bits(32)) ++ (2 as bits(16)) ++ (3 as bits(16))", 0x1_0002_0003),
+        ("zero_extend(not 1 == 2 and 3 in 2..4, 64)", 1),
+        ("zero_extend(1 == 1 or 1 == 1 and 1 == 2, 64)", 1),
+        ("zero_extend(-1 <s 0, 64)", 1),
+        ("-1 >>s 4 & 0xF0", 0xF0),
+    ],
+)
+def test_operators_bind_as_documented(text: str, value: int) -> None:
+    typed = (
+        text.replace("1 == 2", "A == 2")
+        .replace("1 == 1", "A == 1")
+        .replace("3 in", "A + 2 in")
+        .replace("-1 <s", "-A <s")
+    )
+    source = f"const A : bits(64) = 1\nconst B : bits(64) = {typed}\n"
+    assert program(source).constants["B"].value == value
+
+
+@pytest.mark.parametrize("text", ["1 == A == 2", "1 + not true"])
+def test_operators_that_do_not_combine(text: str) -> None:
+    parsed = parse(f"const A : bits(64) = {text}\n", "test.isa")
+    assert [e.code for e in parsed.errors] == ["syntax"]

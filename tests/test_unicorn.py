@@ -42,8 +42,10 @@ FILES = (
     "conditional",
     "flag_control",
     "stack",
+    "string",
     "control_transfer",
 )
+RESUME = 1 << 16  # RFLAGS.RF
 Outcome = dict[str, int | bytes]
 
 
@@ -67,6 +69,9 @@ def run_reference(m: Any, case: Case) -> Outcome:
     m.PHYSICAL.write_bytes(STACK, case.content)
     try:
         m.execute()
+        while case.repeats and m.RFLAGS & RESUME:  # an iteration of REP that is not the last
+            m.RFLAGS &= ~RESUME
+            m.execute()
     except Abort as abort:
         return {"vector": abort.value.vector}
     return outcome([m.GPR[number] for number in range(16)], m.RIP, m.RFLAGS, m.PHYSICAL.read_bytes)
@@ -111,7 +116,10 @@ class Oracle:
         uc.mem_write(DATA, case.content)
         uc.mem_write(STACK, case.content)
         uc.ctl_remove_cache(ORIGIN, ORIGIN + 16)
-        uc.emu_start(ORIGIN, 0, count=1)
+        if case.repeats:
+            uc.emu_start(ORIGIN, ORIGIN + len(case.code))
+        else:
+            uc.emu_start(ORIGIN, 0, count=1)
         if self.vectors:
             self.restart()
             return {"vector": self.vectors[0]}

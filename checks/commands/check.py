@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
+
+from checks.commands.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="files to report on, checked together with the rest of the specification (default: all of it)",
+    )
+    parser.add_argument(
+        "--encodings",
+        choices=("sample", "all"),
+        help="compare the opcode tables with iced-x86 too: about a minute, or all of some 100 million codes",
     )
 
 
@@ -33,4 +41,31 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(diagnostics)} error{'s' * (len(diagnostics) != 1)}", file=sys.stderr)
         return 2
     print(f"{len(sources)} file{'s' * (len(sources) != 1)}: no errors")
-    return 0
+    return _compare_encodings(args) if args.encodings else 0
+
+
+def _compare_encodings(args: argparse.Namespace) -> int:
+    """Prints where iced-x86 reads codes differently; status 1 if that has no known reason, or if rows overlap."""
+    import grammar
+
+    try:
+        from checks.encodings import Comparison, every_code, overlaps, sampled_codes
+    except ModuleNotFoundError as error:
+        raise UsageError(f"check --encodings needs {error.name} (pip install 'nonroot[oracles]')") from None
+    program = grammar.load(args.spec)
+    comparison = Comparison(program)
+    failures = 0
+    for line in overlaps(program):
+        print(f"overlap: {line}", file=sys.stderr)
+        failures += 1
+    reasons: Counter[str] = Counter()
+    for difference in comparison.differences(sampled_codes() if args.encodings == "sample" else every_code()):
+        reasons[difference.reason] += 1
+        if not difference.reason:
+            print(difference, file=sys.stderr)
+    for reason, count in reasons.items():
+        if reason:
+            print(f"{count} codes differ: {reason}")
+    failures += reasons[""]
+    print(f"{comparison.agreed} codes are read alike, {failures} differ without a reason or overlap")
+    return 1 if failures else 0

@@ -126,7 +126,7 @@ def _document(outcome: Outcome, comparison: Comparison, first_seed: int) -> dict
                 "file": str(path),
                 "instruction": divergence.case.instruction,
                 "code": divergence.case.code.hex(),
-                "step": divergence.step,
+                "step": divergence.case.steps,
                 "differences": [vars(difference) for difference in divergence.differences],
             }
             for divergence, path in outcome.divergences

@@ -17,6 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="?", choices=tuple(_TABLES), default="instructions", help="what to list"
     )
+    parser.add_argument(
+        "--missing", action="store_true", help="list what of the architecture is left out, and why"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,7 +28,8 @@ def run(args: argparse.Namespace) -> int:
 
     import grammar
 
-    Console().print(_TABLES[args.what](grammar.load(args.spec)))
+    table = _missing if args.missing else _TABLES[args.what]
+    Console().print(table(grammar.load(args.spec)))
     return 0
 
 
@@ -79,6 +83,13 @@ def _policies(program: Program) -> Table:
     return table
 
 
+def _missing(program: Program) -> Table:
+    table = _table("What is left out, and why", "part", "reason")
+    for part in program.missing.values():
+        table.add_row(part.name, " ".join(part.doc.split()))
+    return table
+
+
 def row_text(row: EncodingRow) -> str:
     """A row of the opcode table, as the specification writes it."""
     prefixes = "".join(f"{prefix} + " for prefix in row.prefixes)
@@ -87,9 +98,21 @@ def row_text(row: EncodingRow) -> str:
     return " ".join([f"{prefixes}{opcode}{modrm}", *row.operands, *row.attributes])
 
 
+def _theorems(program: Program) -> Table:
+    from checks.families import families
+
+    outlines = [outline for family in families().values() for outline in family.outlines(program)]
+    count = sum(len(outline.ids) for outline in outlines)
+    table = _table(f"{count} theorems", "group", "theorems", "from", "to")
+    for outline in outlines:
+        table.add_row(outline.group, str(len(outline.ids)), outline.ids[0], outline.ids[-1])
+    return table
+
+
 _TABLES: dict[str, Callable[[Program], Table]] = {
     "instructions": _instructions,
     "handlers": _handlers,
     "steps": _steps,
     "policies": _policies,
+    "theorems": _theorems,
 }

@@ -16,6 +16,7 @@ from checks.commands.errors import UsageError
 
 if TYPE_CHECKING:
     from checks.prover.selection import Task
+    from checks.prover.worker import Setup
     from checks.theorem import Result, Status
 
 CASES = Path("counterexamples")
@@ -79,7 +80,7 @@ def _prove(args: argparse.Namespace, tasks: Sequence[Task]) -> tuple[list[Result
     return results, time.monotonic() - start, interrupted
 
 
-def _setup(args: argparse.Namespace) -> object:
+def _setup(args: argparse.Namespace) -> Setup:
     from checks.cache import NAME, ProofCache
     from checks.prover.worker import Setup
     from checks.solve import Limits

@@ -30,10 +30,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Divergence:
-    """A case on which two engines differ: after which step (from 1), and where."""
+    """A case on whose last step two engines differ, and where."""
 
     case: Case
-    step: int
     differences: tuple[Difference, ...]
 
 
@@ -83,10 +82,16 @@ class Comparison:
         instruction = (
             decoded.instruction.name if decoded is not None and decoded.instruction is not None else ""
         )
-        expected = {difference.item: difference.tested for difference in found}
-        columns = self.reference.name, self.tested.name
-        cut = replace(case, steps=step, instruction=instruction, expected=expected, columns=columns)
-        return Divergence(cut, step, found)
+        names = self.reference.name, self.tested.name
+        cut = replace(
+            case,
+            steps=step,
+            instruction=instruction,
+            expected={difference.item: difference.tested for difference in found},
+            columns=names,
+            text=f"{names[1]} differs from {names[0]} in {', '.join(difference.item for difference in found)}",
+        )
+        return Divergence(cut, found)
 
     def prepare(self, machine: Any, case: Case) -> None:
         """Puts a machine into the start state of a case."""

@@ -16,7 +16,7 @@ def describe(divergence: Divergence, model: Model, names: tuple[str, str]) -> st
     """The report; `names` are the reference's and the tested engine's."""
     case = divergence.case
     lines = [
-        f"DIVERGENCE of {names[1]} from {names[0]} after step {divergence.step}, from the base '{case.base}'",
+        f"DIVERGENCE of {names[1]} from {names[0]} after step {case.steps}, from the base '{case.base}'",
         "",
     ]
     lines += [f"  {row}" for row in instructions(case.code, case.state.get("RIP", 0), model)]

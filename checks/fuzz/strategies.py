@@ -148,7 +148,7 @@ class CaseStrategy:
     ) -> Operand:
         values = self._values[form.instruction.name]
         match code.kind:
-            case "reg" | "opcode_register" | "rm_register":
+            case "reg" | "opcode_register" | "rm_register" | "rm_as_register":
                 return _draw_register(draw, width, draft, values)
             case "rm" | "rm_memory":
                 if code.kind == "rm" and draw(_IS_REGISTER):
@@ -156,6 +156,9 @@ class CaseStrategy:
                 return _draw_memory(draw, width, draft)
             case "register":
                 draft.state.setdefault(f"GPR[{code.register}]", draw(values))
+                return implied(code, form.size)
+            case "memory_at" | "es_memory_at":
+                draft.state[f"GPR[{code.register}]"] = draw(_TARGET)
                 return implied(code, form.size)
             case "one":
                 return implied(code, form.size)

@@ -30,7 +30,13 @@ class Isolation:
             group = f"{self.name}.{subject}"
             yield Outline(group, tuple(f"{group}.{goal}" for goal in goals))
 
-    def build(self, program: ir.Program, group: str, context: z3.Context) -> Group:
+    def build(
+        self,
+        program: ir.Program,
+        group: str,
+        context: z3.Context,
+        ids: frozenset[str] | None = None,  # noqa: ARG002 - goals share most of their terms: all are built
+    ) -> Group:
         """The terms of the group."""
         subject = group.removeprefix(f"{self.name}.")
         if subject == structure.SUBJECT:

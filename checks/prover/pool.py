@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from typing import Self
 
 from checks.prover.selection import Task
 from checks.prover.worker import Done, Setup, failed, serve
@@ -49,7 +50,7 @@ class Pool:
         self._pending = sorted(tasks, key=lambda task: len(task.ids))
         self._workers = [self._start() for _ in range(min(processes, len(tasks)))]
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from xml.etree import ElementTree as Xml
+from xml.etree import ElementTree as ET
 
 from checks.theorem import Counterexample, Result, Status
 from grammar.cachedir import cache_directory, write_atomically
@@ -62,25 +62,25 @@ def _counterexample(found: Counterexample) -> dict[str, object]:
 
 def write_junit(results: Sequence[Result], path: Path) -> None:
     """One test suite a family, one test case a goal; what is neither proved nor refuted is an error."""
-    root = Xml.Element("testsuites")
+    root = ET.Element("testsuites")
     for family in sorted({result.family for result in results}):
         own = sorted((r for r in results if r.family == family), key=lambda r: r.id)
-        suite = Xml.SubElement(root, "testsuite", name=family, tests=str(len(own)))
+        suite = ET.SubElement(root, "testsuite", name=family, tests=str(len(own)))
         suite.set("failures", str(sum(r.status is Status.REFUTED for r in own)))
         suite.set("errors", str(sum(r.status not in (Status.PROVED, Status.REFUTED) for r in own)))
         for result in own:
             _test_case(suite, result)
-    Xml.indent(root)
-    Xml.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    ET.indent(root)
+    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
 
 
-def _test_case(suite: Xml.Element, result: Result) -> None:
-    case = Xml.SubElement(
+def _test_case(suite: ET.Element, result: Result) -> None:
+    case = ET.SubElement(
         suite, "testcase", classname=result.group, name=result.id, time=f"{result.seconds:.4f}"
     )
     if result.status is not Status.PROVED:
         kind = "failure" if result.status is Status.REFUTED else "error"
-        Xml.SubElement(case, kind, type=str(result.status), message=result.detail)
+        ET.SubElement(case, kind, type=str(result.status), message=result.detail)
 
 
 def remember_verdicts(results: Iterable[Result], specification: Path) -> None:

@@ -29,7 +29,9 @@ def select(program: Program, families: Mapping[str, Family], patterns: Sequence[
     ids = [one for _, outline in outlines for one in outline.ids]
     wanted = {one for pattern in patterns for one in _matching(pattern, ids)} if patterns else set(ids)
     wanted |= _required(outlines, wanted)
-    tasks = [Task(name, outline.group, wanted.intersection(outline.ids)) for name, outline in outlines]
+    tasks = [
+        Task(name, outline.group, frozenset(wanted.intersection(outline.ids))) for name, outline in outlines
+    ]
     return [task for task in tasks if task.ids]
 
 

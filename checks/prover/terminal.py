@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -41,7 +42,7 @@ class Progress:
         self._counts: Counter[Status] = Counter()
         self._live = Live("", console=console, transient=True, refresh_per_second=8)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._console.is_terminal:
             self._live.start()
         return self

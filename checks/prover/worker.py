@@ -49,7 +49,7 @@ def serve(connection: Connection, setup: Setup) -> None:
         if task is None:
             return
         try:
-            group = known[task.family].build(program, task.group, z3.Context())
+            group = known[task.family].build(program, task.group, z3.Context(), task.ids)
             runner = GroupRunner(group, task.family, setup.limits, cache)
             for goal in group.goals:
                 if goal.id in task.ids:

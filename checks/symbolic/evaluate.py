@@ -101,7 +101,7 @@ class Evaluator(ExpressionEvaluator):
 
     def _set_local(self, s: ir.SetLocal, cursor: Cursor, exits: Exits) -> None:
         cursor.locals[s.name] = self.evaluate(s.value, cursor, exits)
-        cursor.types[s.name] = cast(ir.Type, s.value.type)
+        cursor.types[s.name] = s.value.type
 
     def _write_state(self, s: ir.WriteState, cursor: Cursor, exits: Exits) -> None:
         # The value first: a call in it may replace the cursor's state.

@@ -34,8 +34,8 @@ class Operands(Protocol):
         """`index`, `is_memory`, `address` or `segment`."""
         ...
 
-    def length(self) -> Vector:
-        """The length of the instruction in bytes, 64 bits wide."""
+    def property(self, name: str) -> Vector:
+        """`instruction_length`, `address_size` or `repeat`."""
         ...
 
 
@@ -180,8 +180,8 @@ class ExpressionEvaluator(ABC):
     def _operand_attribute(self, node: ir.OperandAttribute, _cursor: Cursor, _exits: Exits) -> Value:
         return self._operands.attribute(node.name, node.attribute)
 
-    def _instruction_length(self, _node: ir.InstructionLength, _cursor: Cursor, _exits: Exits) -> Value:
-        return self._operands.length()
+    def _instruction_property(self, node: ir.InstructionProperty, _cursor: Cursor, _exits: Exits) -> Value:
+        return self._operands.property(node.name)
 
     def _undefined(self, node: ir.Undefined, _cursor: Cursor, _exits: Exits) -> Value:
         """A symbol of the site, the same in all runs: nothing may depend on what the value is."""
@@ -217,7 +217,7 @@ class ExpressionEvaluator(ABC):
         ir.Call: _call,
         ir.OperandRead: _operand_read,
         ir.OperandAttribute: _operand_attribute,
-        ir.InstructionLength: _instruction_length,
+        ir.InstructionProperty: _instruction_property,
         ir.Undefined: _undefined,
         ir.Holds: _holds,
     }
@@ -225,4 +225,4 @@ class ExpressionEvaluator(ABC):
 
 def width_of_expression(node: ir.Expr) -> int:
     """The width of an expression's vector type; a bool counts as one bit."""
-    return width_of(cast(ir.Type, node.type))
+    return width_of(node.type)

@@ -30,6 +30,7 @@ class Stored:
     address_width: int
 
     def read(self, point: Point) -> Value:
+        """The byte at an address."""
         terms = self.terms
         distance = self._distance(cast(Vector, point[0]))
         if isinstance(distance, int):
@@ -66,9 +67,11 @@ class ByteMemory:
     first: Callable[[Vector], Vector]
 
     def initial(self, name: str) -> Elements:  # noqa: ARG002 - part of the protocol
+        """The bytes at the start."""
         return Initial(lambda point: self.first(cast(Vector, point[0])))
 
     def read(self, elements: Elements, address: Vector, width: int) -> Vector:
+        """`width` bits at an address."""
         parts = [(self._byte(elements, address, number), 8) for number in reversed(range(width // 8))]
         return self.terms.concat(parts)
 
@@ -76,9 +79,11 @@ class ByteMemory:
         return cast(Vector, elements.read((self.terms.arithmetic("+", address, number, self.address_width),)))
 
     def write(self, elements: Elements, address: Vector, value: Vector, width: int) -> Elements:
+        """The bytes after a write of `width` bits."""
         return Stored(self.terms, elements, address, value, width, self.address_width)
 
     def element_type(self, name: str) -> Type:  # noqa: ARG002 - part of the protocol
+        """The type of one of the bytes."""
         return BYTE
 
 
@@ -96,6 +101,7 @@ class ZeroedFrame:
     frame_width: int
 
     def read(self, point: Point) -> Value:
+        """The word at (frame, index)."""
         is_here = self.terms.equal(cast(Vector, point[0]), self.frame, self.frame_width)
         if is_here is True:
             return 0
@@ -115,14 +121,17 @@ class WordMemory:
     first: Callable[[Point], Value]
 
     def initial(self, name: str) -> Elements:  # noqa: ARG002 - part of the protocol
+        """The words at the start."""
         return Initial(self.first)
 
     def read(self, elements: Elements, address: Vector, width: int) -> Vector:
+        """`width` bits at an address."""
         if width != 64:
             raise UnalignedAccessError(f"a read of {width} bits")
         return cast(Vector, elements.read(self.point(address)))
 
     def write(self, elements: Elements, address: Vector, value: Vector, width: int) -> Elements:
+        """The words after a write of `width` bits."""
         frame, index = self.point(address)
         if width == FRAME_BITS and index == 0 and value == 0:
             return ZeroedFrame(self.terms, elements, cast(Vector, frame), self.frame_width)
@@ -132,6 +141,7 @@ class WordMemory:
         return Updated(self.terms, elements, (frame, index), value, types, WORD)
 
     def element_type(self, name: str) -> Type:  # noqa: ARG002 - part of the protocol
+        """The type of one of the words."""
         return WORD
 
     def point(self, address: Vector) -> Point:

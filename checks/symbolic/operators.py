@@ -23,7 +23,6 @@ def unary(terms: Terms, node: ir.Unary, operand: Value) -> Value:
 def binary(terms: Terms, node: ir.Binary, left: Value, right: Value) -> Value:
     """Any binary operator."""
     type_ = node.left.type
-    assert type_ is not None
     if node.op in ("==", "!="):
         is_equal = equal(terms, left, right, type_)
         return is_equal if node.op == "==" else terms.negation(is_equal)
@@ -33,7 +32,7 @@ def binary(terms: Terms, node: ir.Binary, left: Value, right: Value) -> Value:
     if node.op in _ORDERS:
         return terms.compare(node.op, a, b, width)
     if node.op in _SHIFTS:
-        return terms.shift(node.op, a, b, width, width_of(cast(ir.Type, node.right.type)))
+        return terms.shift(node.op, a, b, width, width_of(node.right.type))
     return terms.arithmetic(node.op, a, b, width)
 
 
@@ -50,7 +49,7 @@ def _binary_bool(terms: Terms, op: str, a: Truth, b: Truth) -> Truth:
 
 def extend(terms: Terms, node: ir.Extend, base: Value) -> Vector:
     """A vector, or a bool as one bit, widened."""
-    type_ = cast(ir.Type, node.base.type)
+    type_ = node.base.type
     vector = terms.as_vector(cast(Truth, base)) if isinstance(type_, ir.Bool) else cast(Vector, base)
     return terms.extend(vector, width_of(type_), node.type.width, is_signed=node.signed)
 

@@ -19,7 +19,9 @@ from grammar.ir import Program, StateVariable, Type
 class Elements(Protocol):
     """Indexed state, or the bytes of a memory: a function from points to values."""
 
-    def read(self, point: Point) -> Value: ...
+    def read(self, point: Point) -> Value:
+        """The element at a point."""
+        ...
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class Initial:
     _known: dict[object, Value] = field(default_factory=dict)
 
     def read(self, point: Point) -> Value:
+        """The element at a point; each is made once."""
         at = tuple(key(index) for index in point)
         if at not in self._known:
             self._known[at] = self.element(point)
@@ -48,6 +51,7 @@ class Updated:
     type: Type
 
     def read(self, point: Point) -> Value:
+        """The element at a point."""
         is_here = same_point(self.terms, point, self.point, self.point_types)
         if is_here is True:
             return self.value
@@ -67,6 +71,7 @@ class Merged:
     type: Type
 
     def read(self, point: Point) -> Value:
+        """The element at a point."""
         return choose(
             self.terms, self.condition, self.then.read(point), self.otherwise.read(point), self.type
         )
@@ -80,21 +85,33 @@ def same_point(terms: Terms, a: Point, b: Point, types: tuple[Type, ...]) -> Tru
 class MemoryModel(Protocol):
     """How a memory of the spec is represented.  Widths are in bits, addresses in bytes."""
 
-    def initial(self, name: str) -> Elements: ...
+    def initial(self, name: str) -> Elements:
+        """The elements at the start."""
+        ...
 
-    def read(self, elements: Elements, address: Vector, width: int) -> Vector: ...
+    def read(self, elements: Elements, address: Vector, width: int) -> Vector:
+        """`width` bits at an address."""
+        ...
 
-    def write(self, elements: Elements, address: Vector, value: Vector, width: int) -> Elements: ...
+    def write(self, elements: Elements, address: Vector, value: Vector, width: int) -> Elements:
+        """The elements after a write of `width` bits."""
+        ...
 
-    def element_type(self, name: str) -> Type: ...
+    def element_type(self, name: str) -> Type:
+        """The type of an element."""
+        ...
 
 
 class Source(Protocol):
     """Where the initial values of a run come from."""
 
-    def scalar(self, variable: StateVariable) -> Value: ...
+    def scalar(self, variable: StateVariable) -> Value:
+        """The initial value of a variable that is not indexed."""
+        ...
 
-    def element(self, variable: StateVariable, point: Point) -> Value: ...
+    def element(self, variable: StateVariable, point: Point) -> Value:
+        """The initial value of an element of an indexed variable."""
+        ...
 
 
 @dataclass(slots=True)
@@ -137,6 +154,7 @@ class State:
     version: object = field(default_factory=object)
 
     def copy(self) -> State:
+        """A state of its own with the same contents."""
         return State(self.surroundings, dict(self.changed), self.version)
 
     def get(self, name: str) -> Value:
@@ -151,6 +169,7 @@ class State:
         return self.changed[name] if name in self.changed else self.surroundings.initial(name)
 
     def set(self, name: str, value: Value | Elements) -> None:
+        """Replaces a scalar, or all elements of an indexed variable or memory."""
         self.changed[name] = value
         self.version = object()
 

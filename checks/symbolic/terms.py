@@ -120,9 +120,11 @@ class Terms:
         return value
 
     def symbol(self, name: str, width: int) -> z3.BitVecRef:
+        """A symbol of `width` bits."""
         return z3.BitVec(name, width, self.context)
 
     def bool_symbol(self, name: str) -> z3.BoolRef:
+        """A symbol that is true or false."""
         return z3.Bool(name, self.context)
 
     def function(self, name: str, widths: Sequence[int], result: int) -> z3.FuncDeclRef:
@@ -143,6 +145,7 @@ class Terms:
         return z3.BitVecRef(ast, self.context)
 
     def arithmetic(self, op: str, a: Vector, b: Vector, width: int) -> Vector:
+        """An operator of `_ARITHMETIC` on two vectors of one width."""
         if isinstance(a, int) and isinstance(b, int):
             return _fold_arithmetic(op, a, b, width)
         short = _neutral(op, a, b, width)
@@ -168,11 +171,13 @@ class Terms:
         return self.arithmetic(op, a, width - 1, width) if op == ">>s" else 0
 
     def complement(self, a: Vector, width: int) -> Vector:
+        """All bits inverted."""
         if isinstance(a, int):
             return a ^ ((1 << width) - 1)
         return self._bits(z3core.Z3_mk_bvnot(self._ref, a.ast))
 
     def negate(self, a: Vector, width: int) -> Vector:
+        """The two's complement."""
         if isinstance(a, int):
             return -a & ((1 << width) - 1)
         return self._bits(z3core.Z3_mk_bvneg(self._ref, a.ast))
@@ -206,6 +211,7 @@ class Terms:
         return self._bits(z3core.Z3_mk_concat(self._ref, left.ast, right.ast)), a_width + b_width
 
     def choose(self, condition: Truth, a: Vector, b: Vector, width: int) -> Vector:
+        """`a` if the condition holds, else `b`."""
         if isinstance(condition, bool):
             return a if condition else b
         if self.same(a, b):
@@ -225,6 +231,7 @@ class Terms:
         return type(a) is type(b) and not isinstance(a, z3.AstRef) and a == b
 
     def equal(self, a: Vector, b: Vector, width: int) -> Truth:
+        """Whether two vectors are equal."""
         if isinstance(a, int) and isinstance(b, int):
             return a == b
         left, right = self.vector(a, width), self.vector(b, width)
@@ -240,6 +247,7 @@ class Terms:
         return self._truth(_COMPARISONS[op](self._ref, left.ast, right.ast))
 
     def negation(self, a: Truth) -> Truth:
+        """Not `a`."""
         if isinstance(a, bool):
             return not a
         if z3.is_not(a):
@@ -247,9 +255,11 @@ class Terms:
         return self._truth(z3core.Z3_mk_not(self._ref, a.ast))
 
     def conjunction(self, parts: Iterable[Truth]) -> Truth:
+        """All of them; true if there are none."""
         return self._junction(parts, absorbing=False, make=z3core.Z3_mk_and)
 
     def disjunction(self, parts: Iterable[Truth]) -> Truth:
+        """Any of them; false if there are none."""
         return self._junction(parts, absorbing=True, make=z3core.Z3_mk_or)
 
     def _junction(self, parts: Iterable[Truth], *, absorbing: bool, make: Callable[..., Any]) -> Truth:
@@ -285,11 +295,13 @@ class Terms:
         return self._truth(z3core.Z3_mk_xor(self._ref, a.ast, b.ast))
 
     def equivalent(self, a: Truth, b: Truth) -> Truth:
+        """a = b."""
         if isinstance(a, bool) or isinstance(b, bool) or self.same(a, b):
             return self.negation(self.exclusive(a, b))
         return self._truth(z3core.Z3_mk_eq(self._ref, a.ast, b.ast))
 
     def choose_truth(self, condition: Truth, a: Truth, b: Truth) -> Truth:
+        """`a` if the condition holds, else `b`."""
         if isinstance(condition, bool):
             return a if condition else b
         if self.same(a, b):

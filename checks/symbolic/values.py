@@ -20,9 +20,11 @@ class Record:
     values: tuple[Value, ...]
 
     def field(self, name: str) -> Value:
+        """The value of a field."""
         return self.values[self._index(name)]
 
     def replaced(self, name: str, value: Value) -> Record:
+        """The record with one field replaced."""
         index = self._index(name)
         return Record(self.type, (*self.values[:index], value, *self.values[index + 1 :]))
 
@@ -120,7 +122,7 @@ class TermKey:
         self._identifier = term.get_id()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, TermKey) and other._identifier == self._identifier  # noqa: SLF001 - the same class
+        return isinstance(other, TermKey) and other._identifier == self._identifier
 
     def __hash__(self) -> int:
         return int(self._identifier)

@@ -14,9 +14,10 @@ from checks.trap.operands import OperandSymbols
 from checks.trap.runs import Run
 from grammar import ir
 from refmodel.encoder import Encoder
+from refmodel.encoding import REP
+from refmodel.forms import Form
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register
-from refmodel.syntax import template
 from refmodel.text import operand_text
 
 FS, SS, RBP = 4, 2, 5
@@ -122,17 +123,24 @@ def write_instruction(
             base = RBP if concrete.number(symbols.segments[name]) == SS else next(free)
             memory = operands[name] = _memory(concrete, symbols, name, base, kind)
             if memory.base is not None:
-                registers[f"GPR[{base}]"] = concrete.number(symbols.addresses[name])
+                registers[f"GPR[{memory.base}]"] = concrete.number(symbols.addresses[name])
         else:
             operands[name] = _operand(concrete, symbols, name, kind)
-    code = encoder.encode_form(symbols.form.encoded, operands, rip)
-    return (
-        Written(code, _text(symbols.form.instruction, operands, rip), registers) if code is not None else None
-    )
+    code = encoder.encode_form(symbols.form.encoded, operands, rip, _prefix(concrete, symbols))
+    return Written(code, _text(symbols.form.encoded, operands, rip), registers) if code is not None else None
 
 
-def _text(instruction: ir.Instruction, operands: dict[str, Operand], following: int) -> str:
-    written = template(instruction)
+def _prefix(concrete: Concrete, symbols: OperandSymbols) -> str:
+    """The word for the prefix that repeats a string instruction."""
+    attributes = symbols.form.encoded.row.attributes
+    repeat = concrete.number(symbols.repeat)
+    if not repeat or not {"rep", "repe"}.intersection(attributes):
+        return ""
+    return "rep" if "rep" in attributes else "repe" if repeat == REP else "repne"
+
+
+def _text(form: Form, operands: dict[str, Operand], following: int) -> str:
+    written = form.template
     parts = [operands[one] if isinstance(one, str) else one for one in written.operands]
     return f"{written.mnemonics[0]} {', '.join(operand_text(part, following) for part in parts)}".rstrip()
 
@@ -140,12 +148,15 @@ def _text(instruction: ir.Instruction, operands: dict[str, Operand], following: 
 def _memory(concrete: Concrete, symbols: OperandSymbols, name: str, base: int, kind: OperandKind) -> Memory:
     segment = concrete.number(symbols.segments[name])
     override = segment if segment >= FS else None
-    position = symbols.form.instruction.operands.index(name)
-    if symbols.form.encoded.pattern.operands[position].kind == "offset":
+    code = symbols.form.encoded.pattern.operands[symbols.form.instruction.operands.index(name)]
+    if code.kind == "offset":
         return Memory(
             displacement=concrete.number(symbols.addresses[name]), width=kind.width, segment=override
         )
-    return Memory(base=base, width=kind.width, segment=override)
+    if code.kind in ("memory_at", "es_memory_at"):
+        base, override = code.register or 0, None if code.kind == "es_memory_at" else override
+    address_size = concrete.number(symbols.address_size)
+    return Memory(base=base, width=kind.width, segment=override, address_width=address_size)
 
 
 def _operand(concrete: Concrete, symbols: OperandSymbols, name: str, kind: OperandKind) -> Operand:

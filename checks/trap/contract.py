@@ -1,11 +1,11 @@
 """The contract behind which instruction proofs see linear memory.
 
 Unrolling the two-dimensional page walk in each proof would cost seconds to minutes (see docs/theorems.md), so the
-functions below are replaced: an access may fault, may exit (in VMX non-root operation only, because of EPT), and otherwise
-reads or writes the bytes of a linear memory that belongs to the guest. That guest accesses reach frames of that guest
-only is the theorem of the `isolation` family. Which accesses fault is an unknown function of the access and of every
-register that translation depends on, found from the replaced function's own text: so a guest whose
-CR0.WP is not what it sees gets other faults than on the bare machine, and the proof notices.
+functions below are replaced: an access may fault, may exit (in VMX non-root operation only, because of EPT), and
+otherwise reads or writes the bytes of a linear memory that belongs to the guest. That guest accesses reach frames of
+that guest only is the theorem of the `isolation` family. Which accesses fault is an unknown function of the access and
+of every register that translation depends on, found from the replaced function's own text: so a guest whose CR0.WP is
+not what it sees gets other faults than on the bare machine, and the proof notices.
 
 What the contract leaves out: an instruction that changes a translation and then uses it.
 """
@@ -16,7 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from checks.symbolic.evaluate import Evaluator, Override, UnsupportedError
+import z3
+
+from checks.symbolic.evaluate import Evaluator, Override
+from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Value, key, width_of
@@ -63,8 +66,8 @@ class Contract:
     def overrides(self) -> dict[str, Override]:
         """The functions to replace, by source name.  `locate` may not be reached in another way."""
         return {
-            **{source: self._load for source in LOADS},
-            **{source: self._store for source in STORES},
+            **dict.fromkeys(LOADS, self._load),
+            **dict.fromkeys(STORES, self._store),
             "locate": _outside,
         }
 
@@ -128,8 +131,11 @@ class Contract:
         evaluator.abort(VM_EXIT, violation, zero(exit_type), cursor, exits)
 
     def _input(self, evaluator: Evaluator, expression: ir.Expr, cursor: Cursor) -> Value:
-        value = evaluator.pure(expression, cursor.state)
-        return self.alike.get(key(value), value)
+        """The value of an input; one that the lemma covers is the same in all runs, so that its use tells nothing."""
+        value = Evaluator(self.program, evaluator.terms).pure(expression, cursor.state)
+        if not isinstance(value, z3.AstRef) or key(value) in self.alike:
+            return self.alike.get(key(value), value)
+        return evaluator.pure(expression, cursor.state)
 
 
 def _outside(

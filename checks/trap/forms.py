@@ -90,9 +90,9 @@ def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
     match code.kind:
         case "rm":
             return (register, memory)
-        case "rm_memory" | "offset":
+        case "rm_memory" | "offset" | "memory_at" | "es_memory_at":
             return (memory,)
-        case "rm_register" | "reg" | "opcode_register":
+        case "rm_register" | "rm_as_register" | "reg" | "opcode_register":
             return (register,)
         case "immediate" | "signed_immediate":
             return (OperandKind(f"imm{bits}", Place.VALUE, width),)

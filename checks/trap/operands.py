@@ -11,13 +11,15 @@ from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value, choose
 from checks.trap.forms import Form, OperandKind, Place
 from grammar import ir
+from refmodel.encoding import REP, REPNE
 
 
 @dataclass(slots=True)
 class OperandSymbols:
     """The symbols of a form: `number`, `address`, `segment` and `value` by operand name.
 
-    `has_rex` decides what the byte registers 4 to 7 are; `length` is the instruction's length in bytes.
+    `has_rex` decides what the byte registers 4 to 7 are; `length` is the instruction's length in bytes, `address_size`
+    is 32 or 64 and `repeat` the prefix F2 or F3, or 0.
     """
 
     terms: Terms
@@ -29,12 +31,23 @@ class OperandSymbols:
     values: dict[str, Vector] = field(default_factory=dict)
     has_rex: Truth = field(init=False)
     length: Vector = field(init=False)
+    address_size: Vector = field(init=False)
+    repeat: Vector = field(init=False)
 
     def __post_init__(self) -> None:
         self.has_rex = self.terms.bool_symbol("operands.rex")
         self.length = self.terms.extend(self.terms.symbol("operands.length", 4), 4, 64, is_signed=False)
+        self.address_size = self._prefixed("address_size", 32, 64, 64)
+        self.repeat = self._prefixed("repeat", REP, self._prefixed("repne", REPNE, 0, 8), 8)
         for name, kind in self.kinds().items():
             self._declare(name, kind)
+
+    def _prefixed(self, name: str, given: Vector, otherwise: Vector, width: int) -> Vector:
+        """One value with a prefix, another without."""
+        chosen = choose(
+            self.terms, self.terms.bool_symbol(f"operands.{name}"), given, otherwise, ir.Bits(width)
+        )
+        return cast(Vector, chosen)
 
     def kinds(self) -> dict[str, OperandKind]:
         """The operand kinds by operand name."""
@@ -83,9 +96,14 @@ class SymbolicOperands:
         }
         return sources[attribute].get(name, 0)
 
-    def length(self) -> Vector:
-        """The length of the instruction in bytes."""
-        return self.symbols.length
+    def property(self, name: str) -> Vector:
+        """`instruction_length`, `address_size` or `repeat`."""
+        symbols = self.symbols
+        return {
+            "instruction_length": symbols.length,
+            "address_size": symbols.address_size,
+            "repeat": symbols.repeat,
+        }[name]
 
     def read(self, name: str, cursor: Cursor, exits: Exits) -> Value:
         """The operand's value."""

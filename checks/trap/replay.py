@@ -165,10 +165,10 @@ def _integrity(player: Player) -> Verdict:
 def _equivalence(player: Player) -> Verdict:
     guest, bare = player.run(player.machine({})), player.run(player.bare())
     seen = player.looks("view", guest.machine)
-    return guest, bare, player.rows(seen, player.raw(seen, bare.machine)) + _memory(player, guest, bare)
+    return guest, bare, player.rows(seen, player.raw(seen, bare.machine)) + _memory(guest, bare)
 
 
-def _memory(player: Player, guest: Outcome, bare: Outcome) -> list[tuple[str, str, str]]:
+def _memory(guest: Outcome, bare: Outcome) -> list[tuple[str, str, str]]:
     """The first byte of memory that differs."""
     a, b = (one.machine.PHYSICAL.read_bytes(0, MEMORY_BYTES) for one in (guest, bare))
     if a == b:

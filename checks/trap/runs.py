@@ -29,7 +29,7 @@ class Run:
     """The outcome of one run: it completes, faults or exits, under conditions that exclude each other.
 
     `completed` and `faulted` are the states after it in the first two cases, `fault` is what was raised, None if it
-    cannot fault.
+    cannot fault. `aborts` are the conditions under which accesses to memory fault or exit.
     """
 
     evaluator: Evaluator
@@ -40,6 +40,7 @@ class Run:
     fault: Record | None
     completed: State
     faulted: State
+    aborts: tuple[Truth, ...]
 
 
 Act = Callable[[Evaluator, Cursor, Exits], None]
@@ -86,7 +87,7 @@ class Settings:
         )
         for one, *others in settings.translation_inputs(ownership):
             settings.contract.alike.update(
-                (key(other), one) for other in others if isinstance(other, z3.AstRef)
+                (key(other), one) for other in (one, *others) if isinstance(other, z3.AstRef)
             )
         return settings
 
@@ -106,6 +107,7 @@ class Settings:
         """What `act` does from a state."""
         evaluator = Evaluator(self.program, self.terms, overrides=self.contract.overrides())
         cursor, exits = Cursor(start.copy(), {}), list[Exit]()
+        earlier = len(self.contract.aborts)
         act(evaluator, cursor, exits)
         cursor.leave(RETURN, None, None, exits)
         paths = Paths(self.terms)
@@ -123,6 +125,7 @@ class Settings:
             cast(Record, fault.value) if fault is not None else None,
             completed.state if completed is not None else start,
             fault.state if fault is not None else start,
+            tuple(self.contract.aborts[earlier:]),
         )
 
     def promises(self) -> list[tuple[str, Truth]]:

@@ -143,18 +143,18 @@ class _Assembler:
                 self._statement(position, inner)
                 self._room(node, 0)
             return
-        lock, mnemonic, *rest = parts(node)
+        prefix, mnemonic, *rest = parts(node)
         operands = [child for child in rest if isinstance(child, Tree)]
         name = str(mnemonic).lower()
         directive = _DIRECTIVES.get(name)
         if directive is not None:
             directive(self, node, operands)
         else:
-            self._instruction(position, name, operands, lock=lock is not None)
+            self._instruction(position, name, operands, "" if prefix is None else str(prefix).lower())
 
-    def _instruction(self, position: int, name: str, operands: list[Node], *, lock: bool) -> None:
+    def _instruction(self, position: int, name: str, operands: list[Node], prefix: str) -> None:
         values = tuple(operand(node, self._scope()) for node in operands)
-        candidates = self.encoder.encode(name, values, self.here, lock=lock)
+        candidates = self.encoder.encode(name, values, self.here, prefix)
         code = next((c for c in candidates if len(c) >= self.lengths[position]), candidates[-1])
         self.lengths[position] = max(self.lengths[position], len(code))
         self.code += code

@@ -43,7 +43,7 @@ class Leaves(ABC):
             ir.Call: self._call,
             ir.OperandRead: self._operand_read,
             ir.OperandAttribute: self._operand_attribute,
-            ir.InstructionLength: self._instruction_length,
+            ir.InstructionProperty: self._instruction_property,
             ir.Undefined: self._undefined,
             ir.Holds: self._holds,
         }
@@ -225,8 +225,8 @@ class Leaves(ABC):
             return Code(f"{operand}.{e.attribute}({names.MACHINE})")
         return Code(f"{operand}.{e.attribute}")
 
-    def _instruction_length(self, _: ir.InstructionLength) -> Code:
-        return Code(f"{names.MACHINE}.instruction_length")
+    def _instruction_property(self, e: ir.InstructionProperty) -> Code:
+        return Code(f"{names.MACHINE}.{e.name}")
 
     def _undefined(self, e: ir.Undefined) -> Code:
         return self.value(e.value)

@@ -1,0 +1,95 @@
+"""Explains refutations of theorems about an instruction form, with a case that `nonroot replay` runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from checks.case import Case
+from checks.symbolic.paths import Cursor
+from checks.symbolic.values import Value
+from checks.trap.concrete import Written, write_instruction
+from checks.trap.contract import LINEAR
+from checks.trap.explain import COLUMNS, WRONG, Explainer, Sides
+from checks.trap.mapping import Mapping4, physical_bytes
+from checks.trap.operands import OperandSymbols
+from checks.trap.theorems import Theorem
+from refmodel.encoder import Encoder
+
+PHYSICAL = "PHYSICAL"
+
+
+class Tools(Protocol):
+    """What is made only once there is a counterexample."""
+
+    @property
+    def encoder(self) -> Encoder:
+        """Writes instructions."""
+        ...
+
+
+@dataclass(slots=True)
+class FormExplainer(Explainer):
+    """Explains refutations of the claims about one form; `name` is the goal's id without the theorem."""
+
+    name: str
+    operands: OperandSymbols
+    tools: Tools
+
+    def symbols(self) -> tuple[Value, ...]:
+        """The operands' symbols."""
+        operands = self.operands
+        return (*operands.numbers.values(), *operands.values.values(), *operands.addresses.values())
+
+    def shown(self, sides: Sides) -> tuple[str, dict[str, object] | None]:
+        """Bytes and text of the instruction, and the case."""
+        run, rip = sides.claim.left, sides.left["RIP"]
+        written = write_instruction(self.tools.encoder, sides.concrete, self.operands, run, rip)
+        if written is None:
+            return self.operands.form.name, None
+        return f"{written.code.hex(' ')}  {written.text}", self._case(sides, written)
+
+    def _case(self, sides: Sides, written: Written) -> dict[str, object]:
+        """The case file: the start state as far as it is not that of reset, and the second run's where it differs."""
+        claim, state = sides.claim, sides.left | written.registers
+        mapping = self._mapping(sides)
+        if mapping is not None:
+            state |= {"CR3": mapping.root, "EPT_POINTER": mapping.eptp}
+        resets = {v.name: v.reset for v in self.settings.program.state.values()}
+        memory = mapping.memory() if mapping is not None else []
+        memory += physical_bytes(sides.concrete.bytes_read(claim.left, PHYSICAL))
+        expected = self._other_start(sides)
+        ignored = {"CR3", "EPT_POINTER"} if mapping is not None else set()
+        return Case(
+            kind="trap",
+            id=f"{self.name}.{claim.theorem}",
+            code=written.code,
+            instruction=self.operands.form.instruction.name,
+            state={n: v for n, v in state.items() if v != resets[n.split("[")[0]]},
+            memory=tuple(memory),
+            expected={n: v for n, v in expected.items() if n not in ignored},
+            columns=COLUMNS[claim.theorem],
+            text=WRONG[claim.theorem],
+        ).document()
+
+    def _other_start(self, sides: Sides) -> dict[str, int]:
+        """What the replay needs to make the other start state.
+
+        The second run's where it differs from the first's, or what the bare machine has in the place of things that
+        the guest does not see; all else there follows from what it sees.
+        """
+        if sides.claim.theorem is Theorem.CONFIDENTIALITY:
+            return {n: v for n, v in sides.right.items() if v != sides.left.get(n)}
+        if sides.claim.theorem is Theorem.INTEGRITY:
+            return {}
+        state = self.settings.program.state
+        return {n: v for n, v in sides.right.items() if v and state[n.split("[")[0]].view is None}
+
+    def _mapping(self, sides: Sides) -> Mapping4 | None:
+        """Page tables for the linear memory that the run accesses, None if it accesses none."""
+        run = sides.claim.left
+        linear = sides.concrete.bytes_read(run, LINEAR)
+        if not linear:
+            return None
+        level = run.evaluator.call(self.settings.program.functions["cpl"], (), Cursor(run.start, {}), [])
+        return Mapping4(linear, user=sides.concrete.number(cast(Value, level)) == 3)

@@ -1,0 +1,30 @@
+"""The opcode tables against iced-x86, and against each other, over the space of encodings."""
+
+from __future__ import annotations
+
+import pytest
+
+import grammar
+
+pytest.importorskip("iced_x86")
+
+from checks.encodings import Comparison, overlaps, sampled_codes
+from checks.encodings.enumerate import OTHERS, PREFIXES
+
+PROGRAM = grammar.load()
+
+
+def test_no_rows_overlap() -> None:
+    assert not list(overlaps(PROGRAM))
+
+
+def test_every_code_is_read_alike() -> None:
+    comparison = Comparison(PROGRAM)
+    unexplained = [str(d) for d in comparison.differences(sampled_codes()) if not d.reason]
+    assert not unexplained
+    assert comparison.agreed > 100_000
+
+
+def test_codes_cover_the_prefixes() -> None:
+    first = {code[0] for _, _, code in sampled_codes()}
+    assert first >= {*PREFIXES[1:], *OTHERS, *range(0x40, 0x50)}
