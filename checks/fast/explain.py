@@ -88,7 +88,17 @@ class Explainer:
     def _run(self) -> Run:
         theorem = self.theorem
         start = theorem.start.block.state
-        return Run(theorem.evaluator, start, theorem.completes, False, False, None, theorem.completed, start)
+        return Run(
+            evaluator=theorem.evaluator,
+            start=start,
+            completes=theorem.completes,
+            faults=False,
+            exits=False,
+            fault=None,
+            completed=theorem.completed,
+            faulted=start,
+            aborts=(),
+        )
 
     def _outcomes(self, concrete: Concrete) -> tuple[str, str]:
         is_done = any(concrete.holds(path.condition) for path in self.theorem.paths if path.completes)

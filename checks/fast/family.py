@@ -38,9 +38,7 @@ class FastFamily:
         lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
         for instruction, forms in self._of(program).forms.items():
-            yield Outline(
-                f"{self.name}.{instruction}", tuple(f"{self.name}.{one.form.name}" for one in forms)
-            )
+            yield Outline(f"{self.name}.{instruction}", tuple(f"{self.name}.{one.name}" for one in forms))
 
     def build(self, program: ir.Program, group: str, context: z3.Context) -> Group:
         """The goals of one group."""
@@ -48,7 +46,7 @@ class FastFamily:
         subject = group.removeprefix(f"{self.name}.")
         goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
         for one in prepared.forms.get(subject, ()):
-            goals.append(_goal(f"{self.name}.{one.form.name}", FormTheorem(start, one), prepared))
+            goals.append(_goal(f"{self.name}.{one.name}", FormTheorem(start, one), prepared))
         return Group(group, context, tuple(goals), tuple(start.terms.truth(h) for h in start.hypotheses))
 
     def _of(self, program: ir.Program) -> Prepared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,8 +18,12 @@ Handlers = Mapping[tuple[str, Widths, str], Handler]
 
 @dataclass(frozen=True, slots=True)
 class HandledForm:
-    """A form of an instruction and its handler; `condition` is the number of the condition in a family's member."""
+    """A form of an instruction and its handler; `condition` is the number of the condition in a family's member.
 
+    `name` is the form's, with the operands' width where that alone does not tell it from another (rSP of PUSHFQ).
+    """
+
+    name: str
     form: Form
     handler: Handler
     condition: int
@@ -28,11 +33,13 @@ def handled_forms(program: ir.Program, handlers: Handlers) -> dict[str, list[Han
     """The forms that have a handler, by the name that the handlers know the instruction by."""
     found: dict[str, list[HandledForm]] = {}
     for name, forms in forms_by_instruction(program).items():
-        instruction = program.instructions[name]
+        condition = _condition(program.instructions[name], program)
+        names = Counter(form.name for form in forms)
         for form in forms:
             handler = _handler_of(form, handlers)
             if handler is not None:
-                one = HandledForm(form, handler, _condition(instruction, program))
+                label = form.name if names[form.name] == 1 else f"{form.name}/{form.kinds[0].width}"
+                one = HandledForm(label, form, handler, condition)
                 found.setdefault(handler.instruction, []).append(one)
     return found
 

@@ -90,6 +90,7 @@ class FormTheorem:
         """Fills the fields of the decoded instruction."""
         terms, fields = self.start.terms, self.fields.fields
         rip = cast(Vector, self.start.block.state.get("RIP"))
+        fields[decoded.ADDRESS] = rip
         fields[decoded.NEXT] = terms.arithmetic("+", rip, self.symbols.length, 64)
         fields[decoded.EXTRA] = self.handled.condition
         registers = iter((decoded.FIRST, decoded.SECOND))
