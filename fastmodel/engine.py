@@ -23,6 +23,7 @@ TF, IF, RF, AC = 1 << 8, 1 << 9, 1 << 16, 1 << 18
 PRIMARY_INTERRUPT_WINDOW, PRIMARY_NMI_WINDOW, PRIMARY_MONITOR_TRAP = 1 << 2, 1 << 22, 1 << 27
 PRIMARY_SECONDARY = 1 << 31
 SECONDARY_EPT = 1 << 1
+SECONDARY_APIC_ACCESSES, SECONDARY_MODE_BASED_EXECUTE = 1 << 0, 1 << 22
 PIN_PREEMPTION_TIMER = 1 << 6
 BLOCKING_BY_STI_OR_MOV_SS = 3
 BLOCKING_BY_NMI = 8
@@ -125,8 +126,14 @@ class FastEngine:
             and not m.DR7 & DR7_ENABLED
             and m.ACTIVITY_STATE == 0
             and not m.INTERRUPTIBILITY & BLOCKING_BY_STI_OR_MOV_SS
-            and not (m.IN_NON_ROOT and self._exit_is_due())
+            and not (m.IN_NON_ROOT and (self._exit_is_due() or self._has_unusual_translation()))
         )
+
+    def _has_unusual_translation(self) -> bool:
+        """Whether some pages are more than memory, or may be executed by some only."""
+        vmcs = self.machine.vmcs
+        unusual = SECONDARY_APIC_ACCESSES | SECONDARY_MODE_BASED_EXECUTE
+        return bool(vmcs.PRIMARY_CONTROLS & PRIMARY_SECONDARY and vmcs.SECONDARY_CONTROLS & unusual)
 
     def _exit_is_due(self) -> bool:
         """Whether a VM exit is due at the next boundary between instructions, whatever they are."""

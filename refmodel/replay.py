@@ -12,7 +12,7 @@ from typing import Any
 from grammar.ir import Program
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model
-from refmodel.vectors import GPR_NAMES, Base, Case
+from refmodel.vectors import GPR_NAMES, VMCALL, Base, Case
 
 MEMORY_SIZE = (1 << 30) + (
     1 << 26
@@ -22,6 +22,9 @@ _GUEST_RIP = 0x681E  # encoding of the VMCS field
 _HALTED = 1
 _RESUME = 1 << 16  # RFLAGS.RF
 _ENTRY_FAILURE = 1 << 31
+_RUN_ON = 5000  # instructions
+_NO_VMCS = (1 << 64) - 1
+_SHADOW = 1 << 31  # in the first word of a shadow VMCS.  SDM 3C 25.2
 _SUPERVISOR_WRITE = (1, 0)  # access and privilege, as the delivery of the event used them
 
 # Handlers of the cases' guest: vector v at HANDLERS + 16 v.
@@ -75,6 +78,7 @@ class Replayer:
         self._controls = dict(_known_controls(model.program))
         self._fault, self._exit = (model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))
         self._exit_type = model.namespace["VmExit"]
+        self._revision = model.program.constants["VMCS_REVISION"].value
         self._vmcall = model.namespace["ExitReason_VMCALL"]
         self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
         self._accelerate = engine(self.machine) if engine is not None else None
@@ -120,6 +124,9 @@ class Replayer:
             self._set_system(name, value)
         for address, data in case.memory:
             memory.write_bytes(address, data)
+        link = machine.vmcs.VMCS_LINK_POINTER
+        if link != _NO_VMCS:  # the memory images leave out what the recorder's processor wrote there
+            memory.write_bytes(link, (self._revision | _SHADOW).to_bytes(4, "little"))
         memory.mark()
         self._fields_before = self._fields()
         self._before = self._registers()
@@ -156,11 +163,29 @@ class Replayer:
         if machine.ACTIVITY_STATE != 0:
             return
         self._functions["boundary_exits"](machine)
-        # The next instruction was fetched too: if that faults or exits, this is what was recorded.
-        try:
-            self._functions["fetch_translate"](machine, machine.RIP)
-        except self._fault:
+        self._run_to_vmcall()
+
+    def _run_to_vmcall(self) -> None:
+        """Goes on as the recorder did, to the VMCALL that ends a case, an event or a halt.
+
+        It is the next instruction but for jumps to places that have no VMCALL, or that cannot be fetched from.
+        """
+        machine = self.machine
+        for _ in range(_RUN_ON):
+            if machine.ACTIVITY_STATE != 0 or self._is_at_vmcall():
+                return
             self._functions["cycle"](machine)
+
+    def _is_at_vmcall(self) -> bool:
+        """Whether the next instruction is VMCALL; VM exits of the fetch end the case."""
+        machine = self.machine
+        try:
+            places = [
+                self._functions["fetch_translate"](machine, machine.RIP + n) for n in range(len(VMCALL))
+            ]
+        except self._fault:
+            return False
+        return bytes(machine.PHYSICAL.read_8(place) for place in places) == VMCALL
 
     def _exited(self, base: Base) -> Outcome:
         vmcs = self.machine.vmcs

@@ -103,6 +103,12 @@ FAULTS: dict[str, tuple[Callable[[], ir.Program], str, set[str]]] = {
         "trap.CLI",
         {"trap.CLI.C", "trap.CLI.E"},
     ),
+    "policy for VMWRITE": (
+        lambda: without_policy("vmcs_is_not_shadowed"),
+        "trap.VMWRITE/r64,r64",
+        {"trap.VMWRITE/r64,r64.I"},
+    ),
+    "policy for VMFUNC": (lambda: without_policy("ept_is_not_switched"), "trap.VMFUNC", {"trap.VMFUNC.I"}),
     "ownership of CR2": (
         lambda: owned_by_the_vmm("CR2"),
         "trap.MOV_*_CR2*",

@@ -73,7 +73,7 @@ def satisfy(
 
 def compare_once(form: Form, settings: Settings, chance: random.Random) -> bool:
     """Whether a random state of the form was compared; fails if the back ends differ."""
-    terms, symbols = settings.terms, OperandSymbols(settings.terms, form)
+    terms, symbols = settings.terms, OperandSymbols(settings.terms, form, settings.first.elements("GPR"))
     proof = FormProof.of(
         settings, Comparer(PREPARED.ownership, terms), act_of(form, symbols), symbols.hypotheses()
     )

@@ -86,7 +86,7 @@ def ept_translation(world: World, patterns: Patterns, name: str) -> Group:
     is_own, own_seen = world.look("is_data_of", before, vm, _frame(world, result))
     is_table, table_seen = world.look("is_own_table", before, vm, point[0])
     marks = _unchanged_or(world, cursor, point, cast(Truth, is_table))
-    given = [cast(Truth, t) for t in (running, translated, cursor.alive)]
+    given = [cast(Truth, t) for t in (running, translated, cursor.alive, *_policies(world))]
     named = [("offset", _frame(world, cast(Vector, arguments[0])))]
     instances = Instances(world, patterns)
     to_land = instances.at((_seen_without_marks(world, function, arguments), running_seen, own_seen), named)
@@ -98,6 +98,12 @@ def ept_translation(world: World, patterns: Patterns, name: str) -> Group:
     }
     values = {"address": arguments[0], "cpu": cpu, "vm": vm, "table": point[0], "index": point[1]}
     return _group(world, name, function, conclusions, values)
+
+
+def _policies(world: World) -> list[Value]:
+    """What the VMM promises of the controls.  Parameters never occur in what it promises of EPT."""
+    evaluator, policies = world.evaluator(), world.program.policies.values()
+    return [evaluator.pure(policy.condition, world.before) for policy in policies if not policy.parameters]
 
 
 def _run(world: World, function: ir.Function, arguments: Point) -> tuple[Vector, Cursor, Sightings]:

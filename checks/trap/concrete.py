@@ -122,7 +122,7 @@ def write_instruction(
         if kind.place is Place.MEMORY:
             base = RBP if concrete.number(symbols.segments[name]) == SS else next(free)
             memory = operands[name] = _memory(concrete, symbols, name, base, kind)
-            if memory.base is not None:
+            if memory.base is not None and kind.fixed is None:
                 registers[f"GPR[{memory.base}]"] = concrete.number(symbols.addresses[name])
         else:
             operands[name] = _operand(concrete, symbols, name, kind)

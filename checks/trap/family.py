@@ -97,7 +97,7 @@ class Prepared:
 def _form_goals(
     name: str, form: Form, settings: Settings, comparer: Comparer, prepared: Prepared
 ) -> Iterator[Goal]:
-    symbols = OperandSymbols(settings.terms, form)
+    symbols = OperandSymbols(settings.terms, form, settings.first.elements("GPR"))
     explainer = FormExplainer(settings, form.instruction.span, name, symbols, prepared)
     proof = FormProof.of(settings, comparer, act_of(form, symbols), symbols.hypotheses())
     yield from proof.goals(name, explainer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import refmodel.forms
@@ -32,7 +32,8 @@ _SIZES = (32, 64, 16)
 class OperandKind:
     """One operand of a form.
 
-    `fixed` is its register number or value if the encoding fixes it. `limit` is the number of registers it can name.
+    `fixed` is its register number or value if the encoding fixes it; of memory, the register with its address. `limit`
+    is the number of registers it can name, of memory that of segment registers.
     """
 
     name: str
@@ -86,12 +87,16 @@ def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
     """What an operand code can stand for."""
     bits = width or ""
     register = OperandKind(f"r{bits}", Place.REGISTER, width)
-    memory = OperandKind(f"m{bits}", Place.MEMORY, width)
+    memory = OperandKind(f"m{bits}", Place.MEMORY, width, limit=6)
     match code.kind:
         case "rm":
             return (register, memory)
-        case "rm_memory" | "offset" | "memory_at" | "es_memory_at":
+        case "rm_memory" | "offset":
             return (memory,)
+        case "memory_at":
+            return (replace(memory, fixed=code.register),)
+        case "es_memory_at":
+            return (replace(memory, fixed=code.register, limit=1),)
         case "rm_register" | "rm_as_register" | "reg" | "opcode_register":
             return (register,)
         case "immediate" | "signed_immediate":

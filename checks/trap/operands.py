@@ -7,6 +7,7 @@ from typing import cast
 
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.state import Elements
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value, choose
 from checks.trap.forms import Form, OperandKind, Place
@@ -19,11 +20,13 @@ class OperandSymbols:
     """The symbols of a form: `number`, `address`, `segment` and `value` by operand name.
 
     `has_rex` decides what the byte registers 4 to 7 are; `length` is the instruction's length in bytes, `address_size`
-    is 32 or 64 and `repeat` the prefix F2 or F3, or 0.
+    is 32 or 64 and `repeat` the prefix F2 or F3, or 0. `registers` are the general registers at the start, one of which
+    holds the address of a string operand.
     """
 
     terms: Terms
     form: Form
+    registers: Elements
     numbers: dict[str, Vector] = field(default_factory=dict)
     addresses: dict[str, Vector] = field(default_factory=dict)
     segments: dict[str, Vector] = field(default_factory=dict)
@@ -58,22 +61,29 @@ class OperandSymbols:
             symbol = self.terms.symbol(f"{name}.index", 4)
             self.numbers[name] = symbol if kind.fixed is None else kind.fixed
         elif kind.place is Place.MEMORY:
-            self.addresses[name] = self.terms.symbol(f"{name}.address", 64)
+            self.addresses[name] = self._address(name, kind)
             self.segments[name] = self.terms.symbol(f"{name}.segment", 3)
             self.displacements[name] = self.terms.symbol(f"{name}.displacement", 64)
         elif kind.width is not None:
             symbol = self.terms.symbol(f"{name}.value", kind.width)
             self.values[name] = symbol if kind.fixed is None else kind.fixed
 
+    def _address(self, name: str, kind: OperandKind) -> Vector:
+        """A symbol, or what the register holds at which a string operand lies."""
+        if kind.fixed is None:
+            return self.terms.symbol(f"{name}.address", 64)
+        whole = cast(Vector, self.registers.read((kind.fixed,)))
+        low = self.terms.extend(self.terms.extract(whole, 31, 0), 32, 64, is_signed=False)
+        return self.terms.choose(self.terms.equal(self.address_size, 32, 64), low, whole, 64)
+
     def hypotheses(self) -> list[Truth]:
         """What holds of the symbols of every encoding."""
         terms = self.terms
+        kinds = self.kinds()
         limits = [
-            (self.numbers[n], 4, k.limit)
-            for n, k in self.kinds().items()
-            if n in self.numbers and k.limit < 16
+            (number, 4, kinds[name].limit) for name, number in self.numbers.items() if kinds[name].limit < 16
         ]
-        limits += [(segment, 3, 6) for segment in self.segments.values()]
+        limits += [(segment, 3, kinds[name].limit) for name, segment in self.segments.items()]
         return [terms.compare("<", value, limit, width) for value, width, limit in limits]
 
 
