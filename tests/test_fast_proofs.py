@@ -28,15 +28,11 @@ def model() -> Model:
 
 
 def prove(model: Model, goal: str, handlers: Sequence[Handler] = HANDLERS) -> Result:
-    """The verdict on one goal; only the handler that it is about is looked at."""
-    forms = FastFamily(handlers=handlers)._of(model.program).forms
-    needed: Sequence[Handler] = [
-        one.handler for group in forms.values() for one in group if f"fast.{one.name}" == goal
-    ]
-    family = FastFamily(handlers=needed)
-    group = next(o.group for o in family.outlines(model.program) if goal in o.ids)
-    built = family.build(model.program, group, z3.Context())
-    chosen = replace(built, goals=tuple(one for one in built.goals if one.id == goal))
+    """The verdict on one goal."""
+    family = FastFamily(handlers=handlers)
+    name = next(o.group for o in family.outlines(model.program) if goal in o.ids)
+    group = family.build(model.program, name, z3.Context(), frozenset({goal}))
+    chosen = replace(group, goals=tuple(one for one in group.goals if one.id == goal))
     [result] = GroupRunner(chosen, "fast", Limits()).run()
     return result
 

@@ -40,13 +40,16 @@ class FastFamily:
         for instruction, forms in self._of(program).forms.items():
             yield Outline(f"{self.name}.{instruction}", tuple(f"{self.name}.{one.name}" for one in forms))
 
-    def build(self, program: ir.Program, group: str, context: z3.Context) -> Group:
-        """The goals of one group."""
+    def build(
+        self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
+    ) -> Group:
+        """The goals of one group; forms whose goals are not in `ids` are left out."""
         start, prepared = Start.create(program, context), self._of(program)
         subject = group.removeprefix(f"{self.name}.")
         goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
-        for one in prepared.forms.get(subject, ()):
-            goals.append(_goal(f"{self.name}.{one.name}", FormTheorem(start, one), prepared))
+        named = {f"{self.name}.{one.name}": one for one in prepared.forms.get(subject, ())}
+        wanted = {name: one for name, one in named.items() if ids is None or name in ids}
+        goals += [_goal(name, FormTheorem(start, one), prepared) for name, one in wanted.items()]
         return Group(group, context, tuple(goals), tuple(start.terms.truth(h) for h in start.hypotheses))
 
     def _of(self, program: ir.Program) -> Prepared:

@@ -77,7 +77,11 @@ class FormTheorem:
     differences: list[Difference] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.symbols = OperandSymbols(self.start.terms, self.handled.form)
+        self.symbols = OperandSymbols(
+            self.start.terms, self.handled.form, self.start.block.state.elements("GPR")
+        )
+        # The decoder leaves instructions with prefix 67, F2 or F3 to the reference.
+        self.symbols.address_size, self.symbols.repeat = 64, 0
         self.fields = Decoded(self.start.paths)
         self._decode()
         self._run_specification()
