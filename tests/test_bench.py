@@ -29,9 +29,7 @@ def model() -> Model:
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("make", [Fast, pytest.param(Native, marks=needs_linux)])
-def test_kernels_compute_what_is_expected(
-    model: Model, kernel: Kernel, make: type[Fast | Native]
-) -> None:
+def test_kernels_compute_what_is_expected(model: Model, kernel: Kernel, make: type[Fast | Native]) -> None:
     code = assemble(kernel.text, Encoder(model.program)).code
     engine = make(model)
     engine.prepare(kernel, code)

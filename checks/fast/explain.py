@@ -12,6 +12,7 @@ from checks.case import Case
 from checks.fast.theorems import FormTheorem
 from checks.fuzz.bases import CODE, DATA, MEMORY_SIZE, STACK_TOP
 from checks.symbolic.terms import Vector
+from checks.symbolic.values import Value
 from checks.theorem import Counterexample
 from checks.trap.concrete import Concrete, Written, item, show_record, write_instruction
 from checks.trap.contract import LINEAR
@@ -22,8 +23,8 @@ from refmodel.encoder import Encoder
 COLUMNS = ("reference", "fast")
 BASE = "kernel"  # of checks/fuzz/bases.py: linear addresses of its pages are physical ones
 RSP = 4
-FIXED_FLAG = 2  # bit 1 of RFLAGS reads as 1
-STATUS_AND_FIXED = 0xCD7
+OTHER_FLAGS = ~0xCD7 & (1 << 64) - 1  # all but the status flags, DF and bit 1, which reads as 1
+COMPLETES = "completes"
 WRONG = "the handler does something else than the specification"
 
 
@@ -45,24 +46,23 @@ class Explainer:
     tools: Tools
 
     def minimise(self) -> list[z3.ExprRef]:
-        """What to make zero if it can be: first the distance from a start that the fuzzer's machine can take."""
-        state, symbols, terms = self.theorem.start.block.state, self.theorem.symbols, self.theorem.start.terms
+        """What to make zero or false if it can be: first all that the fuzzer's machine cannot do."""
+        theorem, terms = self.theorem, self.theorem.start.terms
+        state, symbols = theorem.start.block.state, theorem.symbols
         read = state.elements("GPR").read
-        wanted: list[tuple[Vector, int]] = [(cast(Vector, state.get("RIP")), CODE)]
-        wanted += [(cast(Vector, read((RSP,))), STACK_TOP)]
-        wanted += [(address, DATA) for address in symbols.addresses.values()]
+        wanted: list[tuple[Vector, int]] = [
+            (cast(Vector, state.get("RIP")), CODE),
+            (cast(Vector, read((RSP,))), STACK_TOP),
+            *((address, DATA) for address in symbols.addresses.values()),
+        ]
         if "target" in symbols.values:
             wanted.append((symbols.values["target"], CODE))
-        distances = [terms.arithmetic("-", value, place, 64) for value, place in wanted]
-        flags = terms.arithmetic("^", cast(Vector, state.get("RFLAGS")), FIXED_FLAG, 64)
-        rest = [*symbols.numbers.values(), *symbols.values.values()]
-        points = self.theorem.evaluator.touched.points
-        rest += [cast(Vector, read(point)) for point in points.get("GPR", {}).values()]
-        return [
-            v
-            for v in (*distances, terms.arithmetic("&", flags, ~STATUS_AND_FIXED & (1 << 64) - 1, 64), *rest)
-            if isinstance(v, z3.ExprRef)
-        ]
+        found: list[Value] = [terms.negation(theorem.completes)]
+        found += [terms.arithmetic("-", value, place, 64) for value, place in wanted]
+        found.append(terms.arithmetic("&", cast(Vector, state.get("RFLAGS")), OTHER_FLAGS, 64))
+        found += [*symbols.numbers.values(), *symbols.values.values()]
+        found += [read(point) for point in theorem.evaluator.touched.points.get("GPR", {}).values()]
+        return [value for value in found if isinstance(value, z3.ExprRef)]
 
     def explain(self, model: z3.ModelRef) -> Counterexample:
         """The counterexample under a model."""
@@ -102,8 +102,8 @@ class Explainer:
 
     def _outcomes(self, concrete: Concrete) -> tuple[str, str]:
         is_done = any(concrete.holds(path.condition) for path in self.theorem.paths if path.completes)
-        specified = "completes" if concrete.holds(self.theorem.completes) else "faults or exits"
-        return specified, "completes" if is_done else "refuses"
+        specified = COMPLETES if concrete.holds(self.theorem.completes) else "faults or exits"
+        return specified, COMPLETES if is_done else "refuses"
 
     def _differences(self, concrete: Concrete) -> Iterator[tuple[str, str, str]]:
         for difference in self.theorem.differences:
@@ -117,9 +117,13 @@ class Explainer:
     def _case(
         self, concrete: Concrete, run: Run, state: dict[str, int], rip: int, written: Written
     ) -> dict[str, object] | None:
-        """The case file; None if the counterexample needs addresses that the fuzzer's machine does not have."""
+        """The case file; None if the counterexample needs what the fuzzer's machine does not give.
+
+        That is a fault, a refusal, or another address.
+        """
         memory = concrete.bytes_read(run, LINEAR)
-        if rip != CODE or any(address >= MEMORY_SIZE for address in memory):
+        is_possible = self._outcomes(concrete) == (COMPLETES, COMPLETES) and rip == CODE
+        if not is_possible or any(address >= MEMORY_SIZE for address in memory):
             return None
         return Case(
             kind="fuzz",
