@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from checks.fast.family import FastFamily
 from checks.isolation.family import Isolation
 from checks.theorem import Family
 from checks.trap.family import TrapFamily
@@ -9,4 +10,4 @@ from checks.trap.family import TrapFamily
 
 def families() -> dict[str, Family]:
     """All families."""
-    return {family.name: family for family in (Isolation(), TrapFamily())}
+    return {family.name: family for family in (FastFamily(), Isolation(), TrapFamily())}
