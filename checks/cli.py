@@ -102,6 +102,11 @@ COMMANDS = (
         "compare two engines on random cases derived from the specification",
         ("nonroot fuzz --seconds 30", "nonroot fuzz --cases 2000 --seed 7", "nonroot fuzz --corpus corpus"),
     ),
+    Command(
+        "bench",
+        "measure the engines side by side on the same machine code",
+        ("nonroot bench", "nonroot bench --repeats 9 --json bench.json"),
+    ),
 )
 
 

@@ -122,7 +122,7 @@ class Pattern:
         A prefix that belongs to the opcode counts for more than a bit of REX: F3 41 90 is PAUSE.
         """
         constraints = (
-            self.fixed_modrm is not None,
+            3 * (self.fixed_modrm is not None),  # mod, reg and r/m
             isinstance(self.modrm, int),
             self.mode != "any",
             2 * bool(self.mandatory),

@@ -65,13 +65,14 @@ def bind(form: Form, operands: tuple[Operand, ...]) -> dict[str, Operand] | None
 
 
 def implied(code: OperandCode, size: int) -> Operand:
-    """The operand that a code stands for by itself: a fixed register, memory at one, or the constant 1."""
+    """What an operand that is not written stands for: a fixed register, memory at one, the constant 1, any register."""
     if code.kind == "one":
         return Immediate(1)
-    if code.register is None:
+    number = 0 if code.kind == "rm_register" else code.register
+    if number is None:
         raise ValueError(f"operand code {code.name} cannot be left out of the syntax")
-    if code.kind != "register":
+    if code.kind.endswith("memory_at"):
         segment = ES if code.kind == "es_memory_at" else None
-        return Memory(code.register, width=operand_width(code, size), segment=segment)
+        return Memory(number, width=operand_width(code, size), segment=segment)
     width = code.width if isinstance(code.width, int) else size
-    return Register(GENERAL, code.register, width)
+    return Register(GENERAL, number, width)

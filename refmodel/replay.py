@@ -40,7 +40,10 @@ _MSRS = {
     "tsc_aux": 0xC0000103,
     "pat": 0x277,
 }
-_REGISTERS = {"cr2": "CR2", "cr8": "CR8", "dr6": "DR6"}
+_REGISTERS = {"cr2": "CR2", "cr8": "CR8", "dr6": "DR6", "xcr0": "XCR0"}
+# The x87 and SSE registers of the recorder's machine, as its XSAVE shows them: all zero, no x87 register empty, and
+# no bit that MXCSR may have.
+_EXTENDED_STATE = {"X87_STATE": 0xFF << 32, "MXCSR": 0, "MXCSR_MASK": 0}
 _DEBUG_REGISTERS = {f"dr{n}": n for n in range(4)}
 # Exit information: key of the outcome and VMCS field.
 _EXIT_INFORMATION = {
@@ -122,6 +125,8 @@ class Replayer:
             machine.GPR[number] = value
         for name, value in case.system.items():
             self._set_system(name, value)
+        for name, value in _EXTENDED_STATE.items():
+            setattr(machine, name, value)
         for address, data in case.memory:
             memory.write_bytes(address, data)
         link = machine.vmcs.VMCS_LINK_POINTER

@@ -19,12 +19,52 @@ DECODER = MODEL.decoder
 ADDRESS = 0x40_0000
 CASES = 30_000
 PREFIXES = (0x66, 0x67, 0xF2, 0xF3, 0x64, 0x65, 0x2E, 0x48, 0x41, 0x44, 0x4F, 0x40)
-# Instructions of other vendors' processors, and of extensions that this processor does not have.
-ABSENT = {
-    value
-    for name, value in vars(iced_x86.CpuidFeature).items()
-    if name.startswith(("D3NOW", "PADLOCK", "CYRIX", "CENTAUR", "SVM", "SEV", "XOP", "RTM"))
-}
+# Instructions of other vendors' processors, of extensions that this processor lacks, and of modes that it is not in.
+ABSENT_FEATURES = (
+    *(
+        "D3NOW",
+        "PADLOCK",
+        "CYRIX",
+        "CENTAUR",
+        "XOP",
+        "SSE4A",
+        "SVM",
+        "SKINIT",
+        "SEV",
+        "RMPQUERY",
+        "MONITORX",
+        "CLZERO",
+    ),
+    *(
+        "RDPRU",
+        "MCOMMIT",
+        "INVLPGB",
+        "RTM",
+        "HLE",
+        "TSXLDTRK",
+        "SGX",
+        "OSS",
+        "PCONFIG",
+        "TSE",
+        "TDX",
+        "SMM",
+        "PKU",
+    ),
+    *(
+        "CET_SS",
+        "UINTR",
+        "FRED",
+        "LKGS",
+        "MSRLIST",
+        "WRMSRNS",
+        "SERIALIZE",
+        "CLWB",
+        "PTWRITE",
+        "RDPID",
+        "HRESET",
+    ),
+)
+ABSENT = {value for name, value in vars(iced_x86.CpuidFeature).items() if name.startswith(ABSENT_FEATURES)}
 
 
 def decode(code: str) -> Decoded:
@@ -51,12 +91,20 @@ def test_lengths_and_mnemonics_agree_with_iced() -> None:
             continue
         if "debug_register" in kinds(decoded) and decoded.prefixes.rex_r:
             continue  # DR8 to DR15: an instruction that raises #UD here, no instruction for iced
+        if is_bad_segment_register(decoded):
+            continue  # likewise
         expected = iced_x86.Decoder(64, code, ip=ADDRESS).decode()
         assert expected.code != iced_x86.Code.INVALID, (code.hex(), decoded.instruction.name)
         assert decoded.length == expected.len, (code.hex(), decoded.instruction.name)
         check_memory(decoded, expected)
         agreed += 1
     assert agreed > CASES // 4
+
+
+def is_bad_segment_register(decoded: Decoded) -> bool:
+    """MOV from a segment register above GS, or to such a one or CS."""
+    numbers = [a.index for a in decoded.operands if getattr(a.written, "kind", None) == "segment"]
+    return any(n > 5 or (n == 1 and decoded.instruction.name == "MOV_TO_SEGMENT") for n in numbers)
 
 
 def kinds(decoded: Decoded) -> set[str]:

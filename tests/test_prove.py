@@ -277,3 +277,9 @@ def test_command_shows_and_replays_a_counterexample(
 def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prove", *arguments]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_every_goal_has_an_id_of_its_own() -> None:
+    program = grammar.load()
+    ids = [i for family in families().values() for outline in family.outlines(program) for i in outline.ids]
+    assert len(ids) == len(set(ids))

@@ -135,10 +135,15 @@ def integer_forms(program: ir.Program) -> Iterator[Form]:
 
 
 def is_wrong_in_unicorn(case: Case) -> bool:
-    """Unicorn knows no TEST /1, takes SPL for AH in LAHF with REX, reads the size in RET as signed, forgets
-    the immediate of SHLD and SHRD in RIP-relative addresses, and zero-extends what CMPXCHG does not write.
+    """Unicorn knows no TEST /1 and few of the reserved NOPs, takes SPL for AH in LAHF with REX, reads the size in
+    RET as signed, forgets the immediate of SHLD and SHRD in RIP-relative addresses, and zero-extends what CMPXCHG
+    does not write. Its processor has no SMAP.
     """
     match case.form.instruction.name:
+        case "CLAC" | "STAC":
+            return True
+        case "NOP_OPERAND":
+            return case.form.pattern.row.opcode[-1].value != 0x1F
         case "TEST":
             return case.form.pattern.modrm == 1
         case "LAHF" | "SAHF":

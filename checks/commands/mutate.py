@@ -40,12 +40,12 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     import grammar
-    from checks.families import families
     from checks.mutate.campaign import Campaign, is_open, write_json
+    from checks.mutate.reach import FAMILIES
 
-    unknown = set(args.family) - set(families())
+    unknown = set(args.family) - set(FAMILIES)
     if unknown:
-        raise UsageError(f"mutate: there is no family '{min(unknown)}' ({', '.join(families())})")
+        raise UsageError(f"mutate: there is no family '{min(unknown)}' ({', '.join(FAMILIES)})")
     if args.jobs < 1 or (args.sample is not None and args.sample < 1):
         raise UsageError("mutate: -j and --sample must be above 0")
     campaign = Campaign(grammar.load(args.spec), args.family)

@@ -9,7 +9,7 @@ import iced_x86
 from iced_x86 import OpKind
 
 from checks.encodings.enumerate import Code
-from checks.encodings.known import KNOWN, OTHER_NAMES, UNCOMPARED
+from checks.encodings.known import KNOWN, LOW_PARTS, OTHER_NAMES, UNCOMPARED
 from grammar.ir import Program
 from refmodel.access import OperandAccess, RelativeAccess
 from refmodel.decoder import Decoded, Decoder, NotModelled, opcode_rows
@@ -63,6 +63,8 @@ class Comparison:
         for escape, opcode, code in codes:
             theirs = iced_x86.Decoder(64, code, ip=ADDRESS).decode()
             mnemonic = _MNEMONICS[theirs.mnemonic]
+            if theirs.is_call_far_indirect or theirs.is_jmp_far_indirect:
+                mnemonic = f"l{mnemonic}"
             mnemonic = OTHER_NAMES.get(mnemonic, mnemonic)
             ours = self._decode(code) if (escape, opcode) in self._rows else None
             is_ours = ours is not None and ours.instruction is not None
@@ -99,12 +101,23 @@ def _problem(ours: Decoded | None, theirs: iced_x86.Instruction, mnemonic: str) 
         return f"{name} of {ours.length} bytes"
     if (name, ours.size) in UNCOMPARED:
         return None
+    if name in LOW_PARTS:
+        return None if _same_numbers(ours, theirs) else f"{name} with other operands"
     by_name = dict(zip(ours.instruction.operands, ours.operands, strict=True))
     shown = [(i, by_name[place]) for i, place in enumerate(written.operands) if isinstance(place, str)]
     same = all(_same(access, ours.length, theirs, i) for i, access in shown)
     if not same and name == "XCHG":  # the order of its operands means nothing
         same = all(_same(access, ours.length, theirs, 1 - i) for i, access in shown)
     return None if same else f"{name} with other operands"
+
+
+def _same_numbers(ours: Decoded, theirs: iced_x86.Instruction) -> bool:
+    """Whether the register operands have the same numbers."""
+    return all(
+        iced_x86.RegisterExt.number(theirs.op_register(index)) == access.written.number
+        for index, access in enumerate(ours.operands)
+        if isinstance(access.written, Register)
+    )
 
 
 def _same(access: OperandAccess, length: int, theirs: iced_x86.Instruction, index: int) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iced_x86 import CpuidFeature, Instruction, Mnemonic, Register
+from iced_x86 import CpuidFeature, Instruction, Mnemonic
 
-# Forms of 16 and 32 bits, the second encoding of SHL, and a NOP to which CET gives a meaning.
+# Forms of 16 and 32 bits and with REX.W, the second encoding of SHL, and NOPs to which extensions give a meaning.
 OTHER_NAMES = {
     "cwd": "cdq",
     "cbw": "cwde",
@@ -15,11 +15,17 @@ OTHER_NAMES = {
     "popf": "popfq",
     "sal": "shl",
     "jecxz": "jrcxz",
-    "endbr64": "nop",
+    **dict.fromkeys(("endbr32", "endbr64", "rdsspd", "rdsspq", "cldemote", "reservednop"), "nop"),
+    **dict.fromkeys(("prefetch", "prefetchwt1", "prefetchit0", "prefetchit1", "prefetchreserved"), "nop"),
+    "getsecq": "getsec",
+    **{f"{name}64": name for name in ("xsave", "xsaveopt", "xsavec", "xsaves", "xrstor", "xrstors")},
 }
 
-# iced-x86 shows a 16-bit register for BSWAP with prefix 66, and the whole register of LMSW with larger sizes.
-UNCOMPARED = {("BSWAP", 16), ("LMSW", 32), ("LMSW", 64)}
+# iced-x86 shows a 16-bit register for BSWAP with prefix 66.
+UNCOMPARED = {("BSWAP", 16)}
+
+# iced-x86 shows the whole register of an operand of which the instruction uses the low part, whatever the size.
+LOW_PARTS = {"LMSW", "LAR", "LSL", "VERR", "VERW", "LLDT", "LTR", "MOV_TO_SEGMENT", "UMWAIT", "TPAUSE"}
 
 _NOT_ANNOUNCED = {Mnemonic.TZCNT, Mnemonic.LZCNT, Mnemonic.WBNOINVD}
 
@@ -38,8 +44,8 @@ KNOWN = (
         "DR8 to DR15 do not exist: an instruction that raises #UD, no instruction for iced-x86",
     ),
     Known(
-        lambda ours, theirs: ours == "NOP_OPERAND" and theirs.mnemonic == Mnemonic.RESERVEDNOP,
-        "0F 1F with another reg field than 0 is reserved for hints and does nothing",
+        lambda ours, theirs: ours in ("MOV_TO_SEGMENT", "MOV_FROM_SEGMENT") and theirs.is_invalid,
+        "no such segment register, or CS: an instruction that raises #UD, no instruction for iced-x86",
     ),
     Known(
         lambda ours, theirs: bool(ours) and theirs.mnemonic in _NOT_ANNOUNCED,
@@ -49,20 +55,4 @@ KNOWN = (
         lambda ours, theirs: not ours and CpuidFeature.SSE2 in theirs.cpuid_features(),
         "an instruction of SSE2 with the name of a string instruction",
     ),
-    Known(
-        lambda ours, theirs: not ours and any(map(_is_segment_register, _registers(theirs))),
-        "moves of segment registers are not modelled",
-    ),
-    Known(
-        lambda ours, theirs: not ours and (theirs.is_call_far_indirect or theirs.is_jmp_far_indirect),
-        "far branches are not modelled",
-    ),
 )
-
-
-def _registers(instruction: Instruction) -> list[int]:
-    return [instruction.op_register(i) for i in range(instruction.op_count)]
-
-
-def _is_segment_register(register: int) -> bool:
-    return Register.ES <= register <= Register.GS

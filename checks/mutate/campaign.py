@@ -18,7 +18,7 @@ from checks.families import families
 from checks.mutate import equivalence
 from checks.mutate.judge import Fate, Verdict, judge
 from checks.mutate.places import Mutant
-from checks.mutate.reach import Reach, candidates
+from checks.mutate.reach import FAMILIES, Reach, candidates
 from grammar import ir
 
 SCHEMA_VERSION = 1
@@ -52,7 +52,7 @@ class Campaign:
     def __init__(self, program: ir.Program, wanted: Sequence[str] = ()) -> None:
         known = families()
         self.program = program
-        self.reach = Reach(program, [known[name] for name in wanted or known])
+        self.reach = Reach(program, [known[name] for name in wanted or FAMILIES])
         everything = candidates(program)
         self.reached = [mutant for mutant in everything if self.reach.groups(mutant)]
         unreached = [mutant for mutant in everything if not self.reach.groups(mutant)]

@@ -21,6 +21,9 @@ from grammar.source import Span
 Item: TypeAlias = tuple[str, str]
 """A table of the program and the source name of an item in it."""
 
+FAMILIES = ("isolation", "trap")
+"""The families that mutants are judged by: those about virtualization."""
+
 _BOUNDARY = frozenset(LOADS) | frozenset(STORES)
 _HOST_SPACES = frozenset({"vmcs", "state", "ghost"})
 _WALK_CLAIMS = ("is_walking", "is_cached", "is_data_of", "walk_finds_own", "starts_at_own_root")
@@ -72,9 +75,6 @@ class Reach:
             yield from self._trap.of(outline, subject)
         elif family == "isolation":
             yield Reached(family, outline.group, ids, (subject,), *self._isolation(subject))
-        else:
-            everything = frozenset(("functions", f.source) for f in self.program.functions.values())
-            yield Reached(family, outline.group, ids, (subject,), frozenset(), everything)
 
     def _isolation(self, subject: str) -> tuple[frozenset[Item], frozenset[Item]]:
         program = self.program

@@ -49,13 +49,14 @@ class Stored:
         return simple.as_long() if z3.is_bv_value(simple) else distance
 
     def _byte(self, distance: Vector) -> Vector:
-        """Byte number `distance` of the stored value."""
+        """Byte number `distance` of the stored value, found by halves: each bit of the number chooses one."""
         terms = self.terms
-        byte = terms.extract(self.value, 7, 0)
-        for number in range(1, self.width // 8):
-            is_it = terms.equal(distance, number, self.address_width)
-            byte = terms.choose(is_it, terms.extract(self.value, number * 8 + 7, number * 8), byte, 8)
-        return byte
+        parts = [terms.extract(self.value, n * 8 + 7, n * 8) for n in range(self.width // 8)]
+        for bit in range((len(parts) - 1).bit_length()):
+            is_odd = terms.equal(terms.extract(distance, bit, bit), 1, 1)
+            pairs = zip(parts[::2], [*parts[1::2], parts[-1]], strict=False)
+            parts = [terms.choose(is_odd, high, low, 8) for low, high in pairs]
+        return parts[0]
 
 
 @dataclass(slots=True)

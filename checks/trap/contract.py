@@ -34,10 +34,12 @@ LINEAR = "LINEAR"
 LOADS = {
     "load": "a data access of an instruction",
     "load_for_update": "the read of a read-modify-write access",
+    "load_block": "the registers in a save area",
     "load_system": "an access to a descriptor table or the TSS",
 }
 STORES = {
     "store": "a data access of an instruction",
+    "store_block": "the registers in a save area",
     "store_system": "the accessed flag of a descriptor",
     "store_frame": "the stack frame of an event",
 }

@@ -13,6 +13,7 @@ from itertools import product
 
 import refmodel.forms
 from grammar import ir
+from refmodel.registers import BY_NAME, GENERAL, Register
 
 
 class Place(enum.StrEnum):
@@ -106,7 +107,7 @@ def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
         case "one":
             return (OperandKind("1", Place.VALUE, width, fixed=1),)
         case "register":
-            return (OperandKind(code.name.lower(), Place.REGISTER, width, fixed=code.register),)
+            return (OperandKind(_fixed_name(code, width), Place.REGISTER, width, fixed=code.register),)
         case "control_register":
             return (OperandKind("cr", Place.NUMBER, width),)
         case "debug_register":
@@ -114,6 +115,12 @@ def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
         case "segment_register":
             return (OperandKind("sreg", Place.NUMBER, width, limit=6),)
     raise ValueError(f"unknown kind of operand: {code.kind}")
+
+
+def _fixed_name(code: ir.OperandCode, width: int | None) -> str:
+    """`eax` for rAX at 32 bits; the code's own name for what is no single general register (EDX:EAX)."""
+    register = Register(GENERAL, code.register or 0, width or 0)
+    return str(register) if register in BY_NAME.values() else code.name.lower()
 
 
 def _covers(general: Form, special: Form) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from fastmodel.compiler.primitives import wrap
@@ -59,8 +59,8 @@ class _Wrapper(ast.NodeTransformer):
 class PlainProgram:
     """Instances as Python functions.
 
-    `words` replaces words of the vocabulary, by name: an engine supplies `invoke` here. With all of them replaced,
-    and `wrap` too, a text runs on other values than integers.
+    `words` replaces words of the vocabulary, or functions of a text, by name: an engine supplies `invoke` here. With
+    all words replaced, and `wrap` too, a text runs on other values than integers.
     """
 
     def __init__(self, words: dict[str, Callable[..., Any]]) -> None:
@@ -79,14 +79,17 @@ class PlainProgram:
         source = inside.source
         for name in source.free:
             value = inside.resolve(name)
-            if callable(value):
-                is_word = value in WORDS
-                names[name] = (
-                    self._words.get(value.__name__, value) if is_word else self.function(inside.callee(value))
-                )
+            if isinstance(value, FunctionType):
+                names[name] = self._meaning(inside, value)
         exec(_code(inside), names)  # the text of this package
         function: Callable[..., Any] = names[source.tree.name]
         return function
+
+    def _meaning(self, inside: Instance, value: FunctionType) -> Callable[..., Any]:
+        """What a function that is named in a text is here."""
+        if value.__name__ in self._words:
+            return self._words[value.__name__]
+        return value if value in WORDS else self.function(inside.callee(value))
 
 
 def _code(inside: Instance) -> CodeType:

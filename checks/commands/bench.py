@@ -1,0 +1,121 @@
+"""`nonroot bench`: measures the engines side by side."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checks.commands.errors import UsageError
+
+if TYPE_CHECKING:
+    from checks.bench.engines import Engine
+    from checks.bench.measure import Measurement
+    from refmodel.model import Model
+
+_WORDS = {
+    "fast_vs_unicorn": "fast is faster than Unicorn by",
+    "fast_vs_reference": "fast is faster than the reference by",
+    "native_vs_fast": "native code is faster than fast by",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of this command."""
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="runs of each kernel on each engine (5)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures; 1 if an engine computes something else than it should."""
+    import refmodel
+    from checks.bench.exits import exits_per_second
+    from checks.bench.measure import SCHEMA_VERSION, WrongResult, measure, overall_ratios
+
+    if args.repeats < 1:
+        raise UsageError("bench: --repeats must be above 0")
+    model = refmodel.load(args.spec)
+    engines = list(_engines(model))
+    try:
+        measurements = measure(model, engines, args.repeats, lambda name: _say(f"{name} ..."))
+    except WrongResult as error:
+        print(f"nonroot: {error}", file=sys.stderr)
+        return 1
+    _say("exits ...")
+    exits = exits_per_second(model, args.repeats)
+    ratios = overall_ratios(measurements)
+    _print(measurements, ratios, exits)
+    if args.json is not None:
+        document = {
+            "schema_version": SCHEMA_VERSION,
+            "processor": platform.processor() or platform.machine(),
+            "python": platform.python_version(),
+            "repeats": args.repeats,
+            "ratios": ratios,
+            "kernels": {one.kernel.name: one.document() for one in measurements},
+            "vm_exits_per_second": exits,
+        }
+        args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _engines(model: Model) -> Iterator[Engine]:
+    """Those that can run here; says which cannot."""
+    from checks.bench.engines import ENGINES
+
+    for make in ENGINES:
+        try:
+            yield make(model)
+        except ImportError as error:
+            _say(f"without {error}")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print(
+    measurements: Sequence[Measurement], ratios: Mapping[str, float], exits: Mapping[str, float]
+) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from checks.bench.measure import RATIOS
+
+    console = Console()
+    table = Table(box=SIMPLE, title="Ratios of CPU time", title_justify="left")
+    for column in ("", *(one.kernel.name for one in measurements), "compute kernels"):
+        table.add_column(column, justify="right" if column else "left")
+    for name in RATIOS:
+        if name in ratios:
+            cells = [_ratio(one.ratio(name)) for one in measurements]
+            table.add_row(_WORDS[name], *cells, _ratio(ratios[name]))
+    console.print(table)
+    console.print(_rates(measurements))
+    console.print("VM exits a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in exits.items()))
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def _rates(measurements: Sequence[Measurement]) -> object:
+    """Millions of instructions a second, by kernel and engine."""
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    names = list(measurements[0].seconds)
+    table = Table(box=SIMPLE, title="Millions of instructions a second (CPU time)", title_justify="left")
+    for column in ("kernel", "instructions", *names, "what it is"):
+        table.add_column(column, justify="left" if column in ("kernel", "what it is") else "right")
+    for one in measurements:
+        rates = [f"{1e-6 / one.seconds[name]:,.3g}" for name in names]
+        table.add_row(one.kernel.name, f"{one.instructions:,}", *rates, one.kernel.summary)
+    return table

@@ -1,0 +1,1 @@
+"""Proofs that the fast model's handlers do what the specification says."""

@@ -1,0 +1,131 @@
+"""The family `fast`: handlers are proved, wrong ones refuted, and counterexamples replay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import wrong_handlers as wrong
+import z3
+
+import refmodel
+from checks.case import parse_case
+from checks.fast.family import FastFamily
+from checks.fuzz.compare import Comparison
+from checks.fuzz.engines import FastEngine
+from checks.solve import GroupRunner, Limits
+from checks.theorem import Goal, Group, Result, Status
+from fastmodel import backends
+from fastmodel.handlers import HANDLERS, Handler
+from refmodel.model import Model
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return refmodel.load()
+
+
+def prove(model: Model, goal: str, handlers: Sequence[Handler] = HANDLERS) -> Result:
+    """The verdict on one goal."""
+    family = FastFamily(handlers=handlers)
+    name = next(o.group for o in family.outlines(model.program) if goal in o.ids)
+    group = family.build(model.program, name, z3.Context(), frozenset({goal}))
+    chosen = replace(group, goals=tuple(one for one in group.goals if one.id == goal))
+    [result] = GroupRunner(chosen, "fast", Limits()).run()
+    return result
+
+
+def test_every_handler_has_a_theorem(model: Model) -> None:
+    prepared = FastFamily()._of(model.program)
+    handled = {one.handler.name for forms in prepared.forms.values() for one in forms}
+    assert handled == {handler.name for handler in HANDLERS}
+    names = [one.name for forms in prepared.forms.values() for one in forms]
+    assert len(names) == len({*names})
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "address",
+        "flags",
+        "registers",
+        "ADC/m32,r32",
+        "CMP/r8,imm8",
+        "XCHG/m64,r64",
+        "SHL/r64,cl",
+        "CMOVLE/r32,m32",
+        "POPFQ/rsp/64",
+        "CALL/m64",
+        "RET",
+    ],
+)
+def test_handlers_are_proved(model: Model, goal: str) -> None:
+    assert prove(model, f"fast.{goal}").status is Status.PROVED
+
+
+def with_fault(instruction: str, fault: Callable[..., int]) -> list[Handler]:
+    """The handlers, with another operation, or another function, for one instruction."""
+
+    def changed(handler: Handler) -> Handler:
+        if handler.instruction != instruction:
+            return handler
+        bindings = dict(handler.bindings)
+        if "OPERATION" not in bindings:
+            return replace(handler, function=fault)
+        return replace(handler, bindings=tuple(sorted((bindings | {"OPERATION": fault}).items())))
+
+    return [changed(handler) for handler in HANDLERS]
+
+
+FAULTS = [
+    ("ADD", wrong.add_without_auxiliary_carry, "fast.ADD/r32,r32"),
+    ("ADD", wrong.add_without_auxiliary_carry, "fast.ADD/r8,m8"),
+    ("SBB", wrong.subtract_without_borrow, "fast.SBB/r64,r64"),
+    ("INC", wrong.increment_with_carry, "fast.INC/r16"),
+    ("AND", wrong.logical_and_keeping_carry, "fast.AND/m32,imm32"),
+    ("SHL", wrong.shift_left_by_63_at_most, "fast.SHL/r32,cl"),
+    ("MOVSX", wrong.zero_extended, "fast.MOVSX/r64,r8"),
+    ("LEA", wrong.load_address_keeping_high_half, "fast.LEA/r32,m"),
+    ("CMOV{cc}", wrong.move_if_without_zero_extension, "fast.CMOVE/r32,r32"),
+    ("SET{cc}", wrong.set_if_not, "fast.SETG/r8"),
+    ("PUSH", wrong.push_changing_top_first, "fast.PUSH/r64"),
+    ("POPFQ", wrong.pop_flags_keeping_direction, "fast.POPFQ/rsp/64"),
+    ("RET", wrong.return_anywhere, "fast.RET"),
+    ("CALL", wrong.call_pushing_this_address, "fast.CALL/rel"),
+]
+
+
+@pytest.mark.parametrize(("instruction", "fault", "goal"), FAULTS)
+def test_faults_are_refuted(model: Model, instruction: str, fault: Callable[..., int], goal: str) -> None:
+    result = prove(model, goal, with_fault(instruction, fault))
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+
+
+@pytest.mark.parametrize("number", [0, 2, 4, 6, 8])
+def test_counterexamples_replay(model: Model, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The case of a refuted handler shows the difference on the engine that has this handler, and on no other."""
+    instruction, fault, goal = FAULTS[number]
+    handlers = with_fault(instruction, fault)
+    result = prove(model, goal, handlers)
+    assert result.counterexample is not None
+    assert result.counterexample.case is not None
+    case = parse_case(result.counterexample.case)
+    assert Comparison(model, lambda m: FastEngine(m, "python")).run(case) is None
+    monkeypatch.setattr(backends, "HANDLERS", handlers)
+    backend = backends.PlainBackend()
+    monkeypatch.setattr(backends, "choose", lambda _name: backend)
+    assert Comparison(model, lambda m: FastEngine(m, "python")).run(case) is not None
+
+
+def test_a_contradiction_is_vacuous(model: Model) -> None:
+    family = FastFamily()
+    list(family.outlines(model.program))
+    group = family.build(model.program, "fast.NOP", z3.Context())
+    never: Any = z3.BoolVal(False, group.context)
+    goal: Goal = group.goals[0]
+    vacuous = Group(group.name, group.context, (goal,), (*group.hypotheses, never))
+    [result] = GroupRunner(vacuous, "fast", Limits()).run()
+    assert result.status is Status.VACUOUS

@@ -1,0 +1,136 @@
+"""Handlers of the fast model that each have one fault, for test_fast_proofs.py."""
+
+from __future__ import annotations
+
+from fastmodel.compiler.primitives import field, get, inlined, load, put, store, unsigned
+from fastmodel.decoded import ADDRESS, EXTRA, first_register
+from fastmodel.handlers.arithmetic import borrows_of_difference, carries_of_sum
+from fastmodel.handlers.flags import (
+    STATUS_FLAGS,
+    condition,
+    set_arithmetic_flags,
+    set_result,
+    set_shift_flags,
+    set_status_flags,
+)
+from fastmodel.handlers.operands import (
+    DONE,
+    REFUSED,
+    TAKEN,
+    effective_address,
+    first_value,
+    operand_to_read,
+    operand_to_write,
+    second_value,
+    set_first,
+)
+from fastmodel.handlers.parameters import WIDTH
+from fastmodel.handlers.stack import RSP, push_value
+from fastmodel.memory import read_address, write_address
+from fastmodel.state import RFLAGS, RIP
+
+
+@inlined
+def add_without_auxiliary_carry(state: int, a: int, b: int) -> int:
+    result = unsigned(WIDTH, a + b)
+    set_arithmetic_flags(state, result, carries_of_sum(a, b, result) & ~8)
+    return result
+
+
+@inlined
+def subtract_without_borrow(state: int, a: int, b: int) -> int:
+    result = unsigned(WIDTH, a - b)
+    set_arithmetic_flags(state, result, borrows_of_difference(a, b, result))
+    return result
+
+
+@inlined
+def increment_with_carry(state: int, a: int) -> int:
+    result = unsigned(WIDTH, a + 1)
+    set_arithmetic_flags(state, result, carries_of_sum(a, 1, result))
+    return result
+
+
+@inlined
+def logical_and_keeping_carry(state: int, a: int, b: int) -> int:
+    set_result(state, a & b)
+    return a & b
+
+
+@inlined
+def shift_left_by_63_at_most(state: int, a: int, count: int) -> int:
+    distance = count & 63
+    if distance == 0:
+        return a
+    result = unsigned(WIDTH, a << distance)
+    set_shift_flags(state, result, 0, 0)
+    return result
+
+
+@inlined
+def zero_extended(b: int) -> int:
+    return b
+
+
+def load_address_keeping_high_half(state: int, u: int) -> int:
+    put(WIDTH, first_register(state, u), effective_address(state, u))
+    return DONE
+
+
+def move_if_without_zero_extension(state: int, u: int) -> int:
+    host = operand_to_read(state, u)
+    if host == 0:
+        return REFUSED
+    if condition(state, field(8, u + EXTRA)) != 0:
+        set_first(state, u, host, second_value(state, u, host))
+    return DONE
+
+
+def set_if_not(state: int, u: int) -> int:
+    host = operand_to_write(state, u)
+    if host == 0:
+        return REFUSED
+    set_first(state, u, host, 1 - condition(state, field(8, u + EXTRA)))
+    return DONE
+
+
+def push_changing_top_first(state: int, u: int) -> int:
+    host = operand_to_read(state, u)
+    if host == 0:
+        return REFUSED
+    top = get(64, state + RSP) - WIDTH // 8
+    put(64, state + RSP, top)
+    place = write_address(state, top, WIDTH // 8)
+    if place == 0:
+        return REFUSED
+    store(WIDTH, place, first_value(state, u, host))
+    return DONE
+
+
+def pop_flags_keeping_direction(state: int, u: int) -> int:  # noqa: ARG001
+    top = get(64, state + RSP)
+    place = read_address(state, top, WIDTH // 8)
+    if place == 0:
+        return REFUSED
+    popped = load(WIDTH, place)
+    if (popped ^ get(64, state + RFLAGS)) & 0x4_7300 != 0:
+        return REFUSED
+    set_status_flags(state, popped & STATUS_FLAGS)
+    put(64, state + RSP, top + WIDTH // 8)
+    return DONE
+
+
+def return_anywhere(state: int, u: int) -> int:  # noqa: ARG001
+    top = get(64, state + RSP)
+    place = read_address(state, top, 8)
+    if place == 0:
+        return REFUSED
+    put(64, state + RIP, load(64, place))
+    put(64, state + RSP, top + 8)
+    return DONE
+
+
+def call_pushing_this_address(state: int, u: int) -> int:
+    if push_value(state, field(64, u + ADDRESS)) != DONE:
+        return REFUSED
+    return TAKEN
