@@ -189,7 +189,7 @@ def immediate_bits(kind: int) -> int:
         kinds.IMMEDIATE16: 16,
         kinds.IMMEDIATE32: 32,
     }
-    return narrow[kind] if kind in narrow else 8 if kind == kinds.IMMEDIATE8TO16 else 16
+    return narrow.get(kind, 8 if kind == kinds.IMMEDIATE8TO16 else 16)
 
 
 def iced_register(register: Register) -> int:
