@@ -56,7 +56,7 @@ def test_every_handler_has_a_theorem(model: Model) -> None:
         "XCHG/m64,r64",
         "SHL/r64,cl",
         "CMOVLE/r32,m32",
-        "POPFQ/rsp/64",
+        "POPFQ/rsp",
         "CALL/m64",
         "RET",
     ],
@@ -91,7 +91,7 @@ FAULTS = [
     ("CMOV{cc}", wrong.move_if_without_zero_extension, "fast.CMOVE/r32,r32"),
     ("SET{cc}", wrong.set_if_not, "fast.SETG/r8"),
     ("PUSH", wrong.push_changing_top_first, "fast.PUSH/r64"),
-    ("POPFQ", wrong.pop_flags_keeping_direction, "fast.POPFQ/rsp/64"),
+    ("POPFQ", wrong.pop_flags_keeping_direction, "fast.POPFQ/rsp"),
     ("RET", wrong.return_anywhere, "fast.RET"),
     ("CALL", wrong.call_pushing_this_address, "fast.CALL/rel"),
 ]
