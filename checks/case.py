@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,3 +167,8 @@ def apply(case: Case, machine: Any, model: Model) -> None:
         set_item(machine, model.program, name, value)
     for address, data in case.memory:
         machine.PHYSICAL.write_bytes(address, data)
+
+
+def replay_command(path: Path, spec: Path | None) -> str:
+    """The command that replays a case on the specification under `spec` (None: the project's)."""
+    return shlex.join(["nonroot", "replay", str(path), *(["--spec", str(spec)] if spec is not None else [])])

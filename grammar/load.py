@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import pickle
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from grammar import ir
 from grammar.cachedir import cache_directory, write_atomically
 from grammar.diagnostics import SpecificationError
+from grammar.garbage import no_garbage_collection
 from grammar.source import default_directory
 
 
@@ -29,8 +27,7 @@ def load(directory: Path | None = None) -> ir.Program:
     # Imported only here: with a cached program neither the parser nor the checker is needed.
     from grammar.files import check_directory
 
-    with _no_garbage_collection():
-        program, diagnostics, sources = check_directory(directory)
+    program, diagnostics, sources = check_directory(directory)
     if diagnostics:
         raise SpecificationError(diagnostics, sources)
     cache = cache_directory()
@@ -57,7 +54,7 @@ def _from_cache(key: str) -> ir.Program | None:
     if cache is None:
         return None
     try:
-        with _no_garbage_collection():
+        with no_garbage_collection():
             program = pickle.loads((cache / f"program-{key}.pickle").read_bytes())
     except (
         OSError,
@@ -71,15 +68,3 @@ def _from_cache(key: str) -> ir.Program | None:
     ):
         return None
     return program if isinstance(program, ir.Program) else None
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Loading allocates many objects and frees few; looking for garbage in between costs half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     status.clear()
-    _report(outcome, comparison)
+    _report(outcome, comparison, args.spec)
     if args.json is not None:
         args.json.write_text(json.dumps(_document(outcome, comparison, first_seed), indent=1) + "\n")
     return 1 if outcome.divergences else 0
@@ -93,14 +93,16 @@ class _Status:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _report(outcome: Outcome, comparison: Comparison) -> None:
+def _report(outcome: Outcome, comparison: Comparison, spec: Path | None) -> None:
+    from checks.case import replay_command
     from checks.fuzz.report import describe
 
     for problem in outcome.corrupt:
         print(f"skipped: {problem}", file=sys.stderr)
     names = comparison.reference.name, comparison.tested.name
     for divergence, path in outcome.divergences:
-        print(f"\n{describe(divergence, comparison.model, names)}\n\n  replay it: nonroot replay {path}\n")
+        text = describe(divergence, comparison.model, names)
+        print(f"\n{text}\n\n  replay it: {replay_command(path, spec)}\n")
     tally = comparison.tally
     corpus = f", {outcome.replayed} from the corpus" if outcome.replayed else ""
     corrupt = f", {len(outcome.corrupt)} corrupt files skipped" if outcome.corrupt else ""

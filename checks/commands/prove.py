@@ -106,7 +106,7 @@ def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float,
     print_table(console, results, seconds, verbose=args.verbose)
     failures = sorted((r for r in results if r.status is not Status.PROVED), key=lambda r: r.id)
     cases = _write_cases(args.cases, failures)
-    print_failures(console, failures, cases, directory.parent, verbose=args.verbose)
+    print_failures(console, failures, cases, args.spec, verbose=args.verbose)
     records.remember_verdicts(results, directory)
     if args.json is not None:
         records.write_json(results, args.json)

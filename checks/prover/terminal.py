@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from checks.case import replay_command
 from checks.theorem import Counterexample, Result, Status
-from grammar.source import Span
+from grammar.source import Span, default_directory
 
 COLOURS = {
     Status.PROVED: "green",
@@ -113,9 +113,12 @@ def _by_family(results: Sequence[Result]) -> Table:
 
 
 def print_failures(
-    console: Console, failures: Sequence[Result], cases: dict[str, Path], root: Path, *, verbose: bool
+    console: Console, failures: Sequence[Result], cases: dict[str, Path], spec: Path | None, *, verbose: bool
 ) -> None:
-    """Each failure in full, the first few if there are many, and then all of them by name."""
+    """Each failure in full, the first few if there are many, and then all of them by name.
+
+    `cases` are the files of counterexamples; `spec` is the specification they are about, None for the project's.
+    """
     shown = failures if verbose else failures[:DETAILED]
     for result in shown:
         console.print()
@@ -123,7 +126,7 @@ def print_failures(
             f"[{COLOURS[result.status]}]{result.status}[/]  [bold]{escape(result.id)}[/]", highlight=False
         )
         if result.counterexample is not None:
-            _print_counterexample(console, result.counterexample, cases.get(result.id), root)
+            _print_counterexample(console, result.counterexample, cases.get(result.id), spec)
         elif result.detail:
             console.print(f"  {escape(result.detail.strip())}", highlight=False)
     if len(failures) > 1:
@@ -136,7 +139,9 @@ def print_failures(
         console.print(f"({len(shown)} of {len(failures)} shown in full; -v shows all)")
 
 
-def _print_counterexample(console: Console, found: Counterexample, case: Path | None, root: Path) -> None:
+def _print_counterexample(
+    console: Console, found: Counterexample, case: Path | None, spec: Path | None
+) -> None:
     console.print(f"  {escape(found.summary)}", highlight=False)
     table = Table(box=SIMPLE)
     for column in found.columns:
@@ -145,9 +150,9 @@ def _print_counterexample(console: Console, found: Counterexample, case: Path | 
         table.add_row(*(escape(cell) for cell in row))
     console.print(table)
     if found.where is not None:
-        _print_place(console, found.where, root)
+        _print_place(console, found.where, (spec or default_directory()).parent)
     if case is not None:
-        console.print(f"  replay it:  nonroot replay {shlex.quote(str(case))}", highlight=False)
+        console.print(f"  replay it:  {replay_command(case, spec)}", highlight=False)
 
 
 def _print_place(console: Console, where: Span, root: Path) -> None:
