@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-import refmodel
 from checks.bench.engines import Fast, Native
 from checks.bench.kernels import COMPUTE, KERNELS, Kernel
 from checks.bench.measure import Measurement, WrongResult, measure, overall_ratios
@@ -20,11 +19,6 @@ pytest.importorskip("llvmlite")  # as plain Python the kernels take too long
 needs_linux = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="runs x86-64 code natively"
 )
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)

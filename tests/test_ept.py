@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import refmodel
 from refmodel.model import Model
 from refmodel.runtime import Abort
 
@@ -29,11 +28,6 @@ def index(address: int, level: int) -> int:
 
 def place(address: int, level: int) -> int:
     return TABLES[level] + 8 * index(address, level)
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

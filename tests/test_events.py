@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import refmodel
 from refmodel.model import Model
 from refmodel.runtime import Abort
 
@@ -30,11 +29,6 @@ IF, TF, NT, RF = 1 << 9, 1 << 8, 1 << 14, 1 << 16
 DF, TS, NP, GP, PF = 8, 10, 11, 13, 14
 UD2, INT_80, INT3, IRETQ, CLI, STI, NOP = "0f 0b", "cd 80", "cc", "48 cf", "fa", "fb", "90"
 SHUTDOWN = 2
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

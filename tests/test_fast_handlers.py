@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from integer_cases import CODE, DATA, ORIGIN, REGION, STACK, Case, Cases, flat_machine
 
-import refmodel
 from fastmodel import FastEngine, Reason, coverage, table
 from fastmodel.handlers import HANDLERS
 from refmodel.encoder import Encoder
@@ -66,11 +65,6 @@ REGIONS = (CODE, DATA, STACK)
 CASES_PER_FORM = {"native": 5, "python": 1}
 # What may be refused in these cases: single flags of POPF, POP to memory, and operands that reach into another page.
 REFUSALS = {Reason.SYSTEM_FLAGS, Reason.NO_HANDLER, Reason.PAGE_CROSSING}
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 class Pair:

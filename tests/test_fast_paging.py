@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-import refmodel
 from fastmodel import FastEngine
 from refmodel.model import Model
 
@@ -101,11 +100,6 @@ class World:
         m.GPR[RAX], m.GPR[3] = 0x1122334455667788, TARGET + offset
         m.cache_translate.clear()
         m.INTERRUPTIBILITY = m.ACTIVITY_STATE = 0
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 def observe(m: Any) -> tuple[Any, ...]:

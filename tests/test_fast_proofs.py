@@ -10,7 +10,6 @@ import pytest
 import wrong_handlers as wrong
 import z3
 
-import refmodel
 from checks.case import parse_case
 from checks.fast.family import FastFamily
 from checks.fuzz.compare import Comparison
@@ -20,11 +19,6 @@ from checks.theorem import Goal, Group, Result, Status
 from fastmodel import backends
 from fastmodel.handlers import HANDLERS, Handler
 from refmodel.model import Model
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 def prove(model: Model, goal: str, handlers: Sequence[Handler] = HANDLERS) -> Result:

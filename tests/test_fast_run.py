@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from integer_cases import flat_machine
 
-import refmodel
 from fastmodel import FastEngine, Reason
 from fastmodel import engine as fast_engine
 from fastmodel.backends import NativeBackend, choose
@@ -103,11 +102,6 @@ PROGRAMS = {
     "fibonacci": (FIBONACCI, 12, 144),
     "self-modifying": (SELF_MODIFYING, 9, sum(range(1, 10))),
 }
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 def machine(model: Model, text: str, count: int = 0) -> Any:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-import refmodel
 from checks.case import Case, parse_case, read_case, write_case
 from checks.cli import main
 from checks.fuzz.campaign import Campaign, Limits, Progress
@@ -33,11 +32,6 @@ LIMITS = Limits(seconds=60, cases=None, shrink=20)  # a broken handler is found 
 
 def quiet(_cases: int, _seconds: float) -> None:
     pass
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @contextmanager

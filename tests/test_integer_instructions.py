@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from integer_cases import DATA, ORIGIN, STACK, flat_machine
 
-import refmodel
 from refmodel.model import Model
 from refmodel.runtime import Abort
 
@@ -15,11 +14,6 @@ RAX, RCX, RSP, R8 = 0, 1, 4, 8
 UD, GP, SS, PF = 6, 13, 12, 14
 NOT_CANONICAL = 1 << 47
 TOP = STACK + 0x800
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import refmodel
 from refmodel.model import Model
 from refmodel.runtime import Abort
 
@@ -25,11 +24,6 @@ SMEP, SMAP = 1 << 20, 1 << 21
 ALIGNMENT_CHECK = 1 << 18  # RFLAGS.AC
 # The place of the entry for PAGE at each level.
 PLACES = {4: PML4, 3: PDPT + 8, 2: PD + 8 * 3, 1: PT + 8 * 5}
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from vmx_guest import CODE, enter, is_exit, is_fault, machine, run
 
-import refmodel
 from refmodel.model import Model
 
 RAX, RCX, RBX, RSP = 0, 1, 3, 4
@@ -31,11 +30,6 @@ DESCRIPTORS = {
     0x60: 0x0000820071000007,  # LDT at 0x7100
     0x70: 0x00CF91000000FFFF,  # data that cannot be written
 }
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from vmx_guest import CODE, enter, is_exit, is_fault, machine, run
 
-import refmodel
 from refmodel.model import Model
 
 RAX, RCX, RDX = 0, 1, 2
@@ -16,11 +15,6 @@ CS, SS = 1, 2
 UD, GP = 6, 13
 USE_MSR_BITMAPS, UNCONDITIONAL_IO = 1 << 28, 1 << 24
 CPUID, CR_ACCESS, MOV_DR, IO = 10, 28, 29, 30
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from vmx_guest import CODE, enter, is_exit, is_fault, machine, run
 
-import refmodel
 from refmodel.model import Model
 
 RAX, RCX, RDX, RBX, RSP, R11 = 0, 1, 2, 3, 4, 11
@@ -20,11 +19,6 @@ SYSENTER_CS, SYSENTER_ESP, SYSENTER_EIP = 0x174, 0x175, 0x176
 CR4 = 0x2020
 OSXSAVE, FSGSBASE, UMIP = 1 << 18, 1 << 16, 1 << 11
 AREA = 0x7000
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from vmx_guest import CODE, VALID, enter, is_exit, machine, run
 
-import refmodel
 from refmodel.model import Model
 from refmodel.runtime import Abort
 
@@ -17,11 +16,6 @@ READ, WRITE = 0, 1
 ACTIVATE_SECONDARY, USE_MSR_BITMAPS, USE_IO_BITMAPS, UNCONDITIONAL_IO = 1 << 31, 1 << 28, 1 << 25, 1 << 24
 ENABLE_EPT = 1 << 1
 CPUID, INVALID_GUEST = 10, 33
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from vmx_guest import enter, is_exit, is_fault, machine, run
 
-import refmodel
 from refmodel.model import Model
 from refmodel.runtime import Abort
 
@@ -25,11 +24,6 @@ VMREAD, VMWRITE, TPR_BELOW_THRESHOLD, APIC_ACCESS, EPT_VIOLATION, VMFUNC = 23, 2
 SHADOW, BITMAP, EPTP_LIST, INFORMATION, VIRTUAL_APIC = 0x20000, 0x21000, 0x22000, 0x23000, 0x24000
 EPT_TABLE = 0x30000  # PML4, PDPT, PD and PT of the second 2 MiB
 PAGE = 0x5000  # a page of the guest that nothing else uses
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture

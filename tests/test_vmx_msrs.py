@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 from vmx_guest import enter, is_exit, is_fault, machine, run
 
-import refmodel
 from grammar import ir
 from refmodel.model import Model
 from refmodel.runtime import Abort
@@ -18,11 +17,6 @@ STAR, LSTAR, FS_BASE = 0xC0000081, 0xC0000082, 0xC0000100
 AREA, BITMAP = 0x20000, 0x21000
 USE_MSR_BITMAPS = 1 << 28
 NOT_CANONICAL = 1 << 62
-
-
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return refmodel.load()
 
 
 @pytest.fixture
