@@ -294,7 +294,6 @@ class SpecificationChecker:
                 name = str(item.tree.children[0])
                 for direction in ("load", "save"):
                     self.functions.instance(declarations[f"{direction}_{name}"], {}, place)
-                self.program.transfers[name] = self._transfer(item, name)
 
     def _reason(self, item: Item, reason: str) -> int | None:
         if reason == "OTHER":
@@ -310,17 +309,6 @@ class SpecificationChecker:
                 hint=self.env.suggestion(reason, known),
             )
         return dict(enum.members)[reason]
-
-    def _transfer(self, item: Item, name: str) -> ir.Transfer:
-        rows = []
-        for row in item.tree.children[1:]:
-            with self._reporting():
-                left, right = (self._pure(item, row.children[i], (), None) for i in (0, 1))
-                if isinstance(left, ir.Read) and isinstance(right, ir.Read):
-                    rows.append(
-                        ir.TransferRow(item.span(row), left.name, left.indices, right.name, right.indices)
-                    )
-        return ir.Transfer(item.span(item.tree), item.doc, name, tuple(rows))
 
     # --- encodings
 

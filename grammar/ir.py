@@ -667,27 +667,6 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class TransferRow:
-    """One pair of a transfer."""
-
-    span: Span
-    left: str
-    left_indices: tuple[Expr, ...]
-    right: str
-    right_indices: tuple[Expr, ...]
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """`save` copies left to right, `load` right to left; both also exist as functions save_NAME and load_NAME."""
-
-    span: Span
-    doc: str
-    name: str
-    rows: tuple[TransferRow, ...]
-
-
-@dataclass(frozen=True)
 class Abort:
     """What `raise` carries.  `guard` is the condition of the `exit` statement, for the abort that has one."""
 
@@ -747,7 +726,6 @@ class Program:
     invariants: dict[str, Predicate] = field(default_factory=dict)
     policies: dict[str, Predicate] = field(default_factory=dict)
     rules: dict[str, Rules] = field(default_factory=dict)
-    transfers: dict[str, Transfer] = field(default_factory=dict)
     missing: dict[str, Missing] = field(default_factory=dict)
 
     def state_in(self, space: str) -> Iterator[StateVariable]:
