@@ -19,9 +19,15 @@ from fastmodel.compiler.primitives import field
 from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
 from fastmodel.handlers import HANDLERS
-from fastmodel.handlers.registry import BRANCH, JUMP, STEP
+from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP
 
-ROUTINES = {STEP: loop.step, BRANCH: loop.branch, JUMP: loop.jump}
+ROUTINES = {
+    STEP: loop.step,
+    BRANCH: loop.branch,
+    CONDITIONAL: loop.branch,
+    REPEAT: loop.branch,
+    JUMP: loop.jump,
+}
 REFUSE = "refuse"
 END_OF_TRACE = "end_of_trace"
 

@@ -121,7 +121,7 @@ class FastEngine:
             and m.EFER & EFER_LMA
             and m.SEGMENT_RIGHTS[CS] & RIGHTS_LONG
             and not m.CR4 & (CR4_LA57 | CR4_PKE)
-            and not m.RFLAGS & (TF | RF)
+            and not m.RFLAGS & TF
             and not (m.CR0 & CR0_AM and m.RFLAGS & AC and self._privilege() == 3)
             and not m.DR7 & DR7_ENABLED
             and m.ACTIVITY_STATE == 0
@@ -202,7 +202,7 @@ class FastEngine:
         m, words = self.machine, self._words
         words[: len(m.GPR)] = m.GPR
         words[state.RIP // 8] = m.RIP
-        words[state.RFLAGS // 8] = m.RFLAGS
+        words[state.RFLAGS // 8] = m.RFLAGS & ~RF  # which any instruction clears: there are no breakpoints
         words[state.CR3 // 8] = m.CR3
         words[state.EPT_POINTER // 8] = self._ept_pointer()
         words[state.MODE // 8] = self._mode()
@@ -212,7 +212,7 @@ class FastEngine:
         m, words = self.machine, self._words
         m.GPR[:] = words[: len(m.GPR)]
         m.RIP = m.NEXT_RIP = words[state.RIP // 8]
-        m.RFLAGS = words[state.RFLAGS // 8]
+        m.RFLAGS = words[state.RFLAGS // 8] | (m.RFLAGS & RF if done == 0 else 0)
         m.TSC = m.TSC + done & MASK_64
         if self._counts_down():
             m.PREEMPTION_TIMER_VALUE -= done
