@@ -7,29 +7,17 @@ from array import array
 from enum import IntEnum
 from typing import Any
 
-from fastmodel import backends, state, table
+from fastmodel import backends, cases, controls, state, table
 from fastmodel.handlers import HANDLERS
 from grammar.ir import Program
 from refmodel.memory import RecordingMemory
 
 PAGE_SIZE = 0x1000
 MASK_64 = (1 << 64) - 1
+MOST_STEPS = 1 << 62
 
-# Control bits by position.  SDM 3A 2.2.1, 2.5, 3C 25.6
-CR0_WP, CR0_AM, CR0_PG = 1 << 16, 1 << 18, 1 << 31
-CR4_SMEP, CR4_SMAP, CR4_LA57, CR4_PKE = 1 << 20, 1 << 21, 1 << 12, 1 << 22
-EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
-TF, IF, RF, AC = 1 << 8, 1 << 9, 1 << 16, 1 << 18
-PRIMARY_INTERRUPT_WINDOW, PRIMARY_NMI_WINDOW, PRIMARY_MONITOR_TRAP = 1 << 2, 1 << 22, 1 << 27
-PRIMARY_SECONDARY = 1 << 31
-SECONDARY_EPT = 1 << 1
-SECONDARY_APIC_ACCESSES, SECONDARY_MODE_BASED_EXECUTE = 1 << 0, 1 << 22
-PIN_PREEMPTION_TIMER = 1 << 6
-BLOCKING_BY_STI_OR_MOV_SS = 3
-BLOCKING_BY_NMI = 8
-CS, SS = 1, 2
-RIGHTS_LONG = 1 << 13
-DR7_ENABLED = 0xFF
+# What can be written to in place; collections.abc.Buffer where that exists.
+Buffer = Any
 
 
 class Reason(IntEnum):
@@ -42,6 +30,7 @@ class Reason(IntEnum):
     BAD_TARGET = state.BAD_TARGET
     SYSTEM_FLAGS = state.SYSTEM_FLAGS
     UNSUPPORTED_STATE = state.UNSUPPORTED_STATE
+    BAD_CASE = state.BAD_CASE
 
 
 class FastEngine:
@@ -73,8 +62,9 @@ class FastEngine:
         self._set(state.REFUSE_CODE, self._backend.codes[backends.REFUSE])
         self._set(state.END_CODE, self._backend.codes[backends.END_OF_TRACE])
         self._set(state.DECODE_TABLE, self._make_table(program))
-        if isinstance(memory, RecordingMemory):
-            self._set(state.JOURNAL, self._allocate(16 * state.JOURNAL_LENGTH))
+        self._journal = self._allocate(16 * state.JOURNAL_LENGTH)
+        self._set(state.JOURNAL_LIMIT, state.JOURNAL_LENGTH)
+        self._set(state.JOURNAL, self._journal if isinstance(memory, RecordingMemory) else 0)
 
     @property
     def backend(self) -> str:
@@ -86,11 +76,13 @@ class FastEngine:
 
         If these are fewer, the next one is the reference's to do, and `reason` says why. Nothing of it has happened.
         """
-        budget = self._budget(steps)
-        if budget == 0 or not self._is_supported():
+        m = self.machine
+        budget = controls.budget(m, steps)
+        if budget == 0 or m.RFLAGS & controls.refused_flags(m) or not controls.is_supported(m):
             self.reason = Reason.BUDGET if steps == 0 else Reason.UNSUPPORTED_STATE
             return 0
-        self._copy_in()
+        self._copy_registers_in()
+        self._copy_controls_in()
         done: int = budget - self._backend.run(self._address, budget)
         self._copy_out(done)
         reason = Reason(self._words[state.REASON // 8])
@@ -101,77 +93,29 @@ class FastEngine:
         """Executes one instruction; false if it is refused, and then nothing happened."""
         return self.run(1) == 1
 
-    # --- what a run may do ---
+    def run_cases(self, rows: Buffer) -> None:
+        """Runs many short cases in one call; each begins with the machine as it is, and changes nothing of it.
 
-    def _budget(self, steps: int) -> int:
-        """How many instructions may run before the preemption timer has run down."""
-        if self._counts_down():
-            steps = min(steps, self.machine.PREEMPTION_TIMER_VALUE)
-        return steps
-
-    def _counts_down(self) -> bool:
-        m = self.machine
-        return bool(m.IN_NON_ROOT and m.vmcs.PIN_BASED_CONTROLS & PIN_PREEMPTION_TIMER)
-
-    def _is_supported(self) -> bool:
-        """Whether nothing but instructions can happen, in 64-bit mode with 4-level paging."""
-        m = self.machine
-        return bool(
-            m.CR0 & CR0_PG
-            and m.EFER & EFER_LMA
-            and m.SEGMENT_RIGHTS[CS] & RIGHTS_LONG
-            and not m.CR4 & (CR4_LA57 | CR4_PKE)
-            and not m.RFLAGS & (TF | RF)
-            and not (m.CR0 & CR0_AM and m.RFLAGS & AC and self._privilege() == 3)
-            and not m.DR7 & DR7_ENABLED
-            and m.ACTIVITY_STATE == 0
-            and not m.INTERRUPTIBILITY & BLOCKING_BY_STI_OR_MOV_SS
-            and not (m.IN_NON_ROOT and (self._exit_is_due() or self._has_unusual_translation()))
-        )
-
-    def _has_unusual_translation(self) -> bool:
-        """Whether some pages are more than memory, or may be executed by some only."""
-        vmcs = self.machine.vmcs
-        unusual = SECONDARY_APIC_ACCESSES | SECONDARY_MODE_BASED_EXECUTE
-        return bool(vmcs.PRIMARY_CONTROLS & PRIMARY_SECONDARY and vmcs.SECONDARY_CONTROLS & unusual)
-
-    def _exit_is_due(self) -> bool:
-        """Whether a VM exit is due at the next boundary between instructions, whatever they are."""
-        m = self.machine
-        primary = m.vmcs.PRIMARY_CONTROLS
-        return bool(
-            primary & PRIMARY_MONITOR_TRAP
-            or (primary & PRIMARY_NMI_WINDOW and not m.INTERRUPTIBILITY & BLOCKING_BY_NMI)
-            or (primary & PRIMARY_INTERRUPT_WINDOW and m.RFLAGS & IF)
-        )
-
-    def _privilege(self) -> int:
-        """The CPL."""
-        rights: int = self.machine.SEGMENT_RIGHTS[SS]
-        return rights >> 5 & 3
-
-    def _mode(self) -> int:
-        """The bits of MODE."""
-        m = self.machine
-        bits = {
-            state.USER: self._privilege() == 3,
-            state.WRITE_PROTECT: m.CR0 & CR0_WP,
-            state.NO_EXECUTE: m.EFER & EFER_NXE,
-            state.SMEP: m.CR4 & CR4_SMEP,
-            state.SMAP: m.CR4 & CR4_SMAP,
-        }
-        return sum(bit for bit, is_set in bits.items() if is_set)
-
-    def _ept_pointer(self) -> int:
-        """The EPT pointer, 0 if guest-physical addresses are not translated."""
-        m = self.machine
-        is_active = (
-            m.IN_NON_ROOT
-            and m.vmcs.PRIMARY_CONTROLS & PRIMARY_SECONDARY
-            and m.vmcs.SECONDARY_CONTROLS & SECONDARY_EPT
-        )
-        pointer: int = m.vmcs.EPT_POINTER if is_active else 0
-        return pointer
+        `rows` is a writable buffer of unsigned 64-bit words, ROW_WORDS for each case: an `array("Q")`, or an array of
+        NumPy. What the words of a row are is said in cases.py; what a run returns stands in their place. Raises
+        ValueError if the buffer does not hold whole rows.
+        """
+        view = memoryview(rows).cast("B")
+        count, rest = divmod(view.nbytes, 8 * cases.ROW_WORDS)
+        if rest or view.readonly:
+            raise ValueError(f"rows must be a writable buffer of {8 * cases.ROW_WORDS} bytes a case")
+        if count == 0:
+            return
+        m, journal = self.machine, self._words[state.JOURNAL // 8]
+        self._copy_controls_in()
+        is_supported = controls.is_supported(m)
+        self._set(state.REFUSED_FLAGS, controls.refused_flags(m) if is_supported else MASK_64)
+        self._set(state.CASE_STEPS, controls.budget(m, MOST_STEPS))
+        self._set(state.JOURNAL, self._journal)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        self._backend.run_cases(self._address, address, count)
+        self._set(state.JOURNAL, journal)
+        self._set(state.JOURNAL_LIMIT, state.JOURNAL_LENGTH)
 
     # --- the state block ---
 
@@ -198,14 +142,17 @@ class FastEngine:
         ctypes.memmove(address, array("Q", words).tobytes(), 8 * len(words))
         return address
 
-    def _copy_in(self) -> None:
+    def _copy_registers_in(self) -> None:
         m, words = self.machine, self._words
         words[: len(m.GPR)] = m.GPR
         words[state.RIP // 8] = m.RIP
         words[state.RFLAGS // 8] = m.RFLAGS
+
+    def _copy_controls_in(self) -> None:
+        m, words = self.machine, self._words
         words[state.CR3 // 8] = m.CR3
-        words[state.EPT_POINTER // 8] = self._ept_pointer()
-        words[state.MODE // 8] = self._mode()
+        words[state.EPT_POINTER // 8] = controls.ept_pointer(m)
+        words[state.MODE // 8] = controls.mode(m)
         ctypes.memset(self._address + state.READ_TLB, 0xFF, state.SIZE - state.READ_TLB)
 
     def _copy_out(self, done: int) -> None:
@@ -214,7 +161,7 @@ class FastEngine:
         m.RIP = m.NEXT_RIP = words[state.RIP // 8]
         m.RFLAGS = words[state.RFLAGS // 8]
         m.TSC = m.TSC + done & MASK_64
-        if self._counts_down():
+        if controls.counts_down(m):
             m.PREEMPTION_TIMER_VALUE -= done
         self._hand_over_journal()
 

@@ -55,7 +55,13 @@ END_CODE = 328
 
 JOURNAL = 512  # its address, 0 if there is none
 JOURNAL_COUNT = 520
-JOURNAL_LENGTH = 1024  # entries: host-physical address of a word, and what it held
+JOURNAL_LIMIT = 528  # how many entries there may be
+JOURNAL_LENGTH = 1024  # at most; an entry is the host-physical address of a word, and what it held
+
+# --- many cases in one call: see cases.py ---
+
+REFUSED_FLAGS = 536  # bits of RFLAGS with which a case is left to the reference
+CASE_STEPS = 544  # instructions of a case at most
 
 # --- scratch ---
 
@@ -96,3 +102,4 @@ BAD_TARGET = 5  # it branches to an address that is not canonical
 SYSTEM_FLAGS = 6  # POPF changes more than status flags
 CODE_WRITE = 7  # never seen outside: it writes to a page with decoded instructions
 UNSUPPORTED_STATE = 8  # the machine is in a mode that is left to the reference
+BAD_CASE = 9  # of `run_cases`: its list of words is too long, or names one outside of memory
