@@ -26,6 +26,21 @@ class IndexedState(dict[Any, int]):
         return self.reset
 
 
+class Remembered(dict[Any, Any]):
+    """What a cached function returned; `times_emptied` counts how often all of it was forgotten."""
+
+    __slots__ = ("times_emptied",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times_emptied = 0
+
+    def clear(self) -> None:
+        """Forgets all."""
+        super().clear()
+        self.times_emptied += 1
+
+
 class Abort(Exception):
     """An abort of the specification (a fault or VM exit) on its way; `value` is what it carries."""
 
