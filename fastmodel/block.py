@@ -54,7 +54,7 @@ class Block:
         for offset in (state.DECODED, state.DECODED_NEXT):
             self.set(offset, decoded)
         self.set(state.DECODED_END, decoded + state.DECODED_BYTES)
-        self.forgotten: list[tuple[Any, int]] = []  # how often the reference had forgotten, at the last run
+        self.remembered: list[int] = []  # versions of what the reference remembered at the last run
         self.forget_translations()
 
     def get(self, offset: int) -> int:

@@ -109,11 +109,10 @@ class FastEngine:
         block = self._blocks.get(space)
         if block is None:
             block = self._blocks[space] = self._new_block(space)
-        caches = [getattr(m, name) for name in self._caches]
-        forgotten = [(cache, cache.times_emptied) for cache in caches]
-        if block.forgotten != forgotten:
+        remembered = [getattr(m, name).version for name in self._caches]
+        if block.remembered != remembered:
             block.forget_translations()
-            block.forgotten = forgotten
+            block.remembered = remembered
         return block
 
     def _new_block(self, space: tuple[int, int, int]) -> Block:

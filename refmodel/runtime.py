@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from refmodel.decoder import Decoded, Decoder, Truncated
@@ -11,6 +12,7 @@ from refmodel.memory import PhysicalMemory
 
 MASK_64 = (1 << 64) - 1
 PAGE_SIZE = 0x1000  # bytes; instruction bytes are fetched page by page
+_VERSIONS = count()
 
 
 class IndexedState(dict[Any, int]):
@@ -27,18 +29,18 @@ class IndexedState(dict[Any, int]):
 
 
 class Remembered(dict[Any, Any]):
-    """What a cached function returned; `times_emptied` counts how often all of it was forgotten."""
+    """What a cached function returned; `version` is another number whenever all of it was forgotten."""
 
-    __slots__ = ("times_emptied",)
+    __slots__ = ("version",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.times_emptied = 0
+        self.version = next(_VERSIONS)
 
     def clear(self) -> None:
         """Forgets all."""
         super().clear()
-        self.times_emptied += 1
+        self.version = next(_VERSIONS)
 
 
 class Abort(Exception):
