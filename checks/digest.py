@@ -71,13 +71,13 @@ def _describe(node: Any, put: Callable[[str], None]) -> None:
 
 
 def _describe_fields(node: Any, put: Callable[[str], None]) -> None:
-    put(type(node).__name__)
-    for name in _field_names(type(node)):
+    put(node.__class__.__name__)
+    for name in _field_names(node.__class__):
         _describe(getattr(node, name), put)
 
 
 @cache
-def _field_names(kind: Any) -> tuple[str, ...]:
+def _field_names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind) if f.name != "doc")
 
 
