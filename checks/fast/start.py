@@ -24,12 +24,11 @@ from checks.trap.runs import LINEAR_WIDTH
 from checks.trap.unknown import Unknowns
 from fastmodel import state as layout
 from fastmodel.compiler.program import instance
-from fastmodel.handlers.flags import rflags
-from fastmodel.handlers.strings import RF
+from fastmodel.handlers.flags import RF, rflags
 from grammar import ir
 
 FLAGS = "RFLAGS"
-# The flag with which the fast model does not run: TF.  fastmodel/engine.py
+# The flag with which the fast model does not run: TF.  fastmodel/controls.py
 NOT_RUN_WITH = 0x100
 
 

@@ -17,6 +17,7 @@ AF = 0x010
 ZF = 0x040
 SF = 0x080
 OF = 0x800
+RF = 0x1_0000
 STATUS_FLAGS = CF | PF | AF | ZF | SF | OF
 
 CF_AND_OF = -1 << 62  # bits 63 and 62 of CARRIES

@@ -10,7 +10,7 @@ from fastmodel.compiler.primitives import bit, field, get, inlined, load, put, s
 from fastmodel.decoded import REPEAT as REPEAT_PREFIX
 from fastmodel.handlers.arithmetic import subtract
 from fastmodel.handlers.flag_control import DF
-from fastmodel.handlers.flags import zero_flag
+from fastmodel.handlers.flags import RF, zero_flag
 from fastmodel.handlers.operands import DONE, REFUSED, set_register
 from fastmodel.handlers.parameters import WIDTH
 from fastmodel.handlers.registry import REPEAT, SIZES, handles
@@ -18,7 +18,6 @@ from fastmodel.memory import read_address, write_address
 from fastmodel.state import RAX, RBX, RCX, RDI, RFLAGS, RSI
 
 REPE = 0xF3
-RF = 0x1_0000
 
 
 @inlined
