@@ -13,12 +13,16 @@ from typing import Protocol
 
 import z3
 
+from checks.extract import Roots
 from grammar.ir import Program
 from grammar.source import Span
 
 
 class Status(enum.StrEnum):
-    """The verdict on one goal.  `VACUOUS`: proved, but from assumptions that nothing satisfies."""
+    """The verdict on one goal.
+
+    `VACUOUS`: proved, but from assumptions that nothing satisfies. `DISAGREEMENT`: two solvers contradict each other.
+    """
 
     PROVED = "PROVED"
     REFUTED = "REFUTED"
@@ -26,6 +30,7 @@ class Status(enum.StrEnum):
     UNKNOWN = "UNKNOWN"
     TIMEOUT = "TIMEOUT"
     ERROR = "ERROR"
+    DISAGREEMENT = "DISAGREEMENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +102,14 @@ class Group:
 class Outline:
     """A group by name, with the ids of its goals: what can be listed and selected without building terms.
 
-    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them.
+    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them. `roots`
+    say which part of the program the group is built from; None, the default, is all of it.
     """
 
     group: str
     ids: tuple[str, ...]
     requires: tuple[str, ...] = ()
+    roots: Roots | None = None
 
 
 class Family(Protocol):
@@ -120,7 +127,10 @@ class Family(Protocol):
     def build(
         self, program: Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
     ) -> Group:
-        """The terms of the group of that name, all of them in `context`; goals not in `ids` may be left out."""
+        """The terms of the group of that name, all of them in `context`; goals not in `ids` may be left out.
+
+        The prover gives what `checks.extract` cuts out of the program for the outline's roots.
+        """
         ...
 
 
@@ -129,7 +139,9 @@ class Result:
     """The verdict on one goal.
 
     `seconds` is the solver's time for this goal, `rlimit` what the solver counted, a figure that is the same on every
-    machine. `witness` names the witness that shows the assumptions to be satisfiable.
+    machine. `witness` names the witness that shows the assumptions to be satisfiable. `satisfiable` and `refutable` are
+    the digests of the questions whether the witness is possible, and whether the goal can be refuted; they are empty
+    where a question was not asked, or not written as text.
     """
 
     id: str
@@ -143,3 +155,5 @@ class Result:
     witness: str = ""
     detail: str = ""
     counterexample: Counterexample | None = None
+    satisfiable: str = ""
+    refutable: str = ""

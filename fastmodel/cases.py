@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fastmodel.compiler.primitives import below, field, get, load, put, set_field, store
 from fastmodel.journal import note_write
-from fastmodel.loop import run
+from fastmodel.loop import execute
 from fastmodel.memory import forget_translations
 from fastmodel.state import (
     BAD_CASE,
@@ -52,7 +52,7 @@ def run_cases(state: int, row: int, count: int) -> int:
         run_case(state, row)
         row = row + ROW_WORDS * 8
         count = count - 1
-    return 0
+    return forget_decoded(state)
 
 
 def run_case(state: int, row: int) -> int:
@@ -68,7 +68,7 @@ def run_case(state: int, row: int) -> int:
     begin = get(64, state + JOURNAL_COUNT)
     put(64, state + JOURNAL_LIMIT, begin + MOST_NOTES)
     if get(64, state + REASON) == 0:
-        done = execute(state, steps)
+        done = execute_case(state, steps)
     copy_registers_out(state, row)
     set_field(64, row + ROW_STEPS * 8, done)
     set_field(64, row + ROW_REASON * 8, get(64, state + REASON))
@@ -76,14 +76,14 @@ def run_case(state: int, row: int) -> int:
     return put_back(state)
 
 
-def execute(state: int, steps: int) -> int:
+def execute_case(state: int, steps: int) -> int:
     """Runs a case that is prepared, and sets REASON; returns how many instructions completed."""
     most = get(64, state + CASE_STEPS)
     if get(64, state + RFLAGS) & get(64, state + REFUSED_FLAGS) != 0:
         most = 0
     if below(steps, most):
         most = steps
-    done = most - run(state, most)
+    done = most - execute(state, most)
     if done == most and most != steps:
         put(64, state + REASON, UNSUPPORTED_STATE)
     return done
