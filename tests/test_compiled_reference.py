@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from array import array
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,23 @@ def random_start(source: random.Random, every: list[Form]) -> Start:
     )
 
 
+class Kept:
+    """The state of a machine, to go back to."""
+
+    def __init__(self, machine: Any) -> None:
+        self.machine = machine
+        self.slots = {name: copy(getattr(machine, name)) for name in type(machine).__slots__}
+        self.fields = {name: getattr(machine.vmcs, name) for name in type(machine.vmcs).__slots__}
+        machine.PHYSICAL.keep()
+
+    def restore(self) -> None:
+        for name, value in self.slots.items():
+            setattr(self.machine, name, copy(value))
+        for name, value in self.fields.items():
+            setattr(self.machine.vmcs, name, value)
+        self.machine.PHYSICAL.undo()
+
+
 def run_in_python(model: Model, machine: Any, start: Start) -> tuple[object, ...]:
     """The number of instructions completed, how the run ended, the registers, and the memory that it changed."""
     machine.GPR[:] = start.registers
@@ -112,15 +130,14 @@ def test_compiled_and_python_reference_agree(model: Model, base: str) -> None:
     source = random.Random(base)
     every = forms(model.program)
     machine = model.machine(RecordingMemory(MEMORY_SIZE))
-    bases = Bases(model)
-    bases.prepare(machine, base)
+    Bases(model).prepare(machine, base)
+    kept = Kept(machine)
     starts = [random_start(source, every) for _ in range(CASES)]
     rows = array("Q", [word for start in starts for word in start.row()])
     CompiledReference(model, machine).run_cases(rows)
     ends = set()
     for number, start in enumerate(starts):
-        bases.prepare(machine, base)
-        machine.PHYSICAL.keep()
+        kept.restore()
         expected = run_in_python(model, machine, start)
         row = rows[number * ROW_WORDS : (number + 1) * ROW_WORDS]
         found = result_of(row, list(model.program.aborts))
