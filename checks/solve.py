@@ -14,7 +14,7 @@ from typing import Protocol
 
 import z3
 
-from checks.theorem import Counterexample, Goal, Group, Result, Status, Witness
+from checks.theorem import Answers, Counterexample, Goal, Group, Result, Status, Witness
 
 FIRST_RLIMIT = 3_000_000
 SECOND_RLIMIT = 60_000_000
@@ -57,14 +57,18 @@ class Answer:
 
 @dataclass(slots=True)
 class GroupRunner:
-    """Asks the questions of one group; its hypotheses are asserted once."""
+    """Asks the questions of one group; its hypotheses are asserted once.
+
+    `explain_answers` asks for a counterexample of goals with answers too: a witness of the answer.
+    """
 
     group: Group
-    family: str
     limits: Limits
     cache: Cache | None = None
+    explain_answers: bool = False
     _solver: z3.Solver = field(init=False)
     _base: str = field(init=False)
+    _free: GroupRunner | None = None
     _witnesses: dict[tuple[int, ...], Answer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,13 +83,37 @@ class GroupRunner:
 
     def prove(self, goal: Goal) -> Result:
         """The verdict on one goal: its assumptions first, then the goal itself."""
-        blank = Result(goal.id, self.family, self.group.name, Status.PROVED, 0.0)
+        if goal.answers is not None and self.group.hypotheses:
+            return self._without_hypotheses().prove(goal)
+        blank = Result(goal.id, self.group.name, Status.PROVED, 0.0)
         witnessed = self._witness(goal, blank)
         if witnessed.status is not Status.PROVED:
             return witnessed
+        if goal.answers is not None:
+            return self._answer(goal, goal.answers, witnessed)
+        return replace(witnessed, syntactic=True) if goal.is_syntactic else self._decide(goal, witnessed)
+
+    def _answer(self, goal: Goal, answers: Answers, witnessed: Result) -> Result:
+        """The answer to a question, conjunct by conjunct: one that fails answers it."""
         if goal.is_syntactic:
-            return replace(witnessed, syntactic=True)
-        return self._decide(goal, witnessed)
+            return replace(witnessed, syntactic=True, witness=answers.holds)
+        total = witnessed
+        for part in goal.conclusion.children() if z3.is_and(goal.conclusion) else (goal.conclusion,):
+            one = self._decide(replace(goal, conclusion=part), witnessed)
+            total = replace(
+                one, seconds=total.seconds + one.seconds, rlimit=total.rlimit + one.rlimit, cached=one.cached
+            )
+            if one.status is not Status.PROVED:
+                break
+        if total.status is Status.REFUTED:
+            return replace(total, status=Status.PROVED, witness=answers.fails)
+        return replace(total, witness=answers.holds) if total.status is Status.PROVED else total
+
+    def _without_hypotheses(self) -> GroupRunner:
+        """A runner of the group's questions, which do not have its hypotheses."""
+        if self._free is None:
+            self._free = replace(self, group=replace(self.group, hypotheses=()), _witnesses={})
+        return self._free
 
     def _witness(self, goal: Goal, blank: Result) -> Result:
         """PROVED with the name of the first satisfiable witness, VACUOUS if there is none."""
@@ -114,7 +142,9 @@ class GroupRunner:
         return self._ask(conditions, self.limits)
 
     def _decide(self, goal: Goal, witnessed: Result) -> Result:
-        answer = self._ask((*goal.hypotheses, z3.Not(goal.conclusion)), self.limits, goal)
+        is_explained = goal.answers is None or self.explain_answers
+        conditions = (*goal.hypotheses, z3.Not(goal.conclusion))
+        answer = self._ask(conditions, self.limits, goal if is_explained else None)
         if answer.verdict == "unknown":
             return _open(witnessed, answer, answer.reason)
         decided = replace(witnessed, seconds=answer.seconds, rlimit=answer.rlimit, cached=answer.cached)

@@ -61,6 +61,14 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What it means that a conclusion holds always, and that it fails for some state."""
+
+    holds: str
+    fails: str
+
+
+@dataclass(frozen=True, slots=True)
 class Goal:
     """hypotheses of the group ∧ `hypotheses` ⇒ `conclusion`.
 
@@ -68,6 +76,9 @@ class Goal:
     With none given, the hypotheses alone must be satisfiable. `minimise()` lists terms (bit vectors or bools) that a
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
+
+    A goal with `answers` is a question, free of the hypotheses of the group: either way it is decided it counts as
+    proved, and the result's `witness` is the answer.
     """
 
     id: str
@@ -76,6 +87,7 @@ class Goal:
     witnesses: tuple[Witness, ...] = ()
     minimise: Preferences | None = None
     explain: Explain | None = None
+    answers: Answers | None = None
 
     @property
     def is_syntactic(self) -> bool:
@@ -106,7 +118,9 @@ class Outline:
 
 
 class Family(Protocol):
-    """A family of theorems.  Ids and group names start with `name` and a dot."""
+    """A family of theorems.  Group names start with `name` and a dot, and so do ids; but a group may hold goals of
+    another family that are made from the same terms.
+    """
 
     @property
     def name(self) -> str:
@@ -129,11 +143,10 @@ class Result:
     """The verdict on one goal.
 
     `seconds` is the solver's time for this goal, `rlimit` what the solver counted, a figure that is the same on every
-    machine. `witness` names the witness that shows the assumptions to be satisfiable.
+    machine. `witness` names the witness that shows the assumptions to be satisfiable, or is the answer to a question.
     """
 
     id: str
-    family: str
     group: str
     status: Status
     seconds: float
@@ -143,3 +156,8 @@ class Result:
     witness: str = ""
     detail: str = ""
     counterexample: Counterexample | None = None
+
+    @property
+    def family(self) -> str:
+        """The first component of the id."""
+        return self.id.split(".")[0]

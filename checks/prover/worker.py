@@ -50,7 +50,7 @@ def serve(connection: Connection, setup: Setup) -> None:
             return
         try:
             group = known[task.family].build(program, task.group, z3.Context(), task.ids)
-            runner = GroupRunner(group, task.family, setup.limits, cache)
+            runner = GroupRunner(group, setup.limits, cache)
             for goal in group.goals:
                 if goal.id in task.ids:
                     connection.send(runner.prove(goal))
@@ -61,4 +61,4 @@ def serve(connection: Connection, setup: Setup) -> None:
 
 def failed(task: Task, one: str, status: Status, detail: str) -> Result:
     """The result for a goal that got no answer."""
-    return Result(one, task.family, task.group, status, 0.0, detail=detail)
+    return Result(one, task.group, status, 0.0, detail=detail)

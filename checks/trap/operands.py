@@ -14,6 +14,13 @@ from checks.trap.forms import Form, OperandKind, Place
 from grammar import ir
 from refmodel.encoding import REP, REPNE
 
+FUNCTIONS = frozenset(
+    f"{access}_{place}"
+    for place in ("register", "high_byte", "memory_operand")
+    for access in ("read", "write", "modify")
+)
+"""The functions of the specification that access operands, by source name (docs/language.md, "The machine's frame")."""
+
 
 @dataclass(slots=True)
 class OperandSymbols:
