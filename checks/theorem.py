@@ -13,12 +13,16 @@ from typing import Protocol
 
 import z3
 
+from checks.extract import Roots
 from grammar.ir import Program
 from grammar.source import Span
 
 
 class Status(enum.StrEnum):
-    """The verdict on one goal.  `VACUOUS`: proved, but from assumptions that nothing satisfies."""
+    """The verdict on one goal.
+
+    `VACUOUS`: proved, but from assumptions that nothing satisfies. `DISAGREEMENT`: two solvers contradict each other.
+    """
 
     PROVED = "PROVED"
     REFUTED = "REFUTED"
@@ -26,6 +30,7 @@ class Status(enum.StrEnum):
     UNKNOWN = "UNKNOWN"
     TIMEOUT = "TIMEOUT"
     ERROR = "ERROR"
+    DISAGREEMENT = "DISAGREEMENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +114,14 @@ class Group:
 class Outline:
     """A group by name, with the ids of its goals: what can be listed and selected without building terms.
 
-    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them.
+    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them. `roots`
+    say which part of the program the group is built from; None, the default, is all of it.
     """
 
     group: str
     ids: tuple[str, ...]
     requires: tuple[str, ...] = ()
+    roots: Roots | None = None
 
 
 class Family(Protocol):
@@ -134,7 +141,10 @@ class Family(Protocol):
     def build(
         self, program: Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
     ) -> Group:
-        """The terms of the group of that name, all of them in `context`; goals not in `ids` may be left out."""
+        """The terms of the group of that name, all of them in `context`; goals not in `ids` may be left out.
+
+        The prover gives what `checks.extract` cuts out of the program for the outline's roots.
+        """
         ...
 
 
@@ -144,6 +154,8 @@ class Result:
 
     `seconds` is the solver's time for this goal, `rlimit` what the solver counted, a figure that is the same on every
     machine. `witness` names the witness that shows the assumptions to be satisfiable, or is the answer to a question.
+    `satisfiable` and `refutable` are the digests of what the solver was asked: whether the witness is possible, and
+    whether the goal, or a part of it, can be refuted; they are empty where nothing was asked, or not written as text.
     """
 
     id: str
@@ -156,8 +168,10 @@ class Result:
     witness: str = ""
     detail: str = ""
     counterexample: Counterexample | None = None
+    satisfiable: str = ""
+    refutable: str = ""
 
     @property
     def family(self) -> str:
         """The first component of the id."""
-        return self.id.split(".")[0]
+        return self.id.split(".", maxsplit=1)[0]

@@ -15,7 +15,7 @@ import grammar
 from checks.case import parse_case
 from checks.cli import main
 from checks.families import build_alone
-from checks.sensitivity.questions import Question, questions_of
+from checks.sensitivity.questions import NO, YES, Question, questions_of
 from checks.sensitivity.replay import replay
 from checks.sensitivity.text import Texts
 from checks.solve import GroupRunner, Limits
@@ -51,16 +51,16 @@ BY_HAND: Mapping[str, tuple[str, set[str]]] = {
 
 def ask(program: ir.Program, form: str, *, explain: bool = False) -> dict[str, Result]:
     """The answers about a form."""
-    file = Path(program.instructions[form.split("/", maxsplit=1)[0]].span.file).stem
+    name = form.split("/", maxsplit=1)[0]
     ids = frozenset(f"sensitive.{form}.{question}" for question in Question)
-    group = build_alone(program, "trap", f"trap.{file}", z3.Context(), ids)
+    group = build_alone(program, "trap", f"trap.{program.instructions[name].family or name}", z3.Context(), ids)
     runner = GroupRunner(group, Limits(), explain_answers=explain)
     return {result.id.rsplit(".", 1)[1]: result for result in runner.run()}
 
 
 def yes(answers: Mapping[str, Result]) -> set[str]:
     assert {result.status for result in answers.values()} == {Status.PROVED}
-    return {question for question, result in answers.items() if result.witness == "yes"}
+    return {question for question, result in answers.items() if result.witness == YES}
 
 
 @pytest.mark.parametrize("form", BY_HAND)
@@ -126,7 +126,7 @@ def test_what_the_text_decides_the_solver_decides_too() -> None:
     sample = random.Random("plain").sample(plain, 4)
     goals = [goal for form in sample for goal in questions_of(Subject(form, settings, comparer, prepared))]
     group = Group("plain", settings.terms.context, tuple(goals))
-    assert {(r.status, r.witness) for r in GroupRunner(group, Limits()).run()} == {(Status.PROVED, "no")}
+    assert {(r.status, r.witness) for r in GroupRunner(group, Limits()).run()} == {(Status.PROVED, NO)}
 
 
 def test_prove_reports_questions_as_a_family_of_their_own(tmp_path: Path) -> None:
@@ -134,5 +134,5 @@ def test_prove_reports_questions_as_a_family_of_their_own(tmp_path: Path) -> Non
     assert main(["prove", "sensitive.HLT", "-j", "1", "--json", str(path)]) == 0
     results = {one["id"]: one for one in json.loads(path.read_text())["results"]}
     assert results["sensitive.HLT.control"]["family"] == "sensitive"
-    assert results["sensitive.HLT.control"]["witness"] == "yes"
-    assert results["sensitive.HLT.mode"]["witness"] == "no"
+    assert results["sensitive.HLT.control"]["witness"] == "sensitive"
+    assert results["sensitive.HLT.mode"]["witness"] == "not sensitive"

@@ -52,8 +52,8 @@ CLAIMS = {
 }
 """The theorem of the family `trap` that an instruction violates, if nothing makes it exit, if the answer is yes."""
 
-NO = "no"
-YES = "yes"
+NO = "not sensitive"
+YES = "sensitive"
 ANSWERS = Answers(holds=NO, fails=YES)
 
 

@@ -1,4 +1,4 @@
-"""The family `trap`: theorems C, I and E for every form of every instruction, one group for each file of the spec.
+"""The family `trap`: theorems C, I and E for every form of every instruction, one group for each block of the spec.
 
 Other families may add goals about the same forms, made from the same terms.
 """
@@ -8,17 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import PurePath
 from typing import Protocol
 
 import z3
 
+from checks.extract import Roots
 from checks.symbolic.terms import AbstractTerms
 from checks.theorem import Goal, Group, Outline
 from checks.trap.compare import Comparer
+from checks.trap.contract import LOADS, STORES
 from checks.trap.events import event_functions, event_goals
 from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.lemmas import lemma_goals, lemma_ids
+from checks.trap.operands import FUNCTIONS
 from checks.trap.ownership import Ownership
 from checks.trap.runs import Settings
 from checks.trap.subject import Subject
@@ -48,19 +50,18 @@ class TrapFamily:
     _prepared: dict[int, Prepared] = field(default_factory=dict)
 
     def outlines(self, program: ir.Program) -> Iterator[Outline]:
-        """One group for each file of instructions, since a z3 context of its own for each instruction costs more.
-
-        All of them rest on the lemmas.
-        """
+        """One group for each instruction or family of instructions.  All of them rest on the lemmas."""
         lemmas = lemma_ids(program, self.name)
         lemma = tuple(one for ids in lemmas.values() for one in ids)
+        translation = Roots(functions=frozenset((*LOADS, *STORES)), has_invariants=False)
         for group, ids in lemmas.items():
-            yield Outline(group, ids)
+            yield Outline(group, ids, roots=translation)
         for function in event_functions(program):
-            yield Outline(f"{self.name}.{function.name}", tuple(self._ids(function.name)), lemma)
-        for file, forms in self._of(program).groups.items():
+            roots = Roots(functions=frozenset({function.name}), has_invariants=False)
+            yield Outline(f"{self.name}.{function.name}", tuple(self._ids(function.name)), lemma, roots)
+        for block, forms in self._of(program).groups.items():
             own = tuple(one for form in forms for one in self._form_ids(form))
-            yield Outline(f"{self.name}.{file}", own, lemma)
+            yield Outline(f"{self.name}.{block}", own, lemma, _roots(forms))
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
@@ -109,10 +110,16 @@ class Prepared:
         self.ownership = Ownership(program)
         self.groups: dict[str, list[Form]] = {}
         for name, forms in forms_by_instruction(program).items():
-            file = PurePath(program.instructions[name].span.file).stem
-            self.groups.setdefault(file, []).extend(forms)
+            self.groups.setdefault(program.instructions[name].family or name, []).extend(forms)
 
     @cached_property
     def encoder(self) -> Encoder:
         """Writes the instruction of a counterexample."""
         return Encoder(self.program)
+
+
+def _roots(forms: Sequence[Form]) -> Roots:
+    """The instructions of a block, what reads and writes their operands, and what a case asks of the start state."""
+    names = tuple(dict.fromkeys(form.instruction.name for form in forms))
+    operands = FUNCTIONS if any(form.kinds for form in forms) else frozenset()
+    return Roots(names, functions=operands | {"cpl"}, has_invariants=False)

@@ -15,11 +15,12 @@ from grammar import ir
 from refmodel.encoding import REP, REPNE
 
 FUNCTIONS = frozenset(
-    f"{access}_{place}"
-    for place in ("register", "high_byte", "memory_operand")
-    for access in ("read", "write", "modify")
+    {
+        *("read_register", "write_register", "read_high_byte", "write_high_byte"),
+        *("read_memory_operand", "modify_memory_operand", "write_memory_operand"),
+    }
 )
-"""The functions of the specification that access operands, by source name (docs/language.md, "The machine's frame")."""
+"""The functions of the specification by which operands are read and written."""
 
 
 @dataclass(slots=True)
