@@ -53,7 +53,9 @@ def ask(program: ir.Program, form: str, *, explain: bool = False) -> dict[str, R
     """The answers about a form."""
     name = form.split("/", maxsplit=1)[0]
     ids = frozenset(f"sensitive.{form}.{question}" for question in Question)
-    group = build_alone(program, "trap", f"trap.{program.instructions[name].family or name}", z3.Context(), ids)
+    group = build_alone(
+        program, "trap", f"trap.{program.instructions[name].family or name}", z3.Context(), ids
+    )
     runner = GroupRunner(group, Limits(), explain_answers=explain)
     return {result.id.rsplit(".", 1)[1]: result for result in runner.run()}
 
