@@ -88,7 +88,7 @@ class NativeBackend:
                 target.convention,
             )
 
-        self._code = build.load(target, sources(), text)
+        self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
         names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
         self.codes = dict(zip(names, addresses, strict=True))

@@ -13,12 +13,13 @@ from checks.symbolic.terms import Terms, signed
 from checks.trap.casefile import FormExplainer
 from checks.trap.compare import Comparer
 from checks.trap.concrete import Concrete
-from checks.trap.family import Prepared, act_of
+from checks.trap.family import Prepared
 from checks.trap.forms import Form
 from checks.trap.operands import OperandSymbols
 from checks.trap.replay import Player
 from checks.trap.runs import Settings
-from checks.trap.theorems import FormProof, Theorem
+from checks.trap.subject import Subject
+from checks.trap.theorems import Theorem
 from checks.walk import nodes, reachable_functions
 from grammar import ir
 from refmodel.model import Model, build
@@ -76,10 +77,9 @@ def satisfy(
 
 def compare_once(form: Form, settings: Settings, chance: random.Random) -> bool:
     """Whether a random state of the form was compared; fails if the back ends differ."""
-    terms, symbols = settings.terms, OperandSymbols(settings.terms, form, settings.first.elements("GPR"))
-    proof = FormProof.of(
-        settings, Comparer(PREPARED.ownership, terms), act_of(form, symbols), symbols.hypotheses()
-    )
+    terms = settings.terms
+    subject = Subject(form, settings, Comparer(PREPARED.ownership, terms), PREPARED)
+    proof, symbols = subject.proof, subject.symbols
     claim = next(claim for claim in proof.claims if claim.theorem is Theorem.EQUIVALENCE)
     run = claim.left
     hypotheses = [terms.truth(h) for h in (*proof.hypotheses, *(c for _, c in settings.promises()))]
@@ -123,7 +123,7 @@ def test_random_states_agree_with_the_reference(file: str) -> None:
     chance = random.Random(f"symbolic {file}")
     forms = FORMS[file]
     sample = chance.sample(forms, min(SAMPLES_PER_FILE, len(forms)))
-    settings = Settings.create(PREPARED.ownership, z3.Context())
+    settings = Settings.create(PREPARED.ownership, Terms(z3.Context()))
     assert sum(compare_once(form, settings, chance) for form in sample) >= len(sample) // 2
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import z3
 from z3 import z3core
@@ -321,6 +321,20 @@ class Terms:
     def as_vector(self, a: Truth) -> Vector:
         """A truth value as one bit."""
         return self.choose(a, 1, 0, 1)
+
+
+class AbstractTerms(Terms):
+    """Terms in which a product of more than 64 bits is an unknown function of its factors.
+
+    Theorems about virtualization compare such products and never need their values, which solvers find hard.
+    """
+
+    def arithmetic(self, op: str, a: Vector, b: Vector, width: int) -> Vector:
+        """An operator of `_ARITHMETIC` on two vectors of one width."""
+        if op != "*" or width <= 64 or (isinstance(a, int) and isinstance(b, int)):
+            return super().arithmetic(op, a, b, width)
+        product = self.function(f"product_{width}", (width, width), width)
+        return cast(Vector, self.apply(product, (self.vector(a, width), self.vector(b, width))))
 
 
 def conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
