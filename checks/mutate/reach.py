@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from checks.families import instruction_of
-from checks.isolation import structure, walks
+from checks.isolation import devices, structure, walks
 from checks.mutate.places import Mutant, mutants, source_name
 from checks.theorem import Family, Outline
 from checks.trap.contract import EPT_BOUNDARY, LOADS, STORES, VM_EXIT
@@ -28,6 +28,8 @@ _BOUNDARY = frozenset(LOADS) | frozenset(STORES)
 _HOST_SPACES = frozenset({"vmcs", "state", "ghost"})
 _WALK_CLAIMS = ("is_walking", "is_cached", "is_data_of", "walk_finds_own", "starts_at_own_root")
 _TRANSLATION_CLAIMS = (walks.EPT_TRANSLATE, "runs_with_own_tables", "is_own_table", "is_data_of")
+_CLAIMS = {"walk": _WALK_CLAIMS, walks.EPT_TRANSLATE: _TRANSLATION_CLAIMS, **devices.CLAIMS}
+_ALL_CLAIMS = frozenset(claim for claims in _CLAIMS.values() for claim in claims)
 _STEP_CLAIMS: tuple[str, ...] = ("is_data_of_others",)
 
 
@@ -85,10 +87,9 @@ class Reach:
             return _functions(program, body, EPT_BOUNDARY) | {("functions", subject)}, frozenset()
         shared = {("invariants", name) for name in program.invariants}
         shared |= _functions(program, [i.condition for i in program.invariants.values()])
-        claims: tuple[str, ...] = _WALK_CLAIMS if subject == "walk" else _TRANSLATION_CLAIMS
+        claims = _CLAIMS.get(subject, _STEP_CLAIMS)
         own: set[Item] = set()
         if subject in program.steps:
-            claims = _STEP_CLAIMS
             own = {("steps", subject)} | _functions(program, [program.steps[subject].body])
         elif subject == walks.EPT_TRANSLATE:
             shared |= {("policies", name) for name in program.policies}
@@ -197,10 +198,10 @@ class _Scope:
         roots: list[object] = [s.body for s in program.steps.values()]
         roots += [p.condition for p in (*program.invariants.values(), *program.policies.values())]
         roots += [h.body for h in program.handlers.values()]
-        roots += [program.functions[name].body for name in (*_WALK_CLAIMS, *_TRANSLATION_CLAIMS)]
+        roots += [program.functions[name].body for name in _ALL_CLAIMS]
         vmm = {f.source for f in reachable_functions(program, roots, frozenset())}
         vmm |= {f.source for f in program.functions.values() if self._is_touched(f.body)}
-        self._functions = vmm | {*_WALK_CLAIMS, *_TRANSLATION_CLAIMS}
+        self._functions = vmm | _ALL_CLAIMS
         self._places: set[Span] = set()
         for instruction in program.instructions.values():
             for node in nodes(instruction.bodies):
