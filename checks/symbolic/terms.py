@@ -279,8 +279,8 @@ class Terms:
     def implies(self, a: Truth, b: Truth) -> Truth:
         """a ⇒ b, which is true where b is among the conjuncts of a."""
         if not isinstance(a, bool) and not isinstance(b, bool):
-            known = {conjunct.get_id() for conjunct in _conjuncts(a)}
-            if all(conjunct.get_id() in known for conjunct in _conjuncts(b)):
+            known = {conjunct.get_id() for conjunct in conjuncts(a)}
+            if all(conjunct.get_id() in known for conjunct in conjuncts(b)):
                 return True
         return self.disjunction((self.negation(a), b))
 
@@ -337,11 +337,11 @@ class AbstractTerms(Terms):
         return cast(Vector, self.apply(product, (self.vector(a, width), self.vector(b, width))))
 
 
-def _conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
+def conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
     """The parts of nested conjunctions."""
     if not z3.is_and(term):
         return [term]
-    return [part for child in term.children() for part in _conjuncts(child)]
+    return [part for child in term.children() for part in conjuncts(child)]
 
 
 def _neutral(op: str, a: Vector, b: Vector, width: int) -> Vector | None:
