@@ -12,6 +12,8 @@ from fastmodel.handlers import HANDLERS
 from grammar.ir import Program
 
 MOST_BLOCKS = 16
+# A sample is taken for the translator whenever so many instructions were executed.
+SAMPLE_PERIOD = 1 << 20
 MASK_64 = (1 << 64) - 1
 MOST_STEPS = 1 << 62
 
@@ -37,14 +39,18 @@ class FastEngine:
 
     `backend` is "native" or "python"; by default native code is used if llvmlite is installed. What was translated is
     kept until the reference forgets translations, or for another CR3, EPT pointer or privilege level; decoded
-    instructions until the bytes they came from have changed.
+    instructions until the bytes they came from have changed. Code that runs for long is translated, unless `translates`
+    is false.
     """
 
-    def __init__(self, program: Program, machine: Any, backend: str | None = None) -> None:
+    def __init__(
+        self, program: Program, machine: Any, backend: str | None = None, *, translates: bool = True
+    ) -> None:
         self.machine = machine
         self.reason = Reason.BUDGET
         self._backend = backends.choose(backend)
         self._shared = Shared(program, machine.PHYSICAL, self._backend)
+        self._translates = translates
         self._blocks: dict[tuple[int, int, int], Block] = {}
         self._caches = [f"cache_{f.name}" for f in program.functions.values() if f.cached]
 
@@ -65,7 +71,7 @@ class FastEngine:
             return 0
         block = self._enter_space()
         self._copy_in(block)
-        done: int = budget - self._backend.run(block.address, budget)
+        done = budget - self._execute(block, budget)
         self._copy_out(block, done)
         reason = Reason(block.get(state.REASON))
         self.reason = Reason.UNSUPPORTED_STATE if reason is Reason.BUDGET and done < steps else reason
@@ -100,6 +106,22 @@ class FastEngine:
         block.set(state.JOURNAL_LIMIT, state.JOURNAL_LENGTH)
         block.forget_translations()
 
+    def _execute(self, block: Block, budget: int) -> int:
+        """Runs in pieces, after each of which the translator takes a sample; returns how many instructions are left."""
+        if block.translator is None:
+            return self._backend.run(block.address, budget)
+        while budget:
+            piece = min(budget, block.until_sample)
+            left = self._backend.run(block.address, piece)
+            budget -= piece - left
+            block.until_sample -= piece - left
+            if block.until_sample == 0:
+                block.translator.sample()
+                block.until_sample = SAMPLE_PERIOD
+            if left:
+                break
+        return budget
+
     # --- the state block ---
 
     def _enter_space(self) -> Block:
@@ -120,6 +142,8 @@ class FastEngine:
             self._blocks.clear()
             self._shared.unmark_code_pages()
         block = Block(self._shared)
+        block.translator = self._backend.translator(block) if self._translates else None
+        block.until_sample = SAMPLE_PERIOD
         for offset, value in zip((state.CR3, state.EPT_POINTER, state.MODE), space, strict=True):
             block.set(offset, value)
         return block
