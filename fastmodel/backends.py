@@ -106,7 +106,6 @@ class NativeBackend:
         """Calls `cases.run_cases`."""
         self._run_cases(state, row, count)
 
-
     @cached_property
     def _instances(self) -> dict[int, Instance]:
         """The routines by code."""

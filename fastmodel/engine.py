@@ -12,8 +12,6 @@ from fastmodel.handlers import HANDLERS
 from grammar.ir import Program
 
 MOST_BLOCKS = 16
-# A sample is taken for the translator whenever so many instructions were executed.
-SAMPLE_PERIOD = 1 << 20
 MASK_64 = (1 << 64) - 1
 MOST_STEPS = 1 << 62
 
@@ -116,8 +114,7 @@ class FastEngine:
             budget -= piece - left
             block.until_sample -= piece - left
             if block.until_sample == 0:
-                block.translator.sample()
-                block.until_sample = SAMPLE_PERIOD
+                block.until_sample = block.translator.sample()
             if left:
                 break
         return budget
@@ -143,7 +140,6 @@ class FastEngine:
             self._shared.unmark_code_pages()
         block = Block(self._shared)
         block.translator = self._backend.translator(block) if self._translates else None
-        block.until_sample = SAMPLE_PERIOD
         for offset, value in zip((state.CR3, state.EPT_POINTER, state.MODE), space, strict=True):
             block.set(offset, value)
         return block

@@ -14,7 +14,10 @@ from fastmodel.decoded import CODE
 from fastmodel.translator.partial import REGION, RegionWriter
 from fastmodel.translator.regions import collect
 
-# How many samples make a trace hot: translating takes as long as tens of millions of instructions.
+# A sample is taken whenever so many instructions were executed; less often, the more samples in a row lie in regions.
+SAMPLE_PERIOD = 1 << 18
+MOST_DOUBLINGS = 6
+# How many samples make a trace hot: translating takes as long as tens of millions of instructions do.
 HOT = 16
 MOST_REGIONS = 64
 
@@ -35,21 +38,28 @@ class Translator:
         """When all decoded instructions were dropped, and their regions with them."""
         self._generation = self._block.get(state.GENERATION)
         self._samples: Counter[int] = Counter()
+        self._hits = 0  # samples in a row that lay in regions
         self._regions: list[NativeCode] = []
         self.left_alone: set[int] = set()  # places that could not be translated
         self._before: dict[int, int] = {}  # what stood in the decoded instructions where regions are entered
 
-    def sample(self) -> None:
-        """Notes where the last run came to its end; translates what was seen there often enough."""
+    def sample(self) -> int:
+        """Notes where the last run came to its end, and translates what was seen there often enough.
+
+        Returns after how many instructions the next sample is to be taken.
+        """
         if self._block.get(state.GENERATION) != self._generation:
             self._forget()
         rip = get(64, self._block.address + state.SAMPLE)
         place = loop.known_trace(self._block.address, rip)
-        if place == 0 or place in self._before:
-            return
+        if place in self._before:
+            self._hits = min(self._hits + 1, MOST_DOUBLINGS)
+            return SAMPLE_PERIOD << self._hits
+        self._hits = 0
         self._samples[place] += 1
-        if self._samples[place] == HOT and len(self._regions) < MOST_REGIONS:
+        if self._samples[place] == HOT and place != 0 and len(self._regions) < MOST_REGIONS:
             self.translate([place])
+        return SAMPLE_PERIOD
 
     def translate(self, heads: list[int]) -> None:
         """Makes a region of these traces and those they lead to, and lets their decoded instructions enter it."""
