@@ -19,13 +19,20 @@ from fastmodel.compiler.primitives import field
 from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
 from fastmodel.handlers import HANDLERS
-from fastmodel.handlers.registry import BRANCH, JUMP, STEP
+from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP
 
 if TYPE_CHECKING:
     from fastmodel.block import Block
     from fastmodel.translator.hotness import Translator
+    from fastmodel.translator.regions import Routine
 
-ROUTINES = {STEP: loop.step, BRANCH: loop.branch, JUMP: loop.jump}
+ROUTINES = {
+    STEP: loop.step,
+    BRANCH: loop.branch,
+    CONDITIONAL: loop.branch,
+    REPEAT: loop.branch,
+    JUMP: loop.jump,
+}
 ENTRIES: dict[str, Callable[..., int]] = {"run": loop.run, "run_cases": cases.run_cases}
 REFUSE = "refuse"
 END_OF_TRACE = "end_of_trace"
@@ -91,7 +98,7 @@ class NativeBackend:
             )
 
         self._target = target
-        self._code = build.load(target, sources(), text)
+        self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
         names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
         self.codes = dict(zip(names, addresses, strict=True))
@@ -107,10 +114,13 @@ class NativeBackend:
         self._run_cases(state, row, count)
 
     @cached_property
-    def _instances(self) -> dict[int, Instance]:
+    def _routines(self) -> dict[int, Routine]:
         """The routines by code."""
-        bindings = loop_bindings(threaded=True)
-        return {self.codes[name]: routine for name, routine in routines(bindings)}
+        from fastmodel.translator.regions import Routine
+
+        going_on = {handler.name for handler in HANDLERS if handler.falls_through}
+        found = routines(loop_bindings(threaded=True))
+        return {self.codes[name]: Routine(text, name in going_on) for name, text in found}
 
     def translator(self, block: Block) -> Translator | None:
         """A translator of hot code for a state block, where there is threaded code."""
@@ -118,7 +128,7 @@ class NativeBackend:
             return None
         from fastmodel.translator.hotness import Translator
 
-        return Translator(self._target, self._instances, self._code.address, block)
+        return Translator(self._target, self._routines, self._code.address, block)
 
 
 class PlainBackend:

@@ -33,8 +33,8 @@ class Functions(Protocol):
         """A call of a transfer."""
         ...
 
-    def undefined_site(self) -> int:
-        """A number that no other `undefined` of the program has."""
+    def undefined_site(self, item: Item) -> str:
+        """A name that no other `undefined` of the program has."""
         ...
 
     def rule_groups(self) -> set[str]:

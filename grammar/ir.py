@@ -294,7 +294,7 @@ class Undefined:
 
     type: Type
     value: Expr
-    site: int
+    site: str
 
 
 @dataclass(frozen=True)

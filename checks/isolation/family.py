@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import z3
 
+from checks.extract import Roots
 from checks.isolation import steps, structure, walks
 from checks.isolation.patterns import Patterns, find_patterns
 from checks.isolation.world import World
@@ -23,12 +24,16 @@ class Isolation:
 
     def outlines(self, program: ir.Program) -> Iterable[Outline]:
         """All groups, those of the steps first."""
-        subjects = {step: steps.goal_names(program) for step in program.steps}
-        subjects |= {subject: goals for subject, (_, goals) in walks.PROOFS.items()}
-        subjects[structure.SUBJECT] = structure.goal_names(program)
-        for subject, goals in subjects.items():
-            group = f"{self.name}.{subject}"
-            yield Outline(group, tuple(f"{group}.{goal}" for goal in goals))
+        for step in program.steps:
+            roots = Roots(steps=(step,), functions=steps.FUNCTIONS, has_policies=False)
+            yield self._outline(step, steps.goal_names(program), roots)
+        for subject, (_, goals) in walks.PROOFS.items():
+            yield self._outline(subject, goals)
+        yield self._outline(structure.SUBJECT, structure.goal_names(program))
+
+    def _outline(self, subject: str, goals: Iterable[str], roots: Roots | None = None) -> Outline:
+        group = f"{self.name}.{subject}"
+        return Outline(group, tuple(f"{group}.{goal}" for goal in goals), roots=roots)
 
     def build(
         self,

@@ -22,6 +22,9 @@ from grammar import ir
 OTHERS_UNCHANGED = "others_unchanged"
 HANDED_OVER_ZERO = "handed_over_zero"
 
+FUNCTIONS = frozenset({"is_data_of_others", "read_entry"})
+"""The functions of the specification that the statements use."""
+
 
 def goal_names(program: ir.Program) -> tuple[str, ...]:
     """The theorems about each step."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import z3
 
 from checks.symbolic.state import Elements, Initial, Updated
 from checks.symbolic.terms import Terms, Vector
-from checks.symbolic.values import Point, Value
+from checks.symbolic.values import Point, Value, key
 from grammar.ir import Bits, Type
 
 BYTE = Bits(8)
@@ -28,9 +28,16 @@ class Stored:
     value: Vector
     width: int
     address_width: int
+    _known: dict[object, Value] = field(default_factory=dict)
 
     def read(self, point: Point) -> Value:
-        """The byte at an address."""
+        """The byte at an address; each is made once."""
+        at = key(point[0])
+        if at not in self._known:
+            self._known[at] = self._read(point)
+        return self._known[at]
+
+    def _read(self, point: Point) -> Value:
         terms = self.terms
         distance = self._distance(cast(Vector, point[0]))
         if isinstance(distance, int):

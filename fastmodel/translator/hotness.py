@@ -9,10 +9,9 @@ from fastmodel import loop, state
 from fastmodel.block import Block
 from fastmodel.compiler.build import NativeCode, Target, compile_ir
 from fastmodel.compiler.primitives import field, get, set_field
-from fastmodel.compiler.program import Instance
 from fastmodel.decoded import CODE
 from fastmodel.translator.partial import REGION, RegionWriter
-from fastmodel.translator.regions import collect
+from fastmodel.translator.regions import Routine, collect
 
 # A sample is taken whenever so many instructions were executed; less often, the more samples in a row lie in regions.
 SAMPLE_PERIOD = 1 << 18
@@ -26,7 +25,7 @@ class Translator:
     """Translates regions for the decoded instructions of one state block."""
 
     def __init__(
-        self, target: Target, codes: Mapping[int, Instance], slow_address: Callable[[str], int], block: Block
+        self, target: Target, codes: Mapping[int, Routine], slow_address: Callable[[str], int], block: Block
     ) -> None:
         self._target = target
         self._codes = codes

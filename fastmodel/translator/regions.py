@@ -13,6 +13,14 @@ from fastmodel.decoded import CODE, DECODED_SIZE, LINK, NEXT
 MOST_INSTRUCTIONS = 96
 
 
+@dataclass(frozen=True)
+class Routine:
+    """A routine, and whether the next instruction of its trace may follow."""
+
+    text: Instance
+    falls_through: bool
+
+
 @dataclass
 class Region:
     """The routines of a region by place, in the order of its traces, and where these begin."""
@@ -21,7 +29,7 @@ class Region:
     heads: list[int] = field(default_factory=list)
 
 
-def collect(state: int, heads: list[int], codes: Mapping[int, Instance], before: Mapping[int, int]) -> Region:
+def collect(state: int, heads: list[int], codes: Mapping[int, Routine], before: Mapping[int, int]) -> Region:
     """The region around some traces.
 
     `codes` are the routines by the word that stands for them in a decoded instruction, `before` what stood in those
@@ -35,34 +43,28 @@ def collect(state: int, heads: list[int], codes: Mapping[int, Instance], before:
             continue
         region.heads.append(place)
         for each, routine in _trace(place, codes, before):
-            region.routines[each] = routine
+            region.routines[each] = routine.text
             waiting += _successors(state, each, routine)
     return region
 
 
 def _trace(
-    place: int, codes: Mapping[int, Instance], before: Mapping[int, int]
-) -> Iterator[tuple[int, Instance]]:
+    place: int, codes: Mapping[int, Routine], before: Mapping[int, int]
+) -> Iterator[tuple[int, Routine]]:
     """The decoded instructions of a trace."""
     while True:
         routine = codes[before.get(place) or read(64, place + CODE)]
         yield place, routine
-        if not _falls_through(routine):
+        if not routine.falls_through:
             return
         place += DECODED_SIZE
 
 
-def _falls_through(routine: Instance) -> bool:
-    """Whether the next instruction of the trace may follow."""
-    is_conditional = "CONDITION" in dict(routine.bindings)
-    return routine.function is loop.step or (routine.function is loop.branch and is_conditional)
-
-
-def _successors(state: int, place: int, routine: Instance) -> list[int]:
+def _successors(state: int, place: int, routine: Routine) -> list[int]:
     """The traces that may follow: the target of a branch if it was ever taken, and where a call returns to."""
-    if routine.function not in (loop.branch, loop.end_of_trace):
+    if routine.text.function not in (loop.branch, loop.end_of_trace):
         return []
     found = [read(64, place + LINK)]
-    if routine.function is loop.branch and not _falls_through(routine):
+    if routine.text.function is loop.branch and not routine.falls_through:
         found.append(loop.known_trace(state, read(64, place + NEXT)))
     return [each for each in found if each != 0]
