@@ -94,7 +94,8 @@ def _judge(
     from checks.mutate.memory import Memory
 
     memory = None
-    found, left = list[Verdict](), chosen
+    found: list[Verdict] = []
+    left = chosen
     if campaign.cache is not None:
         memory = Memory.of(campaign.program, args.family, campaign.cache)
         found, left = memory.recall(chosen)
