@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 NAME = "proofs.sqlite"
-VERSION = 2
+VERSION = 3
 _TABLES = ("answers", "groups", "mutants")
 CHECK_BYTES = 8
 
 Questions = list[dict[str, str]]
-"""For each goal of a group its `id`, the name of its `witness`, and the digests of the questions asked: that of the
-witness (`satisfiable`), and that of the goal (`refutable`), which is empty where no solver was needed."""
+"""For each goal of a group its `id`, the name of its `witness`, whether it is `syntactic` (empty if not), and the
+digests of the questions asked: that of the witness (`satisfiable`), and those of the goal (`refutable`), none if it
+needed no solver."""
 
 
 class ProofCache:

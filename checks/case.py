@@ -27,6 +27,7 @@ VERSION = 1
 REPLAYERS = {
     "fuzz": "checks.fuzz.replay",
     "trap": "checks.trap.replay",
+    "sensitivity": "checks.sensitivity.replay",
     "isolation": "checks.isolation.replay",
 }
 

@@ -13,7 +13,7 @@ from checks.solvers.answer import Answer, Limits
 from checks.solvers.minimise import minimised
 from checks.solvers.terms import TermSolver, script
 from checks.solvers.text import Z3, TextSolver, text_solver
-from checks.theorem import Counterexample, Goal, Group, Result, Status, Witness
+from checks.theorem import Answers, Counterexample, Goal, Group, Result, Status, Witness
 
 __all__ = ["Cache", "GroupRunner", "Limits"]
 
@@ -40,13 +40,17 @@ class _Question:
 
 @dataclass(slots=True)
 class GroupRunner:
-    """Asks the questions of one group.  `solvers` are the names of those to ask, whose verdicts must agree."""
+    """Asks the questions of one group.  `solvers` are the names of those to ask, whose verdicts must agree.
+
+    `explain_answers` asks for a counterexample of goals with answers too: a witness of the answer.
+    """
 
     group: Group
-    family: str
     limits: Limits
     cache: Cache | None = None
     solvers: Sequence[str] = (Z3,)
+    explain_answers: bool = False
+    _free: GroupRunner | None = None
     _z3: TermSolver = field(init=False)
     _others: dict[str, TextSolver] = field(init=False)
     _witnesses: dict[tuple[int, ...], Answer] = field(default_factory=dict)
@@ -62,13 +66,42 @@ class GroupRunner:
 
     def prove(self, goal: Goal) -> Result:
         """The verdict on one goal: its assumptions first, then the goal itself."""
-        blank = Result(goal.id, self.family, self.group.name, Status.PROVED, 0.0)
+        if goal.answers is not None and self.group.hypotheses:
+            return self._without_hypotheses().prove(goal)
+        blank = Result(goal.id, self.group.name, Status.PROVED, 0.0)
         witnessed = self._witness(goal, blank)
         if witnessed.status is not Status.PROVED:
             return witnessed
+        if goal.answers is not None:
+            return self._answer(goal, goal.answers, witnessed)
+        return replace(witnessed, syntactic=True) if goal.is_syntactic else self._decide(goal, witnessed)
+
+    def _without_hypotheses(self) -> GroupRunner:
+        """A runner of the group's questions, which do not have its hypotheses."""
+        if self._free is None:
+            self._free = replace(self, group=replace(self.group, hypotheses=()), _witnesses={})
+        return self._free
+
+    def _answer(self, goal: Goal, answers: Answers, witnessed: Result) -> Result:
+        """The answer to a question, conjunct by conjunct: one that fails answers it."""
         if goal.is_syntactic:
-            return replace(witnessed, syntactic=True)
-        return self._decide(goal, witnessed)
+            return replace(witnessed, syntactic=True, witness=answers.holds)
+        parts = goal.conclusion.children() if z3.is_and(goal.conclusion) else (goal.conclusion,)
+        decided: list[Result] = []
+        while len(decided) < len(parts) and all(one.status is Status.PROVED for one in decided):
+            decided.append(self._decide(replace(goal, conclusion=parts[len(decided)]), witnessed))
+        last = replace(
+            decided[-1],
+            seconds=sum(one.seconds for one in decided),
+            rlimit=sum(one.rlimit for one in decided),
+            refutable=" ".join(one.refutable for one in decided),
+        )
+        if (
+            last.status is Status.REFUTED
+        ):  # the state that refutes it shows the assumptions to be satisfiable too
+            found = decided[-1].refutable
+            return replace(last, status=Status.PROVED, witness=answers.fails, satisfiable=found, refutable="")
+        return replace(last, witness=answers.holds) if last.status is Status.PROVED else last
 
     def _witness(self, goal: Goal, blank: Result) -> Result:
         """PROVED with the name of the first satisfiable witness, VACUOUS if there is none."""
@@ -111,7 +144,7 @@ class GroupRunner:
 
     def _explained(self, question: _Question, goal: Goal) -> Counterexample | None:
         """What a model of z3's, made small, says of a refuted goal; None if z3 finds none, or nobody asks."""
-        if goal.explain is None:
+        if goal.explain is None or (goal.answers is not None and not self.explain_answers):
             return None
         answer, solver = self._z3.check(question.conditions, question.limits)
         try:

@@ -66,6 +66,14 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What it means that a conclusion holds always, and that it fails for some state."""
+
+    holds: str
+    fails: str
+
+
+@dataclass(frozen=True, slots=True)
 class Goal:
     """hypotheses of the group ∧ `hypotheses` ⇒ `conclusion`.
 
@@ -73,6 +81,9 @@ class Goal:
     With none given, the hypotheses alone must be satisfiable. `minimise()` lists terms (bit vectors or bools) that a
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
+
+    A goal with `answers` is a question, free of the hypotheses of the group: either way it is decided it counts as
+    proved, and the result's `witness` is the answer.
     """
 
     id: str
@@ -81,6 +92,7 @@ class Goal:
     witnesses: tuple[Witness, ...] = ()
     minimise: Preferences | None = None
     explain: Explain | None = None
+    answers: Answers | None = None
 
     @property
     def is_syntactic(self) -> bool:
@@ -113,7 +125,9 @@ class Outline:
 
 
 class Family(Protocol):
-    """A family of theorems.  Ids and group names start with `name` and a dot."""
+    """A family of theorems.  Group names start with `name` and a dot, and so do ids; but a group may hold goals of
+    another family that are made from the same terms.
+    """
 
     @property
     def name(self) -> str:
@@ -139,13 +153,12 @@ class Result:
     """The verdict on one goal.
 
     `seconds` is the solver's time for this goal, `rlimit` what the solver counted, a figure that is the same on every
-    machine. `witness` names the witness that shows the assumptions to be satisfiable. `satisfiable` and `refutable` are
-    the digests of the questions whether the witness is possible, and whether the goal can be refuted; they are empty
-    where a question was not asked, or not written as text.
+    machine. `witness` names the witness that shows the assumptions to be satisfiable, or is the answer to a question.
+    `satisfiable` and `refutable` are the digests of what the solver was asked: whether the witness is possible, and
+    whether the goal, or a part of it, can be refuted; they are empty where nothing was asked, or not written as text.
     """
 
     id: str
-    family: str
     group: str
     status: Status
     seconds: float
@@ -157,3 +170,8 @@ class Result:
     counterexample: Counterexample | None = None
     satisfiable: str = ""
     refutable: str = ""
+
+    @property
+    def family(self) -> str:
+        """The first component of the id."""
+        return self.id.split(".", maxsplit=1)[0]

@@ -39,7 +39,7 @@ def group_of(program: ir.Program, subject: str) -> Group:
 
 def results(group: Group) -> Iterator[Result]:
     """The verdicts on a group, one by one."""
-    return GroupRunner(group, "isolation", Limits()).run()
+    return GroupRunner(group, Limits()).run()
 
 
 def first_refuted(program: ir.Program, subject: str) -> str | None:

@@ -45,7 +45,7 @@ def prove(program: ir.Program, *patterns: str) -> list[Result]:
     for task in select(program, known, patterns):
         made_from = extract(program, task.roots)
         group = known[task.family].build(made_from, task.group, z3.Context(), task.ids)
-        runner = GroupRunner(group, task.family, Limits())
+        runner = GroupRunner(group, Limits())
         results += [runner.prove(goal) for goal in group.goals if goal.id in task.ids]
     return results
 
@@ -172,7 +172,7 @@ def test_instructions_that_never_complete() -> None:
 def verdict(
     hypotheses: tuple[z3.BoolRef, ...], goal: Goal, context: z3.Context, limits: Limits | None = None
 ) -> Result:
-    return GroupRunner(Group("g", context, (goal,), hypotheses), "f", limits or Limits()).prove(goal)
+    return GroupRunner(Group("g", context, (goal,), hypotheses), limits or Limits()).prove(goal)
 
 
 def test_assumptions_that_nothing_satisfies_are_vacuous() -> None:

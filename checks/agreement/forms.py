@@ -17,11 +17,11 @@ from checks.symbolic.state import State, Surroundings
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Value, fresh, leaves, lifted
 from checks.trap.contract import LINEAR, Contract
-from checks.trap.family import act_of
 from checks.trap.forms import Form
 from checks.trap.initial import Symbols
 from checks.trap.operands import OperandSymbols
 from checks.trap.runs import LINEAR_WIDTH
+from checks.trap.subject import act_of
 from checks.trap.unknown import Unknowns
 from grammar import ir
 
@@ -79,7 +79,7 @@ class _Builder:
         evaluator = ReferenceEvaluator(self.program, self.terms, overrides=contract.overrides())
         symbols = OperandSymbols(self.terms, form, self._start.elements("GPR"))
         cursor, exits = Cursor(self._start.copy(), {}), cast(Exits, [])
-        act_of(form, symbols)(evaluator, cursor, exits)
+        act_of(form.body.body, symbols)(evaluator, cursor, exits)
         cursor.leave(RETURN, None, None, exits)
         scope = Cursor(self._start, {})
         returned = [e for e in exits if e.kind == RETURN]

@@ -63,36 +63,42 @@ class Memo:
             return None
         if not all(self._was_proved(one["satisfiable"], one["refutable"]) for one in questions):
             return None
-        return [_result(task, one["id"], one["witness"], one["refutable"]) for one in questions]
+        return [_result(task, one) for one in questions]
 
     def _was_proved(self, satisfiable: str, refutable: str) -> bool:
         """Whether all solvers found the witness possible and the refutation, if it was asked for, impossible."""
         return all(
             self.cache.answer(solver, satisfiable) == "sat"
-            and (not refutable or self.cache.answer(solver, refutable) == "unsat")
+            and all(self.cache.answer(solver, one) == "unsat" for one in refutable.split())
             for solver in map(versioned, self.solvers)
         )
 
 
-def _result(task: Task, goal: str, witness: str, refutable: str) -> Result:
-    is_cached = bool(refutable)
+def _result(task: Task, known: dict[str, str]) -> Result:
+    is_syntactic = bool(known["syntactic"])
     return Result(
-        goal,
-        task.family,
+        known["id"],
         task.group,
         Status.PROVED,
         0.0,
-        syntactic=not is_cached,
-        cached=is_cached,
-        witness=witness,
-        refutable=refutable,
+        syntactic=is_syntactic,
+        cached=not is_syntactic,
+        witness=known["witness"],
+        satisfiable=known["satisfiable"],
+        refutable=known["refutable"],
     )
 
 
 def remember(cache: ProofCache, key: bytes, results: Iterable[Result]) -> None:
     """Remembers a group of which all wanted goals are proved; any other not."""
     questions = [
-        {"id": r.id, "witness": r.witness, "satisfiable": r.satisfiable, "refutable": r.refutable}
+        {
+            "id": r.id,
+            "witness": r.witness,
+            "syntactic": "yes" if r.syntactic else "",
+            "satisfiable": r.satisfiable,
+            "refutable": r.refutable,
+        }
         for r in results
     ]
     cache.remember_questions(key, questions)

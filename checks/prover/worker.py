@@ -73,7 +73,7 @@ class _Worker:
         """The verdicts on the wanted goals of a group, as they come."""
         made_from = extract(self._program, task.roots)
         group = self._families[task.family].build(made_from, task.group, z3.Context(), task.ids)
-        runner = GroupRunner(group, task.family, self._setup.limits, self._cache, self._setup.solvers)
+        runner = GroupRunner(group, self._setup.limits, self._cache, self._setup.solvers)
         results = []
         for goal in group.goals:
             if goal.id in task.ids:
@@ -92,4 +92,4 @@ class _Worker:
 
 def failed(task: Task, one: str, status: Status, detail: str) -> Result:
     """The result for a goal that got no answer."""
-    return Result(one, task.family, task.group, status, 0.0, detail=detail)
+    return Result(one, task.group, status, 0.0, detail=detail)

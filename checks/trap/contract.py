@@ -47,6 +47,9 @@ STORES = {
 # all runs share. The policy has no virtual APIC.
 EPT_BOUNDARY = frozenset({"ept_translate", "virtual_apic_place"})
 
+_NOTED = 16
+"""A note of an access stands for so many bytes (`checks.trap.concrete.Concrete.bytes_read`)."""
+
 FAULT = "Fault"
 VM_EXIT = "VmExit"
 
@@ -84,8 +87,11 @@ class Contract:
     ) -> Value:
         self._may_abort(evaluator, function, arguments, cursor, exits)
         memory = cursor.state.surroundings.memories[LINEAR]
-        width = width_of(cast(ir.Type, function.result))
-        return memory.read(cursor.state.elements(LINEAR), self._address(function, arguments), width)
+        width, address = width_of(cast(ir.Type, function.result)), self._address(function, arguments)
+        for offset in range(_NOTED, width // 8, _NOTED):  # the registers in a save area
+            further = evaluator.terms.arithmetic("+", address, offset, 64)
+            evaluator.touched.element(LINEAR, (further,))
+        return memory.read(cursor.state.elements(LINEAR), address, width)
 
     def _store(
         self,
