@@ -196,14 +196,14 @@ def _functions(
 
 def fields_read(roots: Iterable[object]) -> frozenset[Field]:
     """The fields of state that are read, such as a control."""
-    found = set()
+    found: set[Field] = set()
     for root in roots:
         for node in nodes(root):
             match node:
-                case ir.Bit(base=ir.Read(), index=ir.Literal()):
-                    found.add((node.base.name, node.index.value, node.index.value))
-                case ir.Slice(base=ir.Read()):
-                    found.add((node.base.name, node.high, node.low))
+                case ir.Bit(base=ir.Read(name=name), index=ir.Literal(value=index)):
+                    found.add((name, index, index))
+                case ir.Slice(base=ir.Read(name=name), high=high, low=low):
+                    found.add((name, high, low))
     return frozenset(found)
 
 
