@@ -17,6 +17,7 @@ from refmodel.model import Model
 
 JOURNAL_LENGTH = 4096  # entries
 KEY_BYTES = 16  # of an instruction, of which the last is their number
+MOST_RECORDS = 1 << 15  # then all are forgotten: a long run decodes ever new bytes
 MASK_64 = (1 << 64) - 1
 
 
@@ -61,6 +62,8 @@ class CompiledReference:
         address, length = rows.buffer_info()
         if rows.itemsize != 8 or length % ROW_WORDS:
             raise ValueError(f"rows are {ROW_WORDS} words of 64 bits each")
+        if len(self._records) > MOST_RECORDS:
+            self._forget_decoded()
         pristine = ctypes.addressof(ctypes.c_char.from_buffer(self._pristine))
         self._run(ctypes.addressof(self._state), pristine, address, length // ROW_WORDS)
 
@@ -75,7 +78,8 @@ class CompiledReference:
         self._put(OFFSET["MEMORY_SIZE"], memory.size)
         self._put(OFFSET["JOURNAL"], self._allocate(16 * JOURNAL_LENGTH))
         self._put(OFFSET["JOURNAL_LIMIT"], JOURNAL_LENGTH)
-        self._put(OFFSET["DECODED"], self._allocate(8 << DECODED_BITS))
+        self._decoded = self._allocate(8 << DECODED_BITS)
+        self._put(OFFSET["DECODED"], self._decoded)
         self._put(OFFSET["DECODE"], decode or 0)
         for name, offset in self._layout.caches.items():
             keys = len(self._model.program.functions[name].keys)
@@ -112,6 +116,11 @@ class CompiledReference:
                 self._put(entry + 8 * position, key)
             self._put(entry + 8 * place.keys, value, size)
 
+    def _forget_decoded(self) -> None:
+        ctypes.memset(self._decoded, 0, 8 << DECODED_BITS)
+        self._records.clear()
+        self._model.decoder.known.clear()
+
     # --- decoding ---------------------------------------------------------------------------------
 
     def _decode(self, key: int) -> int:
@@ -141,7 +150,7 @@ class CompiledReference:
         return words
 
     def _body_of(self, decoded: Decoded) -> int:
-        """The number of the function that executes it; #UD and #GP come last."""
+        """The number of the function that executes it: #UD and #GP come last."""
         if decoded.instruction is None:
             return len(self._numbers) + (decoded.length == 0)
         name: str = decoded.run.__name__
