@@ -39,8 +39,12 @@ WORD = 8  # bytes
 
 @dataclass
 class Speed:
-    """How many cases were run, in how many seconds of this process, and how many differed and were not confirmed."""
+    """How much was run, in how many seconds of the process; `unconfirmed` differed only from the compiled reference.
 
+    Those are undefined bits, or a fault of the compiled reference.
+    """
+
+    batches: int = 0
     cases: int = 0
     seconds: float = 0.0
     unconfirmed: int = 0
@@ -55,11 +59,12 @@ class FullSpeed:
         self._bases = Bases(model)
         self._machine = model.machine(MEMORY_SIZE)
         self._reference = CompiledReference(model, self._machine)
-        self._fast = FastEngine(model.program, self._machine, "native")
+        self._fast = FastEngine(model.program, self._machine)
 
-    def batch(self, source: Random) -> list[Case]:
-        """Runs a batch; the cases whose rows differ, one of each code."""
+    def batch(self, seed: int) -> list[Case]:
+        """Runs the next batch of a campaign with this seed; the cases whose rows differ, one of each code."""
         begin = time.process_time()
+        source = Random(f"{seed} rows {self.speed.batches}")
         base = source.choice(self._generator.scope.bases)
         self._bases.prepare(self._machine, base)
         self._reference.take_state()
@@ -75,6 +80,7 @@ class FullSpeed:
             _case(codes[row // (STATES * ROW_WORDS)], start, row, fast[row + ROW_STEPS], base)
             for row in _differing(fast, reference)
         ]
+        self.speed.batches += 1
         self.speed.cases += CODES * STATES
         self.speed.seconds += time.process_time() - begin
         return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastmodel.cases import ROW_WORDS
-from fastmodel.compiler import build
 from fastmodel.reference import records
 from fastmodel.reference.caches import table_bytes
 from fastmodel.reference.layout import LIST_LENGTH, OFFSET, Place
@@ -32,12 +34,16 @@ class CompiledReference:
     """
 
     def __init__(self, model: Model, machine: Any) -> None:
+        from fastmodel.compiler import build  # needs llvmlite, which may be missing
+
         self._model = model
         self._machine = machine
         module = Module(model.program)
         self._layout = module.layout
         self._numbers = {f"execute_{body.name}": n for n, body in enumerate(module.bodies)}
         self._records: dict[bytes, ctypes.Array[ctypes.c_uint64]] = {}
+        self._no_instruction = _words([0, 0, records.UNKNOWN & MASK_64])
+        self._failure: Exception | None = None
         self._kept: list[Any] = []
         self._state = ctypes.create_string_buffer(self._layout.size)
         self._pristine = bytearray(self._layout.size)
@@ -65,7 +71,10 @@ class CompiledReference:
         if len(self._records) > MOST_RECORDS:
             self._forget_decoded()
         pristine = ctypes.addressof(ctypes.c_char.from_buffer(self._pristine))
-        self._run(ctypes.addressof(self._state), pristine, address, length // ROW_WORDS)
+        with _uninterrupted():
+            self._run(ctypes.addressof(self._state), pristine, address, length // ROW_WORDS)
+        if self._failure is not None:
+            raise self._failure
 
     # --- the state block --------------------------------------------------------------------------
 
@@ -124,11 +133,17 @@ class CompiledReference:
     # --- decoding ---------------------------------------------------------------------------------
 
     def _decode(self, key: int) -> int:
-        """Called from native code with the bytes of an instruction: the address of its record."""
+        """Called from native code with the bytes of an instruction: the address of its record.
+
+        Nothing can be raised through native code: it gets a record of no instruction, and the error is raised later.
+        """
         data = ctypes.string_at(key, KEY_BYTES)
-        record = self._records.get(data)
-        if record is None:
-            record = self._records[data] = self._record(data)
+        try:
+            record = self._records.get(data)
+            if record is None:
+                record = self._records[data] = self._record(data)
+        except Exception as error:  # noqa: BLE001
+            self._failure, record = error, self._no_instruction
         return ctypes.addressof(record)
 
     def _record(self, data: bytes) -> ctypes.Array[ctypes.c_uint64]:
@@ -141,7 +156,7 @@ class CompiledReference:
             words += [records.UNKNOWN & MASK_64]
         else:
             words += self._decoded_words(decoded)
-        return (ctypes.c_uint64 * len(words))(*words)
+        return _words(words)
 
     def _decoded_words(self, decoded: Decoded) -> list[int]:
         words = [self._body_of(decoded), decoded.length, decoded.address_size, decoded.prefixes.repeat]
@@ -155,3 +170,17 @@ class CompiledReference:
             return len(self._numbers) + (decoded.length == 0)
         name: str = decoded.run.__name__
         return self._numbers[name]
+
+
+def _words(words: list[int]) -> ctypes.Array[ctypes.c_uint64]:
+    return (ctypes.c_uint64 * len(words))(*words)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits: it must not arrive in a call from native code."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
