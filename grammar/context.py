@@ -49,6 +49,10 @@ class Functions(Protocol):
         """The abort that `exit` raises, and its guard."""
         ...
 
+    def first_keys(self, name: str, count: int, span: Span) -> tuple[ir.Expr, ...]:
+        """The first keys under which a cached function remembers its results."""
+        ...
+
     def is_cached(self, name: str) -> bool:
         """Whether a function is declared `cached`."""
         ...

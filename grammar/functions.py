@@ -68,6 +68,13 @@ class FunctionTable:
         """Whether a function is declared `cached`."""
         return name in self.declarations and self.declarations[name].cached
 
+    def first_keys(self, name: str, count: int, span: Span) -> tuple[ir.Expr, ...]:
+        """The first keys under which a cached function remembers its results."""
+        keys = self.instance(self.declarations[name], {}, span).keys if count else ()
+        if count > len(keys):
+            raise fail("forget", f"'{name}' remembers its results by {len(keys)} value(s), not {count}", span)
+        return keys[:count]
+
     def diverges(self, instance: str) -> bool:
         """Whether an instance never returns: it always raises."""
         return instance in self._diverging

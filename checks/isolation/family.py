@@ -7,15 +7,17 @@ from collections.abc import Iterable
 import z3
 
 from checks.extract import Roots
-from checks.isolation import steps, structure, walks
+from checks.isolation import devices, steps, structure, walks
 from checks.isolation.patterns import Patterns, find_patterns
 from checks.isolation.world import World
 from checks.theorem import Group, Outline
 from grammar import ir
 
+_PROOFS = {**walks.PROOFS, **devices.PROOFS}
+
 
 class Isolation:
-    """EPT isolation."""
+    """Isolation of guests, and of the devices they have."""
 
     name = "isolation"
 
@@ -27,7 +29,7 @@ class Isolation:
         for step in program.steps:
             roots = Roots(steps=(step,), functions=steps.FUNCTIONS, has_policies=False)
             yield self._outline(step, steps.goal_names(program), roots)
-        for subject, (_, goals) in walks.PROOFS.items():
+        for subject, (_, goals) in _PROOFS.items():
             yield self._outline(subject, goals)
         yield self._outline(structure.SUBJECT, structure.goal_names(program))
 
@@ -47,8 +49,8 @@ class Isolation:
         if subject == structure.SUBJECT:
             return structure.structure_group(program, group, context)
         world, patterns = World(program, context), self._patterns(program)
-        if subject in walks.PROOFS:
-            return walks.PROOFS[subject][0](world, patterns, group)
+        if subject in _PROOFS:
+            return _PROOFS[subject][0](world, patterns, group)
         return steps.step_group(world, patterns, program.steps[subject], group)
 
     def _patterns(self, program: ir.Program) -> Patterns:

@@ -148,6 +148,8 @@ class StatementWriter(ExpressionWriter):
         self.begin(others)
 
     def _forget(self, s: ir.Forget) -> None:
+        if s.keys:  # only the VMM and its devices forget a part
+            self._outside(s)
         for name in self.module.cached_instances(s.function):
             self.emit(f"call void @forget_{name}(ptr {STATE})")
 
@@ -155,6 +157,6 @@ class StatementWriter(ExpressionWriter):
         self.emit(f"call void @execute(ptr {STATE})")
         self.leave_if_aborted()
 
-    def _outside(self, _: ir.Dispatch | ir.Output) -> None:
+    def _outside(self, _: ir.Dispatch | ir.Output | ir.Forget) -> None:
         """What reaches beyond the processor is left to the Python model."""
         self.store_header("OUTSIDE", "1")

@@ -123,8 +123,15 @@ class Statements:
         return lines
 
     def _forget(self, s: ir.Forget) -> list[str]:
-        caches = (names.cache_attribute(instance) for instance in self._instances.get(s.function, []))
-        return [f"{names.MACHINE}.{cache}.clear()" for cache in caches]
+        instances = self._instances.get(s.function, [])
+        return [self._forget_in(self._program.functions[instance], s.keys) for instance in instances]
+
+    def _forget_in(self, function: ir.Function, first: tuple[ir.Expr, ...]) -> str:
+        """Drops the results of a cached function whose keys begin with these."""
+        cache = f"{names.MACHINE}.{names.cache_attribute(function.name)}"
+        if not first:
+            return f"{cache}.clear()"
+        return f"{cache}.forget(({', '.join(self._text(key) for key in first)},))"
 
     def _execute(self, _: ir.Execute) -> list[str]:
         return [f"{names.MACHINE}.execute()"]
