@@ -88,6 +88,10 @@ def _group(
         )
         repeats = [choose_row(candidates, replace(prefixes, repeat=prefix), modrm) for prefix in (REP, REPNE)]
         takes_repeat = repeats == [chosen, chosen]
+        # An entry for REX.W is used with the prefix 66 too.
+        is_ambiguous |= choose_row(
+            candidates, replace(prefixes, operand_size=True), modrm
+        ) != chosen and bool(prefixes.rex)
         entries.append(
             _entry(chosen, prefixes, bool(mode), takes_repeat, by_key, program)
             if chosen and not is_ambiguous
