@@ -120,18 +120,3 @@ PROOFS: dict[str, tuple[Proof, tuple[str, ...]]] = {
     "remap_interrupt": (interrupt_remapping, ("is_the_devices_own",)),
 }
 """The groups by subject: what builds one, and the names of its goals."""
-
-CLAIMS: dict[str, tuple[str, ...]] = {
-    "device_walk": (
-        "is_device_walking",
-        "device_walk_finds_own",
-        "is_reached",
-        "is_memory_of_owner",
-        "may_interrupt",
-        "is_vector_of",
-    ),
-    "dma_translate": ("dma_translate", "is_memory_of_owner", "has_own_context", "is_in_use"),
-    "dma_write": ("dma_write", "is_memory_of_owner"),
-    "remap_interrupt": ("remap_interrupt", "is_interrupt_of", "has_own_context", "is_in_use"),
-}
-"""The functions of the specification that each group is about."""
