@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -235,7 +236,7 @@ def test_cached_functions_forget_what_begins_with_some_keys(model: Model) -> Non
         for x, y in places:
             f["look_up_two"](m, x, y)
             before.append(m.TABLE[0])
-        return [a != b for a, b in zip(before, before[1:], strict=False)]
+        return [a != b for a, b in pairwise(before)]
 
     assert new() == [True, True, True]
     f["start_over_with"](m, 0x1F)
