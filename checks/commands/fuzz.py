@@ -112,19 +112,22 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
     from checks.fuzz.engines import tested_engine
     from checks.fuzz.generate import Generator
     from checks.fuzz.long import LongCampaign
+    from checks.fuzz.native import native_batches
 
     factory = tested_engine(args.engine)
     model = refmodel.load(args.spec)
     covered = Comparison(covered_model(model), factory)
     names = _chosen(covered.tested.instructions(model.program), args.instruction)
+    generator = Generator(model.program, names, covered.tested.scope)
     kind = LongCampaign if args.mode == "batch" else Campaign
     return kind(
         covered,
         Coverage(covered.model, covered.tested.cycle.root, names),
         lambda: Comparison(model, factory),
-        Generator(model.program, names, covered.tested.scope),
+        generator,
         Corpus(args.corpus),
         status.show,
+        native_batches(model, generator) if covered.tested.name == "fast" else None,
     )
 
 

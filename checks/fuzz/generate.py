@@ -35,6 +35,7 @@ _STARTS = (CODE, CODE, CODE + 1, CODE + 0x800, CODE + PAGE_SIZE - 2, CODE + PAGE
 _PREFIXES = (0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x2E, 0x64, 0x40, 0x48)
 _REPEATS = {"rep": ("rep",), "repe": ("repe", "repne")}  # attributes of rows: the prefixes they take
 _RCX = 1
+_CONTROL_CHANGES = 0.3  # how many cases have a control bit changed
 _CODE_RANGE = range(CODE, CODE + 2 * PAGE_SIZE)
 
 
@@ -104,6 +105,20 @@ class Generator:
         """A case with one instruction, of this form."""
         return self._finish(self._draft(source, [form]), base)
 
+    def drawn(self, source: Random, base: str) -> tuple[Draft, Case]:
+        """A case that changes no control bits, and the draft it was made from."""
+        draft = self._draft(source, self._drawn(source))
+        return draft, self._finish(draft, base, controls=False)
+
+    def control(self, source: Random) -> dict[str, int]:
+        """A control register with a bit changed, sometimes."""
+        return dict([source.choice(self._controls)]) if source.random() < _CONTROL_CHANGES else {}
+
+    @property
+    def status_mask(self) -> int:
+        """The status flags."""
+        return sum(self._status)
+
     @property
     def forms(self) -> list[Form]:
         """All forms of the instructions that are drawn."""
@@ -122,11 +137,13 @@ class Generator:
             draft.code += self._instruction(form, draft)
         return draft
 
-    def _finish(self, draft: Draft, base: str) -> Case:
+    def _finish(self, draft: Draft, base: str, *, controls: bool = True) -> Case:
         """A case with the draft's code: with its own values, the next time with others."""
         state, memory = draft.state.copy(), draft.memory.copy()
         self._draw_stack(draft)
         self._draw_flags(draft)
+        if controls and self.scope.control_bits:
+            draft.state |= self.control(draft.source)
         case = Case(
             kind="fuzz",
             id="fuzz",
@@ -185,6 +202,3 @@ class Generator:
             flags |= source.choice(self._flags)
         if flags:
             state["RFLAGS"] = _RFLAGS_FIXED | flags
-        if self.scope.control_bits and source.random() < 0.3:
-            name, value = source.choice(self._controls)
-            state[name] = value
