@@ -178,11 +178,16 @@ class UnicornEngine:
         vector = self._run(emulator, m.RIP)
         self._note_used_pages(m.PHYSICAL, user)
         rip = emulator.reg_read(self._rip)
-        if vector is not None and (rip == m.RIP or vector not in _FETCH_FAULTS):
+        is_of_next = rip != m.RIP and vector in _FETCH_FAULTS and self._branches_now()
+        if vector is not None and not is_of_next:
             m.NEXT_RIP = rip
             address = emulator.reg_read(self._numbers.UC_X86_REG_CR2) if vector == PAGE_FAULT else 0
             raise self._fault(self._fault_value(vector=vector, qualification=address))
         self._copy_out(emulator, m)
+
+    def _branches_now(self) -> bool:
+        instruction = self.machine.current.instruction
+        return instruction is not None and instruction.name in self._branches
 
     def _copy_out(self, emulator: Any, m: Any) -> None:
         """The registers.  Between the iterations of a repeated instruction RF is set.  SDM 3B 18.3.1.1"""
