@@ -1,4 +1,4 @@
-"""The fuzzer: it finds faults that were made on purpose, shrinks, saves, replays, and survives what it meets."""
+"""The fuzzer: it finds handlers that were broken on purpose, shrinks, saves, replays, and survives what it meets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -25,10 +27,12 @@ from checks.fuzz.corpus import Corpus
 from checks.fuzz.coverage import Coverage, covered_model
 from checks.fuzz.difference import Divergence
 from checks.fuzz.engines import DONE, Factory, FastEngine
+from checks.fuzz.full_speed import CODES, STATES, FullSpeed
 from checks.fuzz.generate import Generator
 from checks.fuzz.long import LongCampaign
-from checks.fuzz.native import NativeBatches
-from fastmodel.cases import ROW_WORDS
+from fastmodel import backends
+from fastmodel.handlers import HANDLERS
+from fastmodel.handlers.registry import Handler
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
@@ -38,6 +42,31 @@ LIMITS = Limits(seconds=60, cases=None, shrink=20)  # a broken handler is found 
 
 def quiet(_outcome: Outcome, _coverage: Coverage) -> None:
     pass
+
+
+@contextmanager
+def broken_handlers(victim: str, other: str, cache: Path) -> Iterator[None]:
+    """The handlers of one instruction have the bindings of another's, such as its operation.
+
+    What is compiled from them goes into a cache of its own.
+    """
+    of_other = {(h.widths, h.form): h for h in HANDLERS if h.instruction == other}
+    changed = [
+        broken(h, of_other.get((h.widths, h.form))) if h.instruction == victim else h for h in HANDLERS
+    ]
+    assert changed != HANDLERS
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "HANDLERS", changed)
+        backends.choose.cache_clear()
+        with pytest.MonkeyPatch.context() as compiling:
+            compiling.setenv("NONROOT_CACHE", str(cache))
+            backends.choose(None)
+        yield
+    backends.choose.cache_clear()
+
+
+def broken(handler: Handler, other: Handler | None) -> Handler:
+    return handler if other is None else replace(handler, function=other.function, bindings=other.bindings)
 
 
 def campaign(
@@ -261,12 +290,6 @@ def test_an_instruction_that_the_engine_lacks_is_an_error() -> None:
     assert main(["fuzz", "--instruction", "NO_SUCH"]) == 2
 
 
-def test_replaying_a_case_on_which_the_engines_agree_is_status_1(tmp_path: Path) -> None:
-    case = Case("fuzz", "fuzz", b"\x90", base="kernel", state={"RIP": 0x10000}, columns=("reference", "fast"))
-    write_case(tmp_path / "case.json", case)
-    assert main(["replay", str(tmp_path / "case.json")]) == 1
-
-
 def test_a_case_survives_its_file(tmp_path: Path) -> None:
     case = Case(
         kind="fuzz",
@@ -295,10 +318,26 @@ def test_malformed_case(change: dict[str, object]) -> None:
         parse_case({**document, **change})
 
 
-@pytest.mark.parametrize("fault", ["inc-keeps-of-with-cf"])
-def test_known_faults_are_found(fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_handler_is_found_at_full_speed(model: Model, tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    with broken_handlers("XOR", "OR", tmp_path):
+        found = FullSpeed(model, Generator(model.program, ["XOR"])).batch(SEED)
+        divergences = [Comparison(model, FastEngine).examine(case) for case in found]
+    assert len(found) > 1
+    assert all(d is not None and d.case.instruction == "XOR" for d in divergences)
+
+
+def test_nothing_differs_at_full_speed(model: Model) -> None:
+    pytest.importorskip("llvmlite")
+    names = FastEngine(model).instructions(model.program)
+    full_speed = FullSpeed(model, Generator(model.program, names))
+    assert [case for _ in range(4) for case in full_speed.batch(SEED)] == []
+    assert full_speed.speed.cases == 4 * CODES * STATES
+
+
+def test_known_faults_are_found(capsys: pytest.CaptureFixture[str]) -> None:
     """One of those that `nonroot fuzz --faults` tries."""
-    assert main(["fuzz", "--faults", fault]) == 0
+    assert main(["fuzz", "--faults", "inc-keeps-of-with-cf"]) == 0
     assert "1 of 1 faults found" in capsys.readouterr().out
 
 
@@ -307,17 +346,7 @@ def test_unknown_faults_are_an_error(capsys: pytest.CaptureFixture[str]) -> None
     assert "no-such-fault" in capsys.readouterr().err
 
 
-def test_rows_are_cases(model: Model) -> None:
-    """What the native engines run is what is looked at in Python when they differ."""
-    comparison = Comparison(model, FastEngine)
-    generator = Generator(model.program, ["ADD", "MOV", "PUSH", "JE"])
-    native = NativeBatches(model, generator)
-    rows = native.draw(Random(1))
-    assert native.differing(rows) == []
-    assert native.take_executed() > len(rows) / 2
-    for number in range(0, len(rows), len(rows) // 20):
-        case = rows.case(number)
-        assert comparison.run(case) is None
-        row = rows.words[number * ROW_WORDS : (number + 1) * ROW_WORDS]
-        comparison.prepare(comparison.tested.machine, case)
-        assert list(comparison.tested.machine.GPR) == list(row[:16])
+def test_replaying_a_case_on_which_the_engines_agree_is_status_1(tmp_path: Path) -> None:
+    case = Case("fuzz", "fuzz", b"\x90", base="kernel", state={"RIP": 0x10000}, columns=("reference", "fast"))
+    write_case(tmp_path / "case.json", case)
+    assert main(["replay", str(tmp_path / "case.json")]) == 1

@@ -14,7 +14,10 @@ from checks.commands.errors import UsageError
 
 if TYPE_CHECKING:
     from checks.fuzz.campaign import Campaign
+    from checks.fuzz.full_speed import FullSpeed
+    from checks.fuzz.generate import Generator
     from checks.fuzz.progress import Status
+    from refmodel.model import Model
 
 SCHEMA_VERSION = 1
 DEFAULT_SECONDS = {"quick": 30.0, "ci": 60.0, "batch": None}
@@ -120,14 +123,13 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
     from checks.fuzz.engines import tested_engine
     from checks.fuzz.generate import Generator
     from checks.fuzz.long import LongCampaign
-    from checks.fuzz.native import native_batches
 
     factory = tested_engine(args.engine)
     model = refmodel.load(args.spec)
     covered = Comparison(covered_model(model), factory)
     names = _chosen(covered.tested.instructions(model.program), args.instruction)
-    generator = Generator(model.program, names, covered.tested.scope)
     kind = LongCampaign if args.mode == "batch" else Campaign
+    generator = Generator(model.program, names, covered.tested.scope)
     return kind(
         covered,
         Coverage(covered.model, covered.tested.cycle.root, names),
@@ -135,8 +137,19 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
         generator,
         Corpus(args.corpus),
         status.show,
-        native_batches(model, generator) if covered.tested.name == "fast" else None,
+        _full_speed(model, generator) if covered.tested.name == "fast" else None,
     )
+
+
+def _full_speed(model: Model, generator: Generator) -> FullSpeed | None:
+    """The comparison with the compiled reference; None, which is said, where nothing can be compiled."""
+    from checks.fuzz.full_speed import FullSpeed
+
+    try:
+        return FullSpeed(model, generator)
+    except ImportError:
+        print("llvmlite is not installed: nothing is compared at full speed", file=sys.stderr)
+        return None
 
 
 def _find_faults(args: argparse.Namespace) -> int:
@@ -147,10 +160,8 @@ def _find_faults(args: argparse.Namespace) -> int:
     for finding in find_all(chosen, args.seconds or DEFAULT_SECONDS["ci"] or 0):
         missed += not finding.is_found
         how = f"found with {finding.instruction}" if finding.is_found else "NOT FOUND"
-        print(
-            f"{finding.fault.id:34} {how} after {finding.cases} cases, {finding.seconds:.1f} s in all",
-            flush=True,
-        )
+        text = f"{finding.fault.id:34} {how} after {finding.cases} cases, {finding.seconds:.1f} s in all"
+        print(text, flush=True)
     print(f"{len(chosen) - missed} of {len(chosen)} faults found")
     return 1 if missed else 0
 
@@ -199,6 +210,7 @@ def _document(campaign: Campaign) -> dict[str, object]:
         "cases": outcome.cases,
         "seconds": round(outcome.seconds, 3),
         "replayed": outcome.replayed,
+        "full_speed": None if campaign.full_speed is None else vars(campaign.full_speed.speed),
         "corrupt": campaign.corpus.problems,
         "instructions": vars(campaign.tally),
         "clauses": {

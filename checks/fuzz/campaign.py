@@ -18,12 +18,11 @@ from checks.fuzz.compare import Comparison, Tally
 from checks.fuzz.corpus import Corpus
 from checks.fuzz.coverage import Coverage
 from checks.fuzz.difference import Divergence
-from checks.fuzz.native import NativeBatches
+from checks.fuzz.full_speed import FullSpeed
 from checks.fuzz.shrink import shrunk
 from refmodel.vectors import CaseError
 
 BATCH = 256  # cases
-NATIVE_BATCHES = 4  # for each batch in Python
 
 Progress = Callable[["Outcome", Coverage], None]
 
@@ -68,7 +67,7 @@ class Campaign:
     """Draws cases for a comparison and keeps those that differ, shrunk, in the corpus.
 
     `comparison` runs on the model that notes what it reaches, `coverage`; `make_plain` makes the comparison on the
-    plain reference, which decides, and makes cases smaller; `native`, where there is one, runs most of the cases.
+    plain reference, which decides, and makes cases smaller. With `full_speed` half of the time is spent on its rows.
     """
 
     def __init__(
@@ -79,9 +78,10 @@ class Campaign:
         source: Source,
         corpus: Corpus,
         progress: Progress,
-        native: NativeBatches | None = None,
+        full_speed: FullSpeed | None = None,
     ) -> None:
         self.outcome = Outcome()
+        self.full_speed = full_speed
         self.coverage = coverage
         self.corpus = corpus
         self.engine = comparison.tested.name
@@ -90,7 +90,6 @@ class Campaign:
         self._make_plain = make_plain
         self._source = source
         self._progress = progress
-        self._native = native
         self._kinds: set[tuple[str, tuple[str, ...]]] = set()
         self._mark = coverage.mark()
         self._begin = time.monotonic()
@@ -113,16 +112,37 @@ class Campaign:
         end = None if limits.seconds is None else self._begin + limits.seconds
         self._replay(self.corpus.divergent())
         while not self._is_over(limits, end):
-            source = Random(f"{seed} {self._batch}")
-            cases = self._source.batch(source, BATCH)
+            cases = self._source.batch(Random(f"{seed} {self._batch}"), BATCH)
             if limits.cases is not None:
                 cases = cases[: limits.cases - self.outcome.drawn]
-            if self._try_all(cases, limits, end):
-                self._run_native(source, limits, end)
+            begin = time.monotonic()
+            for case in cases:
+                self._try(case, limits)
+                if self._is_over(limits, end):
+                    break
+            else:
                 self._batch += 1
             self._steer(cases)
+            self._run_rows(limits, end, time.monotonic() - begin)
         self._time()
         return self.outcome
+
+    def _run_rows(self, limits: Limits, end: float | None, seconds: float) -> None:
+        """Runs rows for so many seconds."""
+        stop = time.monotonic() + seconds
+        while self.full_speed is not None and time.monotonic() < stop and not self._is_over(limits, end):
+            for case in self.full_speed.batch(self.seed):
+                self._decide(case, limits)
+            self._time()
+            self._progress(self.outcome, self.coverage)
+
+    def _decide(self, case: Case, limits: Limits) -> None:
+        """Asks the plain reference about a row that differs."""
+        found = self.plain.examine(case)
+        if found is None and self.full_speed is not None:
+            self.full_speed.speed.unconfirmed += 1
+        elif found is not None and not found.known:
+            self._keep(found, limits)
 
     def _time(self) -> None:
         self.outcome.seconds = self._before + time.monotonic() - self._begin
@@ -145,31 +165,6 @@ class Campaign:
             if divergence is not None:
                 self._kinds.add(kind_of(divergence))
                 self.outcome.divergences.append((divergence, path))
-
-    def _try_all(self, cases: list[Case], limits: Limits, end: float | None) -> bool:
-        """Tries cases; false if the end came first."""
-        for case in cases:
-            self._try(case, limits)
-            if self._is_over(limits, end):
-                return False
-        return True
-
-    def _run_native(self, source: Random, limits: Limits, end: float | None) -> None:
-        """Batches in native code, of which each takes about as long as one in Python."""
-        if self._native is None:
-            return
-        for _ in range(NATIVE_BATCHES):
-            if self._is_over(limits, end) or limits.cases is not None:
-                return
-            rows = self._native.draw(source)
-            differing = {rows.case(number).code: rows.case(number) for number in self._native.differing(rows)}
-            self.outcome.cases += len(rows)
-            self.outcome.drawn += len(rows)
-            self.tally.executed += self._native.take_executed()
-            for case in differing.values():
-                found = self.plain.run(case)
-                if found is not None:
-                    self._keep(found, limits)
 
     def _try(self, case: Case, limits: Limits) -> None:
         self.outcome.cases += 1

@@ -35,7 +35,6 @@ _STARTS = (CODE, CODE, CODE + 1, CODE + 0x800, CODE + PAGE_SIZE - 2, CODE + PAGE
 _PREFIXES = (0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x2E, 0x64, 0x40, 0x48)
 _REPEATS = {"rep": ("rep",), "repe": ("repe", "repne")}  # attributes of rows: the prefixes they take
 _RCX = 1
-_CONTROL_CHANGES = 0.3  # how many cases have a control bit changed
 _CODE_RANGE = range(CODE, CODE + 2 * PAGE_SIZE)
 
 
@@ -97,27 +96,21 @@ class Generator:
 
     def _cases(self, source: Random, base: str) -> Iterator[Case]:
         """Cases with one code: decoding it, and translating it, costs more than running it."""
-        draft = self._draft(source, self._drawn(source))
+        draft = self.draft(source)
         for _ in range(_STATES):
             yield self._finish(draft, base)
+
+    def draft(self, source: Random) -> Draft:
+        """A code of a few instructions, and what its operands need."""
+        return self._draft(source, self._drawn(source))
+
+    def value(self, draft: Draft) -> int:
+        """A 64-bit number for a register or a word of memory of a draft."""
+        return draw_value(draft.source, self._values[draft.names[-1]])
 
     def of_form(self, source: Random, form: Form, base: str) -> Case:
         """A case with one instruction, of this form."""
         return self._finish(self._draft(source, [form]), base)
-
-    def drawn(self, source: Random, base: str) -> tuple[Draft, Case]:
-        """A case that changes no control bits, and the draft it was made from."""
-        draft = self._draft(source, self._drawn(source))
-        return draft, self._finish(draft, base, controls=False)
-
-    def control(self, source: Random) -> dict[str, int]:
-        """A control register with a bit changed, sometimes."""
-        return dict([source.choice(self._controls)]) if source.random() < _CONTROL_CHANGES else {}
-
-    @property
-    def status_mask(self) -> int:
-        """The status flags."""
-        return sum(self._status)
 
     @property
     def forms(self) -> list[Form]:
@@ -137,13 +130,11 @@ class Generator:
             draft.code += self._instruction(form, draft)
         return draft
 
-    def _finish(self, draft: Draft, base: str, *, controls: bool = True) -> Case:
+    def _finish(self, draft: Draft, base: str) -> Case:
         """A case with the draft's code: with its own values, the next time with others."""
         state, memory = draft.state.copy(), draft.memory.copy()
         self._draw_stack(draft)
         self._draw_flags(draft)
-        if controls and self.scope.control_bits:
-            draft.state |= self.control(draft.source)
         case = Case(
             kind="fuzz",
             id="fuzz",
@@ -194,11 +185,17 @@ class Generator:
         if source.random() < 0.3:
             draft.put_on_stack(draft.address + source.randrange(-8, 64))
 
-    def _draw_flags(self, draft: Draft) -> None:
-        source, state = draft.source, draft.state
+    def flags(self, source: Random) -> int:
+        """RFLAGS: any status flags, and sometimes another one."""
         chosen = source.getrandbits(len(self._status))
         flags = sum(bit for n, bit in enumerate(self._status) if chosen >> n & 1)
         if source.random() < 0.25:
             flags |= source.choice(self._flags)
-        if flags:
-            state["RFLAGS"] = _RFLAGS_FIXED | flags
+        return _RFLAGS_FIXED | flags
+
+    def _draw_flags(self, draft: Draft) -> None:
+        source, state = draft.source, draft.state
+        state["RFLAGS"] = self.flags(source)
+        if self.scope.control_bits and source.random() < 0.3:
+            name, value = source.choice(self._controls)
+            state[name] = value
