@@ -10,7 +10,16 @@ ES, SS, DS = 0, 2, 3
 RBX, RSP, RBP, RSI, RDI = 3, 4, 5, 6, 7
 
 # Base and index by the r/m field where addresses have 16 bits.  SDM 2A table 2-1
-PAIRS_16 = ((RBX, RSI), (RBX, RDI), (RBP, RSI), (RBP, RDI), (RSI, None), (RDI, None), (RBP, None), (RBX, None))
+PAIRS_16 = (
+    (RBX, RSI),
+    (RBX, RDI),
+    (RBP, RSI),
+    (RBP, RDI),
+    (RSI, None),
+    (RDI, None),
+    (RBP, None),
+    (RBX, None),
+)
 
 
 class Truncated(Exception):

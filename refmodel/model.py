@@ -61,9 +61,7 @@ class Model:
     @cached_property
     def decoders(self) -> Mapping[int, Decoder]:
         """The decoders of the program's encodings, by the size of the code."""
-        return {
-            size: Decoder(self.program, self.functions, self.instructions, size) for size in CODE_SIZES
-        }
+        return {size: Decoder(self.program, self.functions, self.instructions, size) for size in CODE_SIZES}
 
     @cached_property
     def outside(self) -> tuple[type[Exception], ...]:

@@ -11,9 +11,9 @@ from checks.case import Case
 from checks.fuzz.bases import BASES, CODE, DATA, NOP, PAGE_SIZE, SPECIAL_PAGES
 from checks.fuzz.values import MASK_64, WIDTHS, boundaries, constants_of, flag_bits
 from grammar.ir import Instruction, OperandCode, Program
+from refmodel.addressing import RSP
 from refmodel.encoder import Encoder
 from refmodel.encoding import encoded_bits
-from refmodel.fields import RSP
 from refmodel.forms import Form, forms, implied
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import BY_NAME, CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register

@@ -12,7 +12,7 @@ import z3
 
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
-from checks.symbolic.terms import Vector
+from checks.symbolic.terms import Terms, Vector
 from checks.theorem import Goal, Group, Outline
 from checks.trap.casefile import FormExplainer
 from checks.trap.compare import Comparer
@@ -97,7 +97,7 @@ class Prepared:
 def _form_goals(
     name: str, form: Form, settings: Settings, comparer: Comparer, prepared: Prepared
 ) -> Iterator[Goal]:
-    symbols = OperandSymbols(settings.terms, form, settings.first.elements("GPR"))
+    symbols = OperandSymbols.of(settings, form)
     explainer = FormExplainer(settings, form.instruction.span, name, symbols, prepared)
     proof = FormProof.of(settings, comparer, act_of(form, symbols), symbols.hypotheses())
     yield from proof.goals(name, explainer)
@@ -108,8 +108,14 @@ def act_of(form: Form, symbols: OperandSymbols) -> Act:
 
     def act(evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
         evaluator.operands = SymbolicOperands(evaluator, symbols)
-        rip = cast(Vector, cursor.state.get("RIP"))
-        cursor.state.set("NEXT_RIP", evaluator.terms.arithmetic("+", rip, symbols.length, 64))
+        cursor.state.set("NEXT_RIP", _next_rip(evaluator.terms, cursor, symbols))
         evaluator.run(form.body.body, cursor, exits)
 
     return act
+
+
+def _next_rip(terms: Terms, cursor: Cursor, symbols: OperandSymbols) -> Vector:
+    """RIP plus the length, EIP plus it outside 64-bit mode."""
+    following = terms.arithmetic("+", cast(Vector, cursor.state.get("RIP")), symbols.length, 64)
+    low = terms.extend(terms.extract(following, 31, 0), 32, 64, is_signed=False)
+    return terms.choose(terms.equal(symbols.code_size, 64, 64), following, low, 64)
