@@ -43,7 +43,7 @@ from fastmodel.state import (
     TRACE_SLOTS,
     TRACES,
 )
-from fastmodel.traces import decode_trace, forget_decoded
+from fastmodel.traces import confirm_decoded, decode_trace, forget_decoded, keep_decoded
 
 # The handler of a routine.
 HANDLER: Callable[[int, int], int] = parameter("HANDLER")
@@ -164,8 +164,15 @@ def enter(state: int, u: int, remaining: int) -> int:
 
 
 def run(state: int, budget: int) -> int:
+    """As `execute`; what was decoded is kept for the next run, and what the last one kept is used if it still holds."""
+    confirm_decoded(state)
+    remaining = execute(state, budget)
+    keep_decoded(state)
+    return remaining
+
+
+def execute(state: int, budget: int) -> int:
     """Executes at most `budget` instructions; returns how many were left. REASON says why it ended."""
-    forget_decoded(state)
     set_status_flags(state, get(64, state + RFLAGS))
     put(64, state + REMAINING, budget)
     put(64, state + REASON, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any
 
 from refmodel.decoder import Decoded, Decoder, Truncated
@@ -10,6 +11,7 @@ from refmodel.encoding import MAX_LENGTH
 from refmodel.memory import PhysicalMemory
 
 PAGE_SIZE = 0x1000  # bytes; instruction bytes are fetched page by page
+_VERSIONS = count()
 
 
 class IndexedState(dict[Any, int]):
@@ -23,6 +25,21 @@ class IndexedState(dict[Any, int]):
 
     def __missing__(self, _index: object) -> int:
         return self.reset
+
+
+class Remembered(dict[Any, Any]):
+    """What a cached function returned; `version` is another number whenever all of it was forgotten."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = next(_VERSIONS)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        super().clear()
+        self.version = next(_VERSIONS)
 
 
 class Abort(Exception):

@@ -20,7 +20,7 @@ are non-negative ints below 2**width; faults and VM exits are exceptions.
 
 from typing import NamedTuple
 
-from refmodel.runtime import Abort, IndexedState, Processor, divide, remainder, shift_left
+from refmodel.runtime import Abort, IndexedState, Processor, Remembered, divide, remainder, shift_left
 '''
 
 
