@@ -23,12 +23,14 @@ from checks.trap.runs import LINEAR_WIDTH
 from checks.trap.unknown import Unknowns
 from fastmodel import state as layout
 from fastmodel.compiler.program import instance
+from fastmodel.controls import CS, RIGHTS_LONG
 from fastmodel.handlers.flags import rflags
 from grammar import ir
 
 FLAGS = "RFLAGS"
 # Flags with which the fast model does not run: TF and RF.  fastmodel/engine.py
 NOT_RUN_WITH = 0x1_0100
+RIGHTS = "SEGMENT_RIGHTS"
 
 
 class ReferenceEvaluator(Evaluator):
@@ -55,7 +57,9 @@ class Source:
         return self.flags if variable.name == FLAGS else self.symbols.value(variable.name, variable, ())
 
     def element(self, variable: ir.StateVariable, point: Point) -> Value:
-        """The initial value of an element of an indexed variable."""
+        """The initial value of an element of an indexed variable; the fast model runs in 64-bit mode only."""
+        if variable.name == RIGHTS and point == (CS,):
+            return RIGHTS_LONG
         return self.symbols.value(variable.name, variable, point)
 
 

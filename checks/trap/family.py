@@ -19,7 +19,7 @@ from checks.trap.compare import Comparer
 from checks.trap.events import event_functions, event_goals
 from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.lemmas import lemma_goals, lemma_ids
-from checks.trap.operands import OperandSymbols, SymbolicOperands
+from checks.trap.operands import CODE_SIZE, OperandSymbols, SymbolicOperands
 from checks.trap.ownership import Ownership
 from checks.trap.runs import Act, Settings
 from checks.trap.theorems import FormProof, Theorem
@@ -108,14 +108,16 @@ def act_of(form: Form, symbols: OperandSymbols) -> Act:
 
     def act(evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
         evaluator.operands = SymbolicOperands(evaluator, symbols)
-        cursor.state.set("NEXT_RIP", _next_rip(evaluator.terms, cursor, symbols))
+        code_size = evaluator.call(evaluator.program.functions[CODE_SIZE], (), cursor, exits)
+        following = _next_rip(evaluator.terms, cursor, symbols.length, cast(Vector, code_size))
+        cursor.state.set("NEXT_RIP", following)
         evaluator.run(form.body.body, cursor, exits)
 
     return act
 
 
-def _next_rip(terms: Terms, cursor: Cursor, symbols: OperandSymbols) -> Vector:
+def _next_rip(terms: Terms, cursor: Cursor, length: Vector, code_size: Vector) -> Vector:
     """RIP plus the length, EIP plus it outside 64-bit mode."""
-    following = terms.arithmetic("+", cast(Vector, cursor.state.get("RIP")), symbols.length, 64)
+    following = terms.arithmetic("+", cast(Vector, cursor.state.get("RIP")), length, 64)
     low = terms.extend(terms.extract(following, 31, 0), 32, 64, is_signed=False)
-    return terms.choose(terms.equal(symbols.code_size, 64, 64), following, low, 64)
+    return terms.choose(terms.equal(code_size, 64, 64), following, low, 64)

@@ -108,7 +108,7 @@ def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
         case "immediate" | "signed_immediate":
             return (OperandKind(f"imm{bits}", Place.VALUE, width),)
         case "relative":
-            return (OperandKind("rel", Place.VALUE, width),)
+            return (OperandKind(f"rel{bits}", Place.VALUE, width),)
         case "one":
             return (OperandKind("1", Place.VALUE, width, fixed=1),)
         case "register":
