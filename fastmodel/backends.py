@@ -19,9 +19,15 @@ from fastmodel.compiler.primitives import field
 from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
 from fastmodel.handlers import HANDLERS
-from fastmodel.handlers.registry import BRANCH, JUMP, STEP
+from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP
 
-ROUTINES = {STEP: loop.step, BRANCH: loop.branch, JUMP: loop.jump}
+ROUTINES = {
+    STEP: loop.step,
+    BRANCH: loop.branch,
+    CONDITIONAL: loop.branch,
+    REPEAT: loop.branch,
+    JUMP: loop.jump,
+}
 ENTRIES: dict[str, Callable[..., int]] = {"run": loop.run, "run_cases": cases.run_cases}
 REFUSE = "refuse"
 END_OF_TRACE = "end_of_trace"
@@ -82,7 +88,7 @@ class NativeBackend:
                 target.convention,
             )
 
-        self._code = build.load(target, sources(), text)
+        self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
         names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
         self.codes = dict(zip(names, addresses, strict=True))

@@ -36,6 +36,7 @@ ROW_RFLAGS = 17
 ROW_STEPS = 18  # before: how many instructions to execute at most; after: how many were
 ROW_REASON = 19  # after: why it ended, a Reason
 ROW_COUNT = 20  # how many words of memory are in the list
+ROW_OTHER = 21  # after, from the compiled reference: 1 if other state changed than registers, memory and time
 ROW_LIST = 22  # the list: host-physical address and content, little-endian
 ROW_WORDS = 64
 

@@ -10,7 +10,7 @@ from fastmodel import state
 CR0_WP, CR0_AM, CR0_PG = 1 << 16, 1 << 18, 1 << 31
 CR4_SMEP, CR4_SMAP, CR4_LA57, CR4_PKE = 1 << 20, 1 << 21, 1 << 12, 1 << 22
 EFER_LMA, EFER_NXE = 1 << 10, 1 << 11
-TF, IF, RF, AC = 1 << 8, 1 << 9, 1 << 16, 1 << 18
+TF, IF, AC = 1 << 8, 1 << 9, 1 << 18
 PRIMARY_INTERRUPT_WINDOW, PRIMARY_NMI_WINDOW, PRIMARY_MONITOR_TRAP = 1 << 2, 1 << 22, 1 << 27
 PRIMARY_SECONDARY = 1 << 31
 SECONDARY_EPT = 1 << 1
@@ -39,7 +39,7 @@ def is_supported(m: Any) -> bool:
 
 def refused_flags(m: Any) -> int:
     """The bits of RFLAGS with which more than the instruction can happen."""
-    refused = TF | RF
+    refused = TF
     if m.CR0 & CR0_AM and privilege(m) == 3:
         refused |= AC
     if m.IN_NON_ROOT and m.vmcs.PRIMARY_CONTROLS & PRIMARY_INTERRUPT_WINDOW:

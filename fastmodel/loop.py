@@ -21,7 +21,7 @@ from fastmodel.compiler.primitives import (
     slow,
 )
 from fastmodel.decoded import ADDRESS, COUNT, DECODED_SIZE, IMMEDIATE, LINK, TRACE_LIMIT
-from fastmodel.handlers.flags import rflags, set_status_flags
+from fastmodel.handlers.flags import RF, rflags, set_status_flags
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN
 from fastmodel.state import (
     BUDGET,
@@ -172,8 +172,13 @@ def run(state: int, budget: int) -> int:
 
 
 def execute(state: int, budget: int) -> int:
-    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended."""
-    set_status_flags(state, get(64, state + RFLAGS))
+    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended.
+
+    Any instruction clears RF, which means nothing here: there are no breakpoints.
+    """
+    before = get(64, state + RFLAGS)
+    put(64, state + RFLAGS, before & ~RF)
+    set_status_flags(state, before)
     put(64, state + REMAINING, budget)
     put(64, state + REASON, 0)
     while get(64, state + REASON) == 0:
@@ -185,8 +190,9 @@ def execute(state: int, budget: int) -> int:
             if u != 0:
                 enter(state, u, remaining)
                 after_stop(state)
-    put(64, state + RFLAGS, rflags(state))
-    return get(64, state + REMAINING)
+    remaining = get(64, state + REMAINING)
+    put(64, state + RFLAGS, rflags(state) | (before & RF if remaining == budget else 0))
+    return remaining
 
 
 def after_stop(state: int) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 # --- the guest's registers ---
 
 GPR = 0  # 16 of them; a byte register is the byte offset of its byte, AH is GPR + 1
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(GPR, GPR + 64, 8)
+AH = RAX + 1
 ZERO = 128  # always 0: the base or index register of an address that has none
 RIP = 136
 RESULT = 144  # the status flags, while code runs: see handlers/flags.py

@@ -85,24 +85,28 @@ class Model:
             f"{group}.{rule}" for group, rule in rules if not self.functions[f"rule_{group}_{rule}"](machine)
         ]
 
-    def machine(self, memory: PhysicalMemory | int = DEFAULT_MEMORY) -> Any:
-        """A machine in its reset state, with this memory or with so many bytes of it."""
+    def machine(self, memory: PhysicalMemory | int = DEFAULT_MEMORY, kind: type | None = None) -> Any:
+        """A machine in its reset state, with this memory or with so many bytes of it.
+
+        `kind` is a subclass of the generated class `Machine`, or that itself.
+        """
         physical = PhysicalMemory(memory) if isinstance(memory, int) else memory
         frame = (self.functions[name] for name in ("code_size", "fetch_translate"))
-        return self.namespace["Machine"](physical, self.decoders, *frame)
+        return (kind or self.namespace["Machine"])(physical, self.decoders, *frame)
 
 
-def build(program: Program, key: str | None = None) -> Model:
+def build(program: Program, key: str | None = None, *, covered: bool = False) -> Model:
     """The model of a program.
 
     `key` identifies the program's content; with it the generated text is kept in the cache directory, so that
-    the next run loads it and a debugger finds it. Without one, everything stays in memory.
+    the next run loads it and a debugger finds it. Without one, everything stays in memory. `covered` gives the
+    variant that notes which clauses it reaches (refmodel/generate/clauses.py); it is slower.
     """
     directory = cache_directory() if key is not None else None
-    path = directory / f"reference-{_full_key(key)}.py" if directory is not None else None
+    path = directory / f"reference-{_full_key(key, covered)}.py" if directory is not None else None
     text, code = _load(path) if path is not None else (None, None)
     if text is None or code is None:
-        text = generate(program)
+        text = generate(program, covered=covered)
         name = (
             str(path) if path is not None else f"<reference {hashlib.sha256(text.encode()).hexdigest()[:12]}>"
         )
@@ -117,9 +121,11 @@ def build(program: Program, key: str | None = None) -> Model:
     return Model(program, text, filename, namespace)
 
 
-def _full_key(key: str | None) -> str:
+def _full_key(key: str | None, covered: bool) -> str:
     """The program's key together with the generator's sources and the Python version."""
-    return hashlib.sha256(f"{key} {_GENERATOR} {sys.implementation.cache_tag}".encode()).hexdigest()[:32]
+    return hashlib.sha256(
+        f"{key} {covered} {_GENERATOR} {sys.implementation.cache_tag}".encode()
+    ).hexdigest()[:32]
 
 
 def _digest_of_generator() -> str:

@@ -28,7 +28,7 @@ class IndexedState(dict[Any, int]):
 
 
 class Remembered(dict[Any, Any]):
-    """What a cached function returned; `version` is another number whenever all of it was forgotten."""
+    """What a cached function returned; `version` is another number whenever some of it was forgotten."""
 
     __slots__ = ("version",)
 
@@ -39,6 +39,14 @@ class Remembered(dict[Any, Any]):
     def clear(self) -> None:
         """Forgets all."""
         super().clear()
+        self.version = next(_VERSIONS)
+
+    def forget(self, first: tuple[Any, ...]) -> None:
+        """Forgets the results whose keys begin with these."""
+        for key in [
+            key for key in self if (key[: len(first)] if isinstance(key, tuple) else (key,)) == first
+        ]:
+            del self[key]
         self.version = next(_VERSIONS)
 
 

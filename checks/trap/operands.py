@@ -18,6 +18,13 @@ from refmodel.encoding import REP, REPNE
 
 CODE_SIZE = "code_size"
 """The function that says what code the processor is in."""
+FUNCTIONS = frozenset(
+    {
+        *("read_register", "write_register", "read_high_byte", "write_high_byte"),
+        *("read_memory_operand", "modify_memory_operand", "write_memory_operand"),
+    }
+)
+"""The functions of the specification by which operands are read and written."""
 
 
 @dataclass(slots=True)

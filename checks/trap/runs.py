@@ -64,9 +64,9 @@ class Settings:
     mode: str
 
     @classmethod
-    def create(cls, ownership: Ownership, context: z3.Context) -> Settings:
-        """Fresh symbols in the context."""
-        program, terms = ownership.program, Terms(context)
+    def create(cls, ownership: Ownership, terms: Terms) -> Settings:
+        """Fresh symbols in the context of the terms."""
+        program = ownership.program
         symbols = Symbols(terms)
         guard = program.aborts[VM_EXIT].guard
         assert isinstance(guard, ir.Read)
