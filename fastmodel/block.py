@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastmodel import backends, state, table
 from grammar.ir import Program
 from refmodel.memory import RecordingMemory
+
+if TYPE_CHECKING:
+    from fastmodel.translator.hotness import Translator
 
 PAGE_SIZE = 0x1000
 
@@ -55,6 +58,8 @@ class Block:
             self.set(offset, decoded)
         self.set(state.DECODED_END, decoded + state.DECODED_BYTES)
         self.remembered: list[int] = []  # versions of what the reference remembered at the last run
+        self.translator: Translator | None = None
+        self.until_sample = 1  # instructions until the translator takes its next sample
         self.forget_translations()
 
     def get(self, offset: int) -> int:

@@ -50,6 +50,7 @@ CODE_PAGES = 288  # address of one byte for each page of memory: 1 if instructio
 CODE_WRITES = 296  # 1 while a store to such a page is let through
 CODE_LIST = 304  # address of the list of the pages that this block's instructions were decoded from
 CODE_COUNT = 312  # its length
+SAMPLE = 560  # RIP where the last trace was decoded that was cut short
 CODE_KEPT = 552  # how many of them have a copy of what they held, for the next run
 REFUSE_CODE = 320  # the routines that every trace needs: codes of `refuse` and `end_of_trace`
 END_CODE = 328
