@@ -58,7 +58,16 @@ class Source:
         return self.flags if variable.name == FLAGS else self.symbols.value(variable.name, variable, ())
 
     def element(self, variable: ir.StateVariable, point: Point) -> Value:
-        """The initial value of an element of an indexed variable; the fast model runs in 64-bit mode only."""
+        """The initial value of an element of an indexed variable."""
+        return self.symbols.value(variable.name, variable, point)
+
+
+@dataclass(slots=True)
+class FastSource(Source):
+    """The same for states that the fast model runs in: those in 64-bit mode."""
+
+    def element(self, variable: ir.StateVariable, point: Point) -> Value:
+        """The initial value of an element of an indexed variable."""
         if variable.name == RIGHTS and point == (CS,):
             return RIGHTS_LONG
         return self.symbols.value(variable.name, variable, point)
@@ -87,7 +96,7 @@ class Start:
         symbols, paths = Symbols(terms), Paths(terms)
         accesses = Accesses(terms, Unknowns(terms))
         memory = ByteMemory(terms, LINEAR_WIDTH, lambda address: symbols.byte(LINEAR, address, LINEAR_WIDTH))
-        source, resumed = Source(symbols), Source(symbols)
+        source, resumed = FastSource(symbols), FastSource(symbols)
         state, resumed_state = (
             State(Surroundings(program, terms, one, {LINEAR: memory})) for one in (source, resumed)
         )
