@@ -150,12 +150,14 @@ def test_every_handler_is_the_handler_of_some_encoding(model: Model) -> None:
         "658b00",  # mov eax, gs:[rax]
         "4190",  # xchg eax, r8d: not nop
         "8d c0",  # lea of a register: undefined
+        "66490faefd",  # sfence with the prefix 66: undefined, with REX.W too
         "0f0b",  # ud2
         "f4",  # hlt
         "9d",  # popfq of flags with TF
         "66" * 12 + "0100",  # 14 bytes, but more prefixes than are looked at
         "ffe0",  # jmp rax, not canonical
         "c3",  # ret, not canonical
+        "66480faeff",  # sfence with 66 and REX.W: undefined
         "8b442401",  # mov eax, [rsp + 1]: crosses a page
     ],
 )

@@ -27,6 +27,7 @@ from checks.fuzz.corpus import Corpus
 from checks.fuzz.coverage import Coverage, covered_model
 from checks.fuzz.difference import Divergence
 from checks.fuzz.engines import DONE, Factory, FastEngine
+from checks.fuzz.full_speed import CODES, STATES, FullSpeed
 from checks.fuzz.generate import Generator
 from checks.fuzz.long import LongCampaign
 from fastmodel import backends
@@ -81,17 +82,6 @@ def campaign(
         Corpus(corpus),
         progress,
     )
-
-
-def test_a_broken_handler_is_found_among_all(model: Model, tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus"
-    with broken_handlers("XOR", "OR", tmp_path):
-        outcome = campaign(model, FastEngine, None, corpus).run(SEED, LIMITS)
-        ((divergence, path),) = outcome.divergences
-        assert divergence.case.instruction == "XOR"
-        assert list(corpus.iterdir()) == [path]
-        assert main(["replay", str(path)]) == 0, "confirmed"
-    assert main(["replay", str(path)]) == 1, "the handler is whole again"
 
 
 class Wrong(FastEngine):
@@ -326,3 +316,37 @@ def test_malformed_case(change: dict[str, object]) -> None:
     parse_case(document)
     with pytest.raises(CaseError):
         parse_case({**document, **change})
+
+
+def test_a_broken_handler_is_found_at_full_speed(model: Model, tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    with broken_handlers("XOR", "OR", tmp_path):
+        found = FullSpeed(model, Generator(model.program, ["XOR"])).batch(SEED)
+        divergences = [Comparison(model, FastEngine).examine(case) for case in found]
+    assert len(found) > 1
+    assert all(d is not None and d.case.instruction == "XOR" for d in divergences)
+
+
+def test_nothing_differs_at_full_speed(model: Model) -> None:
+    pytest.importorskip("llvmlite")
+    names = FastEngine(model).instructions(model.program)
+    full_speed = FullSpeed(model, Generator(model.program, names))
+    assert [case for _ in range(4) for case in full_speed.batch(SEED)] == []
+    assert full_speed.speed.cases == 4 * CODES * STATES
+
+
+def test_known_faults_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of those that `nonroot fuzz --faults` tries."""
+    assert main(["fuzz", "--faults", "inc-keeps-of-with-cf"]) == 0
+    assert "1 of 1 faults found" in capsys.readouterr().out
+
+
+def test_unknown_faults_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", "--faults", "no-such-fault"]) == 2
+    assert "no-such-fault" in capsys.readouterr().err
+
+
+def test_replaying_a_case_on_which_the_engines_agree_is_status_1(tmp_path: Path) -> None:
+    case = Case("fuzz", "fuzz", b"\x90", base="kernel", state={"RIP": 0x10000}, columns=("reference", "fast"))
+    write_case(tmp_path / "case.json", case)
+    assert main(["replay", str(tmp_path / "case.json")]) == 1
