@@ -199,7 +199,7 @@ def _flat(value: Any) -> Iterator[int]:
 
 def _operands(form: Form, chance: Random) -> dict[str, int]:
     """Random values for the symbols of `OperandSymbols`."""
-    flags = ("rex", "address_size", "repeat", "repne")
+    flags = ("rex", "address_size", "word", "quadword", "repeat", "repne")
     values = {f"operands.{name}": int(chance.randrange(4) == 0) for name in flags}
     values["operands.length"] = chance.randrange(1, 16)
     for name, kind in zip(form.instruction.operands, form.kinds, strict=True):

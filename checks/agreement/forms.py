@@ -14,12 +14,12 @@ from checks.fast.start import ReferenceEvaluator, Source
 from checks.symbolic.memory import BYTE, ByteMemory
 from checks.symbolic.paths import RETURN, Cursor, Exit, Exits
 from checks.symbolic.state import State, Surroundings
-from checks.symbolic.terms import Terms, Truth
+from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value, fresh, leaves, lifted
 from checks.trap.contract import LINEAR, Contract
 from checks.trap.forms import Form
 from checks.trap.initial import Symbols
-from checks.trap.operands import OperandSymbols
+from checks.trap.operands import CODE_SIZE, OperandSymbols
 from checks.trap.runs import LINEAR_WIDTH
 from checks.trap.subject import act_of
 from checks.trap.unknown import Unknowns
@@ -77,8 +77,9 @@ class _Builder:
         """Each way the form ends."""
         contract = Contract(self.program, lambda _: (), Unknowns(self.terms))
         evaluator = ReferenceEvaluator(self.program, self.terms, overrides=contract.overrides())
-        symbols = OperandSymbols(self.terms, form, self._start.elements("GPR"))
         cursor, exits = Cursor(self._start.copy(), {}), cast(Exits, [])
+        code_size = evaluator.call(self.program.functions[CODE_SIZE], (), cursor, exits)
+        symbols = OperandSymbols(self.terms, form, self._start.elements("GPR"), cast(Vector, code_size))
         act_of(form.body.body, symbols)(evaluator, cursor, exits)
         cursor.leave(RETURN, None, None, exits)
         scope = Cursor(self._start, {})

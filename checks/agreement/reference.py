@@ -25,10 +25,10 @@ from refmodel.access import (
     SpecialAccess,
 )
 from refmodel.addressing import ModRM
+from refmodel.encoding import other_address_size
 from refmodel.model import Model
 
 COMPLETES = "completes"
-_MASK_64 = (1 << 64) - 1
 
 
 class Reference:
@@ -70,11 +70,14 @@ class Reference:
             if variable.space != "ghost" and not isinstance(variable.type, ir.Struct):
                 setattr(place, variable.name, _initial(start, variable))
         length = operands["operands.length"]
-        machine.NEXT_RIP = machine.RIP + length & _MASK_64
+        code_size = self.model.functions["code_size"](machine)
+        machine.NEXT_RIP = machine.RIP + length & self.model.decoders[code_size].offset_mask
         machine.instruction_length = length
         repeat = 0xF3 if operands["operands.repeat"] else 0xF2 if operands["operands.repne"] else 0
-        size = 32 if operands["operands.address_size"] else 64
-        machine.current = SimpleNamespace(address_size=size, prefixes=SimpleNamespace(repeat=repeat))
+        address = other_address_size(code_size) if operands["operands.address_size"] else code_size
+        size = 16 if operands["operands.word"] else 64 if operands["operands.quadword"] else 32
+        prefixes = SimpleNamespace(repeat=repeat)
+        machine.current = SimpleNamespace(address_size=address, size=size, prefixes=prefixes)
         return machine
 
     def _access(self, form: Form, name: str, kind: OperandKind, operands: dict[str, int]) -> OperandAccess:
@@ -83,7 +86,11 @@ class Reference:
             high = kind.width == 8 and kind.fixed is None and not operands["operands.rex"] and 4 <= number < 8
             return RegisterAccess(self._accessors, number, kind.width or 0, high)
         if kind.place is Place.NUMBER:
-            code = dict(zip(form.instruction.operands, form.encoded.pattern.operands, strict=True))[name]
+            code = dict(
+                zip(
+                    form.instruction.operands, next(iter(form.encoded.values())).pattern.operands, strict=True
+                )
+            )[name]
             return SpecialAccess(code.kind, number)
         if kind.place is Place.VALUE:
             value = operands.get(f"{name}.value", 0) if kind.fixed is None else kind.fixed
@@ -94,7 +101,7 @@ class Reference:
         """An address that is a constant; of a string operand, the register's."""
         segment, address = operands[f"{name}.segment"], operands.get(f"{name}.address", 0)
         place = ModRM(0, 0, base=kind.fixed, displacement=address if kind.fixed is None else 0)
-        bits = 32 if kind.fixed is not None and operands["operands.address_size"] else 64
+        bits = self._machine.address_size if kind.fixed is not None else 64
         access = _Memory(self._accessors, place, kind.width, segment, bits)
         access.symbolic_displacement = operands[f"{name}.displacement"]
         return access

@@ -85,25 +85,29 @@ def _compare_back_ends(args: argparse.Namespace) -> int:
 def _compare_encodings(args: argparse.Namespace) -> int:
     """Prints where iced-x86 reads codes differently; status 1 if that has no known reason, or if rows overlap."""
     import grammar
+    from grammar.widths import CODE_SIZES
 
     try:
         from checks.encodings import Comparison, every_code, overlaps, sampled_codes
     except ModuleNotFoundError as error:
         raise UsageError(f"check --encodings needs {error.name} (pip install 'nonroot[oracles]')") from None
     program = grammar.load(args.spec)
-    comparison = Comparison(program)
-    failures = 0
+    failures = agreed = 0
     for line in overlaps(program):
         print(f"overlap: {line}", file=sys.stderr)
         failures += 1
     reasons: Counter[str] = Counter()
-    for difference in comparison.differences(sampled_codes() if args.encodings == "sample" else every_code()):
-        reasons[difference.reason] += 1
-        if not difference.reason:
-            print(difference, file=sys.stderr)
+    codes = sampled_codes if args.encodings == "sample" else every_code
+    for code_size in CODE_SIZES:
+        comparison = Comparison(program, code_size)
+        for difference in comparison.differences(codes(code_size)):
+            reasons[difference.reason] += 1
+            if not difference.reason:
+                print(f"in code of {code_size} bits: {difference}", file=sys.stderr)
+        agreed += comparison.agreed
     for reason, count in reasons.items():
         if reason:
             print(f"{count} codes differ: {reason}")
     failures += reasons[""]
-    print(f"{comparison.agreed} codes are read alike, {failures} differ without a reason or overlap")
+    print(f"{agreed} codes are read alike, {failures} differ without a reason or overlap")
     return 1 if failures else 0

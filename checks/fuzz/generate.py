@@ -15,8 +15,8 @@ from checks.fuzz.bases import BASES, CODE, NOP, PAGE_SIZE
 from checks.fuzz.operands import TARGETS, Draft, Operands, draw_value
 from checks.fuzz.values import boundaries, constants_of, flag_bits
 from grammar.ir import Program
+from refmodel.addressing import RSP
 from refmodel.encoder import Encoder
-from refmodel.fields import RSP
 from refmodel.forms import Form, forms
 from refmodel.operands import Operand
 

@@ -180,7 +180,7 @@ def _forms(program: ir.Program, changed: ir.Program, names: Sequence[str]) -> It
 def _compare_form(program: ir.Program, changed: ir.Program, old: Form, new: Form) -> str:
     settings = Settings.create(Ownership(program), AbstractTerms(z3.Context()))
     terms = settings.terms
-    symbols = OperandSymbols(terms, old, settings.first.elements("GPR"))
+    symbols = OperandSymbols.of(settings, old)
     assumed = [*symbols.hypotheses(), *(condition for _, condition in settings.promises())]
     versions = ((program, old), (changed, new))
     (first, second), (bare, other) = (

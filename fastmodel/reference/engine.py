@@ -159,7 +159,8 @@ class CompiledReference:
         return _words(words)
 
     def _decoded_words(self, decoded: Decoded) -> list[int]:
-        words = [self._body_of(decoded), decoded.length, decoded.address_size, decoded.prefixes.repeat]
+        sizes = (decoded.address_size, decoded.size)
+        words = [self._body_of(decoded), decoded.length, *sizes, decoded.prefixes.repeat]
         for operand in decoded.operands:
             words += records.operand_words(operand, self._layout)
         return words
