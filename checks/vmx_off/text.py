@@ -6,13 +6,20 @@ place; but where all flags go anywhere else than back into RFLAGS, as in PUSHF, 
 
 from __future__ import annotations
 
+from typing import cast
+
 from checks.sensitivity.text import Texts
-from checks.vmx_off.machines import PROGRAM_REGISTERS, SHARED_BITS
+from checks.trap.contract import LOADS, STORES
+from checks.vmx_off.machines import SHARED_BITS
 from checks.walk import children
 from grammar import ir
 
 _FLAGS = "RFLAGS"
-_HARMLESS = PROGRAM_REGISTERS | {_FLAGS, "SEGMENT_BASE"}
+_HARMLESS = frozenset({_FLAGS, "GPR", "RIP", "NEXT_RIP", "SEGMENT_BASE", "SEGMENT_LIMIT", "SEGMENT_RIGHTS"})
+_ADDRESSES = frozenset({"segment_address", "offset_in_segment"})
+"""Functions that make addresses: of the rights they use all but the DPL, so that both machines make the same."""
+
+_BOUNDARY = frozenset({*LOADS, *STORES}) | _ADDRESSES
 
 
 class ProgramTexts:
@@ -32,13 +39,18 @@ class ProgramTexts:
             return self._is_new_flags(node.value, seen)
         if isinstance(node, ir.Return) and node.value is not None and node.value.type == self._flags_type:
             return self._is_new_flags(node.value, seen)
-        if isinstance(node, (ir.Bit, ir.Slice)) and _is_flags(node.base):
-            return _is_shared(_bits(node))
-        if _is_flags(node) or (isinstance(node, ir.Call) and node.type == self._flags_type):
+        if isinstance(node, (ir.Bit, ir.Slice)) and _is_divided(node.base):
+            return _is_shared(cast(ir.Read, node.base).name, _bits(node))
+        if (
+            _is_divided(node)
+            or _is_written(node)
+            or (isinstance(node, ir.Call) and node.type == self._flags_type)
+        ):
             return False
         if isinstance(node, ir.Call) and node.function not in seen:
             seen.add(node.function)
-            if not self._keeps(self._program.functions[node.function].body, seen):
+            function = self._program.functions[node.function]
+            if function.source not in _BOUNDARY and not self._keeps(function.body, seen):
                 return False
         return all(self._keeps(child, seen) for child in children(node))
 
@@ -49,13 +61,23 @@ class ProgramTexts:
             return arguments and self._keeps(self._program.functions[value.function].body, seen)
         if isinstance(value, ir.UpdateBits):
             is_base = _is_flags(value.base) or self._is_new_flags(value.base, seen)
-            changed = all(_is_shared(range(low, high + 1)) for high, low, _ in value.changes)
+            changed = all(_is_shared(_FLAGS, range(low, high + 1)) for high, low, _ in value.changes)
             return is_base and changed and all(self._keeps(one, seen) for _, _, one in value.changes)
         return _is_flags(value)
 
 
-def _is_shared(bits: range) -> bool:
-    return all(SHARED_BITS[_FLAGS] >> bit & 1 for bit in bits)
+def _is_shared(name: str, bits: range) -> bool:
+    return all(SHARED_BITS[name] >> bit & 1 for bit in bits)
+
+
+def _is_divided(node: object) -> bool:
+    """Whether a register is read of which the machines share a part."""
+    return isinstance(node, ir.Read) and node.name in (_FLAGS, "SEGMENT_RIGHTS")
+
+
+def _is_written(node: object) -> bool:
+    """Whether a segment register is written."""
+    return isinstance(node, ir.WriteState) and node.name.startswith("SEGMENT_")
 
 
 def _is_flags(node: object) -> bool:
