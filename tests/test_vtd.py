@@ -408,6 +408,26 @@ def test_an_index_beyond_the_table(model: Model, m: Any, number: int) -> None:
     assert request(model, m, message(number)) == 0x21
 
 
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 15])
+def test_sizes_of_the_interrupt_table(model: Model, m: Any, size: int) -> None:
+    """VT-d 10.4.29: 2 ** (size + 1) entries; those here are not present, or beyond memory, which reads as ones."""
+    m.INTERRUPT_TABLE_ADDRESS = 0x40000 | size
+    last = (2 << size) - 1
+    assert request(model, m, message(last)) == (0x22 if last < 0x8000 else 0x24)
+    assert last == 0xFFFF or request(model, m, message(last + 1)) == 0x21
+
+
+@pytest.mark.parametrize("low", [FPD, irte() | FPD | 1 << 12, irte() | FPD])
+@pytest.mark.parametrize("processing_disabled", [True, False])
+def test_interrupt_faults_are_recorded_unless_disabled(
+    model: Model, m: Any, low: int, processing_disabled: bool
+) -> None:
+    """VT-d 9.10: FPD counts even in an entry that is not present."""
+    set_irte(m, 9, low if processing_disabled else low & ~FPD, BY_SOURCE | DEVICE ^ 8)
+    assert not model.functions["request_interrupt"](m, DEVICE, message(9), 0)
+    assert len(records(m)) == (0 if processing_disabled else 1)
+
+
 @pytest.mark.parametrize(
     ("qualifier", "ignored"),
     [(0, 0), (1, 4), (2, 6), (3, 7)],
