@@ -28,6 +28,7 @@ REPLAYERS = {
     "fuzz": "checks.fuzz.replay",
     "trap": "checks.trap.replay",
     "isolation": "checks.isolation.replay",
+    "emulation": "checks.emulation.replay",
 }
 
 _ITEM = re.compile(r"(\w+)(?:\[(\d+(?:,\d+)*)\])?")

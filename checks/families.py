@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import z3
 
+from checks.emulation.family import EmulationFamily
 from checks.fast.family import FastFamily
 from checks.isolation.family import Isolation
 from checks.theorem import Family, Group
@@ -16,7 +17,7 @@ from grammar.ir import Program
 
 def families() -> dict[str, Family]:
     """All families. A family remembers what it found out about a program."""
-    return {family.name: family for family in (Isolation(), TrapFamily(), FastFamily())}
+    return {family.name: family for family in (Isolation(), TrapFamily(), EmulationFamily(), FastFamily())}
 
 
 def build_alone(program: Program, family: str, group: str, context: z3.Context, ids: frozenset[str]) -> Group:

@@ -30,7 +30,7 @@ EXAMPLE = "trap.CLTS.*"
 # Instructions that exit or fault whatever the state, under the policies.
 NEVER_COMPLETE = {
     "CPUID", "HLT", "INVD", "WBINVD", "RDMSR", "WRMSR", "IN", "OUT", "INT", "INT1", "INT3", "UD0", "UD1", "UD2",
-    "MOV_FROM_CR8", "MOV_TO_CR8", "VMCALL", "VMLAUNCH", "VMRESUME", "VMXOFF", "VMXON", "VMCLEAR", "VMPTRLD",
+    "MOV_FROM_CR8", "MOV_TO_CR8", "MONITOR", "MWAIT", "VMCALL", "VMLAUNCH", "VMRESUME", "VMXOFF", "VMXON", "VMCLEAR", "VMPTRLD",
     "VMPTRST", "VMREAD", "VMWRITE", "INVEPT", "INVVPID",
 }  # fmt: skip
 

@@ -57,7 +57,7 @@ class Contract:
 
     `inputs(function)` is what the function's translation depends on. `alike` maps the values of inputs in one run to
     those in another that the lemma `trap.translation` proves to be equal. `aborts` collects the conditions under which
-    accesses fault or exit.
+    accesses fault or exit; without `may_exit` none exits.
     """
 
     program: ir.Program
@@ -65,6 +65,7 @@ class Contract:
     unknowns: Unknowns
     alike: dict[object, Value] = field(default_factory=dict)
     aborts: list[Truth] = field(default_factory=list)
+    may_exit: bool = True
 
     def overrides(self) -> dict[str, Override]:
         """The functions to replace, by source name.  `locate` may not be reached in another way."""
@@ -127,7 +128,7 @@ class Contract:
         evaluator.abort(FAULT, faults, fault, cursor, exits)
         violates = evaluator.terms.equal(self.unknowns.vector(f"{function.name}.exits", known, 1), 1, 1)
         guard = cast(ir.Expr, self.program.aborts[VM_EXIT].guard)
-        in_non_root = cast(Truth, evaluator.pure(guard, cursor.state))
+        in_non_root = self.may_exit and cast(Truth, evaluator.pure(guard, cursor.state))
         violation = evaluator.terms.conjunction((in_non_root, violates))
         self.aborts.extend((faults, violation))
         evaluator.touched.element(LINEAR, (self._address(function, arguments),))

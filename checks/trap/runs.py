@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import cast
@@ -64,8 +64,10 @@ class Settings:
     mode: str
 
     @classmethod
-    def create(cls, ownership: Ownership, context: z3.Context) -> Settings:
-        """Fresh symbols in the context."""
+    def create(
+        cls, ownership: Ownership, context: z3.Context, known: Mapping[str, Value] | None = None
+    ) -> Settings:
+        """Fresh symbols in the context; `known` are values that state has at the start of the first two runs."""
         program, terms = ownership.program, Terms(context)
         symbols = Symbols(terms)
         guard = program.aborts[VM_EXIT].guard
@@ -73,6 +75,9 @@ class Settings:
         first, second = (
             _guest_state(program, terms, symbols, secret, guard.name) for secret in ("first", "second")
         )
+        for name, value in (known or {}).items():
+            first.set(name, value)
+            second.set(name, value)
         source = BareSource(symbols, Evaluator(program, terms), first, guard.name)
         bare = _state(program, terms, symbols, source)
         settings = cls(
