@@ -46,7 +46,7 @@ class EmulationFamily:
         """The goals of one group: those of `ids`, or all."""
         exiting = self._of(program)
         settings = start_of(exiting, context)
-        comparer = Comparer(exiting.prepared.ownership, settings.terms)
+        comparer = Comparer(exiting.prepared.ownership, settings.terms, each_below=17)
         emulation = Emulation(Player(settings), comparer, exiting.built.constants.keys())
         goals = [
             self._goal(emulation, form, exiting)

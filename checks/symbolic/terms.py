@@ -335,6 +335,8 @@ def _conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
 def _neutral(op: str, a: Vector, b: Vector, width: int) -> Vector | None:
     """The result where one side is a constant that makes it trivial, else None."""
     ones = (1 << width) - 1
+    if isinstance(a, int) and a == 0 and op in ("<<", ">>", ">>s"):
+        return 0
     if isinstance(a, int) and op in ("+", "&", "|", "^", "*"):
         a, b = b, a
     if not isinstance(b, int):
