@@ -27,6 +27,7 @@ VERSION = 1
 REPLAYERS = {
     "fuzz": "checks.fuzz.replay",
     "trap": "checks.trap.replay",
+    "sensitivity": "checks.sensitivity.replay",
     "isolation": "checks.isolation.replay",
     "emulation": "checks.emulation.replay",
 }
@@ -110,10 +111,19 @@ def read_case(path: Path) -> Case:
 
 def write_case(path: Path, case: Case) -> None:
     """Writes a case to a file, whole or not at all.  Raises OSError."""
+    write_document(path, case.document())
+
+
+def write_document(path: Path, document: Mapping[str, object]) -> None:
+    """Writes JSON to a file, whole or not at all.  Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(case.document(), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def replay_case(path: Path, spec: Path | None) -> int:
@@ -125,31 +135,35 @@ def replay_case(path: Path, spec: Path | None) -> int:
     return status
 
 
-def set_item(machine: Any, program: Program, name: str, value: int) -> None:
-    """Gives an item of the machine, or of its current VMCS, a value."""
-    holder, attribute, index = _locate(machine, program, name)
-    width = getattr(program.state[attribute].type, "width", 1)
-    if not 0 <= value < 1 << width:
-        raise CaseError(f"{name} has {width} bits; {value:#x} does not fit")
-    if index is None:
-        setattr(holder, attribute, value if width > 1 else _like(getattr(holder, attribute), value))
-    else:
-        getattr(holder, attribute)[index] = value
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item of the specification's state is kept in a machine; `width` in bits."""
+
+    name: str
+    attribute: str
+    index: Any
+    width: int
+    in_vmcs: bool
+
+    def get(self, machine: Any) -> int:
+        """The item's value."""
+        value = getattr(machine.vmcs if self.in_vmcs else machine, self.attribute)
+        return int(value if self.index is None else value[self.index])
+
+    def set(self, machine: Any, value: int) -> None:
+        """Gives the item a value.  Raises CaseError if it does not fit."""
+        if not 0 <= value < 1 << self.width:
+            raise CaseError(f"{self.name} has {self.width} bits; {value:#x} does not fit")
+        holder = machine.vmcs if self.in_vmcs else machine
+        if self.index is not None:
+            getattr(holder, self.attribute)[self.index] = value
+        else:
+            is_bool = self.width == 1 and isinstance(getattr(holder, self.attribute), bool)
+            setattr(holder, self.attribute, bool(value) if is_bool else value)
 
 
-def get_item(machine: Any, program: Program, name: str) -> int:
-    """The value of an item of the machine, or of its current VMCS."""
-    holder, attribute, index = _locate(machine, program, name)
-    value = getattr(holder, attribute)
-    return int(value if index is None else value[index])
-
-
-def _like(old: object, value: int) -> int | bool:
-    return bool(value) if isinstance(old, bool) else value
-
-
-def _locate(machine: Any, program: Program, name: str) -> tuple[Any, str, Any]:
-    """The object that holds an item, the attribute, and the index or None."""
+def place_of(program: Program, name: str) -> Place:
+    """The place of an item.  Raises CaseError if the specification has no such state."""
     match = _ITEM.fullmatch(name)
     variable = program.state.get(match[1]) if match else None
     if match is None or variable is None or variable.space == "ghost":
@@ -158,8 +172,18 @@ def _locate(machine: Any, program: Program, name: str) -> tuple[Any, str, Any]:
     widths = [getattr(parameter.type, "width", 1) for parameter in variable.indices]
     if len(numbers) != len(widths) or any(n >> w for n, w in zip(numbers, widths, strict=False)):
         raise CaseError(f"'{name}': {variable.name} has {len(widths)} indices of {widths} bits")
-    holder = machine.vmcs if variable.space == "vmcs" else machine
-    return holder, variable.name, (numbers[0] if len(numbers) == 1 else numbers) if numbers else None
+    index = (numbers[0] if len(numbers) == 1 else numbers) if numbers else None
+    return Place(name, variable.name, index, getattr(variable.type, "width", 1), variable.space == "vmcs")
+
+
+def set_item(machine: Any, program: Program, name: str, value: int) -> None:
+    """Gives an item of the machine, or of its current VMCS, a value."""
+    place_of(program, name).set(machine, value)
+
+
+def get_item(machine: Any, program: Program, name: str) -> int:
+    """The value of an item of the machine, or of its current VMCS."""
+    return place_of(program, name).get(machine)
 
 
 def apply(case: Case, machine: Any, model: Model) -> None:

@@ -10,14 +10,26 @@ import z3
 from checks.emulation.family import EmulationFamily
 from checks.fast.family import FastFamily
 from checks.isolation.family import Isolation
+from checks.sensitivity.questions import SensitivityGoals
 from checks.theorem import Family, Group
 from checks.trap.family import TrapFamily
 from grammar.ir import Program
 
 
 def families() -> dict[str, Family]:
-    """All families. A family remembers what it found out about a program."""
-    return {family.name: family for family in (Isolation(), TrapFamily(), EmulationFamily(), FastFamily())}
+    """All families. A family remembers what it found out about a program.
+
+    `trap` proves the questions of `sensitive` along, which are made from the same terms.
+    """
+    return {
+        family.name: family
+        for family in (
+            Isolation(),
+            TrapFamily(beside=(SensitivityGoals(),)),
+            EmulationFamily(),
+            FastFamily(),
+        )
+    }
 
 
 def build_alone(program: Program, family: str, group: str, context: z3.Context, ids: frozenset[str]) -> Group:

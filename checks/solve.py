@@ -1,76 +1,63 @@
-"""Runs the goals of one group through z3.
-
-Verdicts are limited by `rlimit`, which counts the solver's work and so is the same on every machine and under any
-load; the wall-clock limit is a safety net only. `SimpleSolver` comes first, since it is several times faster on
-bit vectors with uninterpreted functions; what it leaves open goes to the combined `Solver`.
-"""
+"""Asks solvers the questions of one group: are the goals' assumptions satisfiable, and can a goal be refuted."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import z3
 
-from checks.theorem import Counterexample, Goal, Group, Result, Status, Witness
+from checks.solvers.answer import Answer, Limits
+from checks.solvers.minimise import minimised
+from checks.solvers.terms import TermSolver, script
+from checks.solvers.text import Z3, TextSolver, text_solver
+from checks.theorem import Answers, Counterexample, Goal, Group, Result, Status, Witness
 
-FIRST_RLIMIT = 3_000_000
-SECOND_RLIMIT = 60_000_000
-MINIMISE_RLIMIT = 300_000
-MINIMISE_SECONDS = 1.0
+__all__ = ["Cache", "GroupRunner", "Limits"]
 
 
 class Cache(Protocol):
-    """Remembers a solver's answers by the SMT-LIB text of the question."""
+    """Remembers solvers' answers by the digests of the questions' texts."""
 
-    def get(self, text: str) -> str | None:
-        """`sat` or `unsat` if that text was answered before."""
+    def answer(self, solver: str, question: str) -> str | None:
+        """`sat` or `unsat` if that solver answered the question before."""
         ...
 
-    def put(self, text: str, verdict: str) -> None:
-        """Remembers the answer to a text."""
+    def remember_answer(self, solver: str, question: str, verdict: str) -> None:
+        """Remembers an answer."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of one question: `rlimit` for each of the two solvers, `seconds` of wall clock for both."""
+class _Question:
+    """Whether conditions can hold together with the group's hypotheses."""
 
-    first_rlimit: int = FIRST_RLIMIT
-    second_rlimit: int = SECOND_RLIMIT
-    seconds: float = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to one question: `verdict` is sat, unsat or unknown."""
-
-    verdict: str
-    seconds: float = 0.0
-    rlimit: int = 0
-    reason: str = ""
-    cached: bool = False
-    counterexample: Counterexample | None = None
+    conditions: tuple[z3.BoolRef, ...]
+    limits: Limits
 
 
 @dataclass(slots=True)
 class GroupRunner:
-    """Asks the questions of one group; its hypotheses are asserted once."""
+    """Asks the questions of one group.  `solvers` are the names of those to ask, whose verdicts must agree.
+
+    `explain_answers` asks for a counterexample of goals with answers too: a witness of the answer.
+    """
 
     group: Group
-    family: str
     limits: Limits
     cache: Cache | None = None
-    _solver: z3.Solver = field(init=False)
-    _base: str = field(init=False)
+    solvers: Sequence[str] = (Z3,)
+    explain_answers: bool = False
+    _free: GroupRunner | None = None
+    _z3: TermSolver = field(init=False)
+    _others: dict[str, TextSolver] = field(init=False)
     _witnesses: dict[tuple[int, ...], Answer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._solver = z3.SimpleSolver(ctx=self.group.context)
-        self._solver.add(*self.group.hypotheses)
-        self._base = self._solver.to_smt2() if self.cache is not None else ""
+        self._z3 = TermSolver(self.group.context, self.group.hypotheses)
+        self._others = {name: text_solver(name) for name in self.solvers if name != Z3}
 
     def run(self) -> Iterator[Result]:
         """Yields a result for each goal, as it comes."""
@@ -79,13 +66,42 @@ class GroupRunner:
 
     def prove(self, goal: Goal) -> Result:
         """The verdict on one goal: its assumptions first, then the goal itself."""
-        blank = Result(goal.id, self.family, self.group.name, Status.PROVED, 0.0)
+        if goal.answers is not None and self.group.hypotheses:
+            return self._without_hypotheses().prove(goal)
+        blank = Result(goal.id, self.group.name, Status.PROVED, 0.0)
         witnessed = self._witness(goal, blank)
         if witnessed.status is not Status.PROVED:
             return witnessed
+        if goal.answers is not None:
+            return self._answer(goal, goal.answers, witnessed)
+        return replace(witnessed, syntactic=True) if goal.is_syntactic else self._decide(goal, witnessed)
+
+    def _without_hypotheses(self) -> GroupRunner:
+        """A runner of the group's questions, which do not have its hypotheses."""
+        if self._free is None:
+            self._free = replace(self, group=replace(self.group, hypotheses=()), _witnesses={})
+        return self._free
+
+    def _answer(self, goal: Goal, answers: Answers, witnessed: Result) -> Result:
+        """The answer to a question, conjunct by conjunct: one that fails answers it."""
         if goal.is_syntactic:
-            return replace(witnessed, syntactic=True)
-        return self._decide(goal, witnessed)
+            return replace(witnessed, syntactic=True, witness=answers.holds)
+        parts = goal.conclusion.children() if z3.is_and(goal.conclusion) else (goal.conclusion,)
+        decided: list[Result] = []
+        while len(decided) < len(parts) and all(one.status is Status.PROVED for one in decided):
+            decided.append(self._decide(replace(goal, conclusion=parts[len(decided)]), witnessed))
+        last = replace(
+            decided[-1],
+            seconds=sum(one.seconds for one in decided),
+            rlimit=sum(one.rlimit for one in decided),
+            refutable=" ".join(one.refutable for one in decided),
+        )
+        if (
+            last.status is Status.REFUTED
+        ):  # the state that refutes it shows the assumptions to be satisfiable too
+            found = decided[-1].refutable
+            return replace(last, status=Status.PROVED, witness=answers.fails, satisfiable=found, refutable="")
+        return replace(last, witness=answers.holds) if last.status is Status.PROVED else last
 
     def _witness(self, goal: Goal, blank: Result) -> Result:
         """PROVED with the name of the first satisfiable witness, VACUOUS if there is none."""
@@ -93,8 +109,8 @@ class GroupRunner:
         for witness in goal.witnesses or (always,):
             answer = self._witnessed((*goal.hypotheses, witness.condition), witness.hints)
             if answer.verdict == "sat":
-                return replace(blank, witness=witness.name)
-            if answer.verdict == "unknown":
+                return replace(blank, witness=witness.name, satisfiable=answer.question)
+            if answer.verdict != "unsat":
                 return _open(blank, answer, f"no witness found: {witness.name}")
         return replace(blank, status=Status.VACUOUS, detail="nothing satisfies the assumptions")
 
@@ -108,113 +124,83 @@ class GroupRunner:
     def _satisfiable(self, conditions: tuple[z3.BoolRef, ...], hints: tuple[z3.BoolRef, ...]) -> Answer:
         """First with the hints, which may contradict the conditions, then without."""
         if hints:
-            hinted = self._ask((*conditions, *hints), replace(self.limits, second_rlimit=0))
-            if hinted.verdict == "sat":
+            hinted = self._ask(_Question((*conditions, *hints), replace(self.limits, second_rlimit=0)))
+            if hinted.verdict in ("sat", "disagreement"):
                 return hinted
-        return self._ask(conditions, self.limits)
+        return self._ask(_Question(conditions, self.limits))
 
     def _decide(self, goal: Goal, witnessed: Result) -> Result:
-        answer = self._ask((*goal.hypotheses, z3.Not(goal.conclusion)), self.limits, goal)
-        if answer.verdict == "unknown":
+        question = _Question((*goal.hypotheses, z3.Not(goal.conclusion)), self.limits)
+        answer = self._ask(question)
+        if answer.verdict not in ("sat", "unsat"):
             return _open(witnessed, answer, answer.reason)
-        decided = replace(witnessed, seconds=answer.seconds, rlimit=answer.rlimit, cached=answer.cached)
+        spent = replace(witnessed, seconds=answer.seconds, rlimit=answer.rlimit)
+        decided = replace(spent, cached=answer.cached, refutable=answer.question)
         if answer.verdict == "unsat":
             return decided
-        counterexample = answer.counterexample
-        detail = counterexample.summary if counterexample is not None else "the solver found a counterexample"
-        return replace(decided, status=Status.REFUTED, detail=detail, counterexample=counterexample)
+        found = self._explained(question, goal)
+        detail = found.summary if found is not None else "the solver found a counterexample"
+        return replace(decided, status=Status.REFUTED, detail=detail, counterexample=found)
 
-    def _ask(self, conditions: Sequence[z3.BoolRef], limits: Limits, explained: Goal | None = None) -> Answer:
-        """Whether hypotheses and conditions are satisfiable together; if so, `explained` says what that means."""
-        self._solver.push()
+    def _explained(self, question: _Question, goal: Goal) -> Counterexample | None:
+        """What a model of z3's, made small, says of a refuted goal; None if z3 finds none, or nobody asks."""
+        if goal.explain is None or (goal.answers is not None and not self.explain_answers):
+            return None
+        answer, solver = self._z3.check(question.conditions, question.limits)
         try:
-            self._solver.add(*conditions)
-            return self._asked(conditions, limits, explained)
+            if answer.verdict != "sat":
+                return None
+            return goal.explain(minimised(solver, goal.minimise() if goal.minimise is not None else ()))
         finally:
-            self._solver.pop()
+            self._z3.release()
 
-    def _asked(self, conditions: Sequence[z3.BoolRef], limits: Limits, explained: Goal | None) -> Answer:
-        text = self._text(conditions) if self.cache is not None else ""
-        known = self.cache.get(text) if self.cache is not None else None
-        if known is not None and (known == "unsat" or explained is None):
+    def _ask(self, question: _Question) -> Answer:
+        """The verdict on which all solvers agree."""
+        text = script((*self.group.hypotheses, *question.conditions)) if self._needs_text() else ""
+        digest = hashlib.sha256(text.encode()).hexdigest() if text else ""
+        answers = {name: self._asked(name, question, text, digest) for name in self.solvers}
+        return replace(_agreed(answers), question=digest)
+
+    def _needs_text(self) -> bool:
+        return self.cache is not None or bool(self._others)
+
+    def _asked(self, name: str, question: _Question, text: str, digest: str) -> Answer:
+        """One solver's verdict, which it may have given before."""
+        solver = versioned(name)
+        known = self.cache.answer(solver, digest) if self.cache is not None else None
+        if known is not None:
             return Answer(known, cached=True)
-        solver = self._solver
-        answer = _check(solver, limits.first_rlimit, limits.seconds)
-        if answer.verdict == "unknown" and answer.reason != "timeout" and limits.second_rlimit:
-            solver = z3.Solver(ctx=self.group.context)
-            solver.add(*self._solver.assertions())
-            again = _check(solver, limits.second_rlimit, max(0.0, limits.seconds - answer.seconds))
-            answer = replace(
-                again, seconds=answer.seconds + again.seconds, rlimit=answer.rlimit + again.rlimit
-            )
+        if name in self._others:
+            answer = self._others[name].check(text, question.limits.seconds)
+        else:
+            answer, _ = self._z3.check(question.conditions, question.limits)
+            self._z3.release()
         if self.cache is not None and answer.verdict != "unknown":
-            self.cache.put(text, answer.verdict)
-        if answer.verdict == "sat" and explained is not None and explained.explain is not None:
-            return replace(answer, counterexample=explained.explain(_minimise(solver, explained)))
+            self.cache.remember_answer(solver, digest, answer.verdict)
         return answer
 
-    def _text(self, conditions: Sequence[z3.BoolRef]) -> str:
-        """The question as SMT-LIB text: that of the hypotheses, printed once, and of the conditions."""
-        own = z3.SimpleSolver(ctx=self.group.context)
-        own.add(*conditions)
-        return f"{self._base}\n{own.to_smt2()}"
+
+def versioned(solver: str) -> str:
+    """The name by which a solver's answers are remembered."""
+    return f"{Z3} {z3.get_full_version()}" if solver == Z3 else text_solver(solver).name
+
+
+def _agreed(answers: Mapping[str, Answer]) -> Answer:
+    """One answer for those of several solvers: what they say, unknown if one does not know."""
+    verdicts = {answer.verdict for answer in answers.values()}
+    first = next(iter(answers.values()))
+    if len(verdicts) == 1:
+        return replace(first, seconds=sum(answer.seconds for answer in answers.values()))
+    if {"sat", "unsat"} <= verdicts:
+        said = ", ".join(f"{name} says {answer.verdict}" for name, answer in answers.items())
+        return Answer("disagreement", reason=said)
+    name, answer = next((n, a) for n, a in answers.items() if a.verdict == "unknown")
+    return replace(answer, reason=answer.reason if answer.is_timeout else f"{name}: {answer.reason}")
 
 
 def _open(blank: Result, answer: Answer, detail: str) -> Result:
     """A result without a verdict."""
-    is_time = answer.reason in ("timeout", "canceled")
-    status = Status.TIMEOUT if is_time else Status.UNKNOWN
+    if answer.verdict == "disagreement":
+        return replace(blank, status=Status.DISAGREEMENT, detail=answer.reason)
+    status = Status.TIMEOUT if answer.is_timeout else Status.UNKNOWN
     return replace(blank, status=status, seconds=answer.seconds, rlimit=answer.rlimit, detail=detail)
-
-
-def _check(solver: z3.Solver, rlimit: int, seconds: float) -> Answer:
-    solver.set("rlimit", rlimit)
-    solver.set("timeout", max(1, int(seconds * 1000)))
-    before, start = _rlimit_count(solver), time.monotonic()
-    verdict = str(solver.check())
-    elapsed = time.monotonic() - start
-    reason = solver.reason_unknown() if verdict == "unknown" else ""
-    return Answer(verdict, elapsed, _rlimit_count(solver) - before, reason)
-
-
-def _rlimit_count(solver: z3.Solver) -> int:
-    return next((int(value) for name, value in solver.statistics() if name == "rlimit count"), 0)
-
-
-def _minimise(solver: z3.Solver, goal: Goal) -> z3.ModelRef:
-    """A model in which as much of `goal.minimise` is zero as some trying gives."""
-    small = _Smaller(solver, solver.model())
-    solver.set("rlimit", MINIMISE_RLIMIT)
-    solver.push()
-    for term in goal.minimise() if goal.minimise is not None else ():
-        if z3.is_bool(term):
-            small.hold(z3.Not(term))
-        else:
-            small.clear(term, term.size() - 1, 0)
-    solver.pop()
-    return small.model
-
-
-@dataclass(slots=True)
-class _Smaller:
-    """A model, made smaller step by step."""
-
-    solver: z3.Solver
-    model: z3.ModelRef
-    deadline: float = field(default_factory=lambda: time.monotonic() + MINIMISE_SECONDS)
-
-    def hold(self, condition: z3.BoolRef) -> bool:
-        """Whether the condition can hold with all that does already; if so it does from now on."""
-        if not z3.is_true(self.model.eval(condition, model_completion=True)):
-            if time.monotonic() > self.deadline or self.solver.check(condition) != z3.sat:
-                return False
-            self.model = self.solver.model()
-        self.solver.add(condition)
-        return True
-
-    def clear(self, term: z3.BitVecRef, high: int, low: int) -> None:
-        """Makes the bits `high` to `low` zero, or else as many of them as can be."""
-        if not self.hold(z3.Extract(high, low, term) == 0) and high > low:
-            middle = (high + low) // 2
-            self.clear(term, high, middle + 1)
-            self.clear(term, middle, low)

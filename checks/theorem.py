@@ -13,12 +13,16 @@ from typing import Protocol
 
 import z3
 
+from checks.extract import Roots
 from grammar.ir import Program
 from grammar.source import Span
 
 
 class Status(enum.StrEnum):
-    """The verdict on one goal.  `VACUOUS`: proved, but from assumptions that nothing satisfies."""
+    """The verdict on one goal.
+
+    `VACUOUS`: proved, but from assumptions that nothing satisfies. `DISAGREEMENT`: two solvers contradict each other.
+    """
 
     PROVED = "PROVED"
     REFUTED = "REFUTED"
@@ -26,6 +30,7 @@ class Status(enum.StrEnum):
     UNKNOWN = "UNKNOWN"
     TIMEOUT = "TIMEOUT"
     ERROR = "ERROR"
+    DISAGREEMENT = "DISAGREEMENT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,14 @@ class Witness:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What it means that a conclusion holds always, and that it fails for some state."""
+
+    holds: str
+    fails: str
+
+
+@dataclass(frozen=True, slots=True)
 class Goal:
     """hypotheses of the group ∧ `hypotheses` ⇒ `conclusion`.
 
@@ -68,6 +81,9 @@ class Goal:
     With none given, the hypotheses alone must be satisfiable. `minimise()` lists terms (bit vectors or bools) that a
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
+
+    A goal with `answers` is a question, free of the hypotheses of the group: either way it is decided it counts as
+    proved, and the result's `witness` is the answer.
     """
 
     id: str
@@ -76,6 +92,7 @@ class Goal:
     witnesses: tuple[Witness, ...] = ()
     minimise: Preferences | None = None
     explain: Explain | None = None
+    answers: Answers | None = None
 
     @property
     def is_syntactic(self) -> bool:
@@ -97,16 +114,20 @@ class Group:
 class Outline:
     """A group by name, with the ids of its goals: what can be listed and selected without building terms.
 
-    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them.
+    `requires` are the ids of lemmas that its goals take for granted; they are proved along with any of them. `roots`
+    say which part of the program the group is built from; None, the default, is all of it.
     """
 
     group: str
     ids: tuple[str, ...]
     requires: tuple[str, ...] = ()
+    roots: Roots | None = None
 
 
 class Family(Protocol):
-    """A family of theorems.  Ids and group names start with `name` and a dot."""
+    """A family of theorems.  Group names start with `name` and a dot, and so do ids; but a group may hold goals of
+    another family that are made from the same terms.
+    """
 
     @property
     def name(self) -> str:
@@ -120,7 +141,10 @@ class Family(Protocol):
     def build(
         self, program: Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
     ) -> Group:
-        """The terms of the group of that name, all of them in `context`; goals not in `ids` may be left out."""
+        """The terms of the group of that name, all of them in `context`; goals not in `ids` may be left out.
+
+        The prover gives what `checks.extract` cuts out of the program for the outline's roots.
+        """
         ...
 
 
@@ -129,11 +153,12 @@ class Result:
     """The verdict on one goal.
 
     `seconds` is the solver's time for this goal, `rlimit` what the solver counted, a figure that is the same on every
-    machine. `witness` names the witness that shows the assumptions to be satisfiable.
+    machine. `witness` names the witness that shows the assumptions to be satisfiable, or is the answer to a question.
+    `satisfiable` and `refutable` are the digests of what the solver was asked: whether the witness is possible, and
+    whether the goal, or a part of it, can be refuted; they are empty where nothing was asked, or not written as text.
     """
 
     id: str
-    family: str
     group: str
     status: Status
     seconds: float
@@ -143,3 +168,10 @@ class Result:
     witness: str = ""
     detail: str = ""
     counterexample: Counterexample | None = None
+    satisfiable: str = ""
+    refutable: str = ""
+
+    @property
+    def family(self) -> str:
+        """The first component of the id."""
+        return self.id.split(".", maxsplit=1)[0]

@@ -1,9 +1,13 @@
-"""Walks over the IR: what a function, view or owner depends on."""
+"""Walks over the IR: what a function, view or owner depends on.
+
+The IR never changes, so what stands directly in a body is found once for each and remembered by its identity, for all
+programs that have the body.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 
 from grammar import ir
@@ -31,29 +35,72 @@ def nodes(node: object) -> Iterator[object]:
         yield from nodes(child)
 
 
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What stands in a body, by name: calls, rule groups asked for, state and memories read, state written."""
+
+    functions: tuple[str, ...]
+    rules: tuple[str, ...]
+    reads: frozenset[str]
+    writes: frozenset[str]
+
+
+_known: dict[int, tuple[object, Names]] = {}
+
+
+def names_in(body: object) -> Names:
+    """What stands in a body, callees not included."""
+    found = _known.get(id(body))
+    if found is None:
+        found = _known[id(body)] = (
+            body,
+            _find_names(body),
+        )  # the body too, so that its identity stays its own
+    return found[1]
+
+
+def _find_names(body: object) -> Names:
+    functions: dict[str, None] = {}
+    rules: dict[str, None] = {}
+    reads, writes = set(), set()
+    for node in nodes(body):
+        match node:
+            case ir.Call():
+                functions[node.function] = None
+            case ir.Holds():
+                rules[node.group] = None
+            case ir.Read():
+                reads.add(node.name)
+            case ir.ReadMemory():
+                reads.add(node.memory)
+            case ir.WriteState():
+                writes.add(node.name)
+    return Names(tuple(functions), tuple(rules), frozenset(reads), frozenset(writes))
+
+
 def reachable_functions(
-    program: ir.Program, roots: Iterable[object], without: frozenset[str]
+    program: ir.Program, roots: Iterable[object], without: frozenset[str] = frozenset()
 ) -> list[ir.Function]:
     """The functions that the roots call, directly or not, but for those with a source name in `without`."""
     found: dict[str, ir.Function] = {}
-    pending: list[object] = list(roots)
+    pending = [name for root in roots for name in _called(program, root)]
     while pending:
-        for node in nodes(pending.pop()):
-            name = node.function if isinstance(node, ir.Call) else None
-            if name is None or name in found or program.functions[name].source in without:
-                continue
+        name = pending.pop()
+        if name not in found and program.functions[name].source not in without:
             found[name] = program.functions[name]
-            pending.append(found[name].body)
+            pending.extend(_called(program, found[name].body))
     return list(found.values())
+
+
+def _called(program: ir.Program, body: object) -> Iterator[str]:
+    """The functions called in a body, and in the rules that it asks for."""
+    names = names_in(body)
+    yield from names.functions
+    for group in names.rules:
+        yield from _called(program, program.rules[group])
 
 
 def state_read(program: ir.Program, expression: ir.Expr) -> frozenset[str]:
     """The names of the state variables and memories that an expression reads, through calls too."""
-    bodies: list[object] = [expression]
-    bodies += [function.body for function in reachable_functions(program, bodies, frozenset())]
-    reads = (node for body in bodies for node in nodes(body))
-    return frozenset(_name_read(node) for node in reads if isinstance(node, (ir.Read, ir.ReadMemory)))
-
-
-def _name_read(node: ir.Read | ir.ReadMemory) -> str:
-    return node.name if isinstance(node, ir.Read) else node.memory
+    bodies = [expression, *(function.body for function in reachable_functions(program, [expression]))]
+    return frozenset().union(*(names_in(body).reads for body in bodies))

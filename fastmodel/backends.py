@@ -12,16 +12,23 @@ from pathlib import Path
 from types import FunctionType
 from typing import Protocol, cast
 
-from fastmodel import loop
+from fastmodel import cases, loop
 from fastmodel.compiler import primitives
 from fastmodel.compiler.plain import PlainProgram
 from fastmodel.compiler.primitives import field
 from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
 from fastmodel.handlers import HANDLERS
-from fastmodel.handlers.registry import BRANCH, JUMP, STEP
+from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP
 
-ROUTINES = {STEP: loop.step, BRANCH: loop.branch, JUMP: loop.jump}
+ROUTINES = {
+    STEP: loop.step,
+    BRANCH: loop.branch,
+    CONDITIONAL: loop.branch,
+    REPEAT: loop.branch,
+    JUMP: loop.jump,
+}
+ENTRIES: dict[str, Callable[..., int]] = {"run": loop.run, "run_cases": cases.run_cases}
 REFUSE = "refuse"
 END_OF_TRACE = "end_of_trace"
 
@@ -34,6 +41,10 @@ class Backend(Protocol):
 
     def run(self, state: int, budget: int) -> int:
         """Calls `loop.run` with the address of a state block."""
+        ...
+
+    def run_cases(self, state: int, row: int, count: int) -> None:
+        """Calls `cases.run_cases` with the addresses of a state block and of rows."""
 
 
 def routines(bindings: dict[str, Meaning]) -> list[tuple[str, Instance]]:
@@ -71,17 +82,26 @@ class NativeBackend:
         bindings = loop_bindings(threaded=target.convention.threaded)
 
         def text() -> str:
-            return module_text(routines(bindings), {"run": instance(loop.run, bindings)}, target.convention)
+            return module_text(
+                routines(bindings),
+                {name: instance(f, bindings) for name, f in ENTRIES.items()},
+                target.convention,
+            )
 
-        self._code = build.load(target, sources(), text)
+        self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
         names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
         self.codes = dict(zip(names, addresses, strict=True))
         self._run = self._code.function("run", 2)
+        self._run_cases = self._code.function("run_cases", 3)
 
     def run(self, state: int, budget: int) -> int:
         """Calls `loop.run`."""
         return self._run(state, budget)
+
+    def run_cases(self, state: int, row: int, count: int) -> None:
+        """Calls `cases.run_cases`."""
+        self._run_cases(state, row, count)
 
 
 class PlainBackend:
@@ -95,12 +115,16 @@ class PlainBackend:
         self._instances = routines(bindings)
         self._routines: dict[int, Callable[[int, int, int], int]] = {}
         self.codes = {name: number for number, (name, _) in enumerate(self._instances, start=1)}
-        self._run = self._program.function(instance(loop.run, bindings))
+        self._run, self._run_cases = (self._program.function(instance(f, bindings)) for f in ENTRIES.values())
 
     def run(self, state: int, budget: int) -> int:
         """Calls `loop.run`."""
         remaining: int = self._run(state, budget)
         return remaining
+
+    def run_cases(self, state: int, row: int, count: int) -> None:
+        """Calls `cases.run_cases`."""
+        self._run_cases(state, row, count)
 
     def _invoke(self, state: int, place: int, remaining: int) -> int:
         number = field(64, place + CODE)

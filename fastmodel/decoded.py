@@ -21,6 +21,7 @@ INDEX = 51
 SCALE = 52  # how far the index is shifted
 COUNT = 53  # instructions since the last branch of the trace, this one included
 EXTRA = 54  # the number of the condition
+REPEAT = 55  # the prefix F2 or F3, 0 if there is none
 DECODED_SIZE = 64
 
 TRACE_LIMIT = 32  # instructions in a trace at most

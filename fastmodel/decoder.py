@@ -1,7 +1,7 @@
 """Decodes an instruction, by a table that is made from the specification's opcode rows.
 
-What has no handler, or is encoded in an unusual way (address-size, LOCK, repeat and FS/GS prefixes), becomes a decoded
-instruction whose routine refuses it.  SDM 2A 2
+What has no handler, or is encoded in an unusual way (address-size and FS/GS prefixes), becomes a decoded instruction
+whose routine refuses it. LOCK means nothing more, since nothing happens between an instruction's accesses.  SDM 2A 2
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from fastmodel.decoded import (
     IMMEDIATE,
     INDEX,
     NEXT,
+    REPEAT,
     SCALE,
     SECOND,
 )
@@ -40,6 +41,8 @@ OPCODE = INSTRUCTION + 24  # the last byte of the opcode
 MODRM = INSTRUCTION + 32
 RELATIVE_TO_RIP = INSTRUCTION + 40  # 1 if the memory operand is
 DESCRIPTOR = INSTRUCTION + 48  # from the table
+LOCK = INSTRUCTION + 56  # 1 after a prefix F0
+REPEAT_PREFIX = INSTRUCTION + 64  # the last prefix F2 or F3, 0 if there is none
 
 MAX_PREFIXES = 4
 MAX_LENGTH = 15  # bytes
@@ -63,6 +66,7 @@ BYTE_REGISTERS = 16  # bit 0: the first is a byte register; bit 1: the second
 IMMEDIATE_FORM = 24
 EXTRA_BYTE = 32
 FLOW = 40
+PREFIXES = 48
 
 FROM_REG = 1
 FROM_RM = 2
@@ -76,8 +80,12 @@ IMMEDIATE_ONE = 64
 IMMEDIATE_OFFSET = 128  # the address of a memory operand
 
 FALLS_THROUGH = 0
-MAY_FALL_THROUGH = 1  # a conditional branch
+MAY_FALL_THROUGH = 1  # a conditional branch, or an instruction that repeats itself
 ENDS_TRACE = 2
+
+LOCKABLE = 1
+TAKES_REPEAT = 2  # F2 and F3 do not choose another row
+REPEATS = 4  # it may branch to itself
 
 
 def decode_instruction(state: int, u: int, host: int, page_end: int) -> int:
@@ -95,6 +103,8 @@ def decode_instruction(state: int, u: int, host: int, page_end: int) -> int:
         return refused(state, u, NO_HANDLER)
     descriptor = field(64, entry + 8)
     put(64, state + DESCRIPTOR, descriptor)
+    if not takes_prefixes(state, u, (descriptor >> PREFIXES) & 255):
+        return refused(state, u, NO_HANDLER)
     if not read_immediate(state, u, (descriptor >> IMMEDIATE_FORM) & 255, host):
         return refused(state, u, BAD_TARGET)
     length = get(64, state + CURSOR) - host
@@ -139,14 +149,20 @@ def take(state: int, count: int) -> int:
 
 
 def read_prefixes(state: int) -> int:
-    """Reads operand-size and segment prefixes without effect, then REX; any other prefix is taken for an opcode."""
+    """Reads the prefixes, then REX; those for address size, FS and GS are taken for an opcode, which has no handler."""
     put(64, state + OPERAND_SIZE, 0)
     put(64, state + REX, 0)
+    put(64, state + LOCK, 0)
+    put(64, state + REPEAT_PREFIX, 0)
     count = 0
     while count < MAX_PREFIXES:
         byte = load(8, get(64, state + CURSOR))
         if byte == 0x66:
             put(64, state + OPERAND_SIZE, 1)
+        elif byte == 0xF0:
+            put(64, state + LOCK, 1)
+        elif byte & 0xFE == 0xF2:
+            put(64, state + REPEAT_PREFIX, byte)
         elif byte & 0xE7 != 0x26:  # 26, 2E, 36, 3E
             break
         take(state, 1)
@@ -154,6 +170,14 @@ def read_prefixes(state: int) -> int:
     if load(8, get(64, state + CURSOR)) & 0xF0 == 0x40:
         put(64, state + REX, take(state, 1))
     return 0
+
+
+def takes_prefixes(state: int, u: int, allowed: int) -> bool:
+    """Whether an instruction may have the prefixes F0, F2 and F3 that it has."""
+    set_field(8, u + REPEAT, get(64, state + REPEAT_PREFIX))
+    if get(64, state + LOCK) != 0 and allowed & LOCKABLE == 0:
+        return False
+    return get(64, state + REPEAT_PREFIX) == 0 or allowed & TAKES_REPEAT != 0
 
 
 def read_opcode(state: int) -> int:
@@ -238,6 +262,8 @@ def read_immediate(state: int, u: int, form: int, host: int) -> bool:
         value = value + next_address
         if signed(48, value) != value:
             return False
+    if (get(64, state + DESCRIPTOR) >> PREFIXES) & REPEATS != 0:
+        value = field(64, u + ADDRESS)
     set_field(64, u + IMMEDIATE, value)
     return True
 

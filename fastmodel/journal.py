@@ -6,7 +6,7 @@ While there is a journal, no page enters the table for writes, so that every sto
 from __future__ import annotations
 
 from fastmodel.compiler.primitives import get, load, put, set_field
-from fastmodel.state import JOURNAL, JOURNAL_COUNT, JOURNAL_LENGTH, MEMORY
+from fastmodel.state import JOURNAL, JOURNAL_COUNT, JOURNAL_LIMIT, MEMORY
 
 
 def note_write(state: int, host: int, size: int) -> bool:
@@ -17,7 +17,7 @@ def note_write(state: int, host: int, size: int) -> bool:
     word = host & ~7
     while word < host + size:
         count = get(64, state + JOURNAL_COUNT)
-        if count == JOURNAL_LENGTH:
+        if count >= get(64, state + JOURNAL_LIMIT):
             return False
         set_field(64, journal + count * 16, word - get(64, state + MEMORY))
         set_field(64, journal + count * 16 + 8, load(64, word))

@@ -21,7 +21,7 @@ from fastmodel.compiler.primitives import (
     slow,
 )
 from fastmodel.decoded import ADDRESS, COUNT, DECODED_SIZE, IMMEDIATE, LINK, TRACE_LIMIT
-from fastmodel.handlers.flags import rflags, set_status_flags
+from fastmodel.handlers.flags import RF, rflags, set_status_flags
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN
 from fastmodel.state import (
     BUDGET,
@@ -43,7 +43,7 @@ from fastmodel.state import (
     TRACE_SLOTS,
     TRACES,
 )
-from fastmodel.traces import decode_trace, forget_decoded
+from fastmodel.traces import confirm_decoded, decode_trace, forget_decoded, keep_decoded
 
 # The handler of a routine.
 HANDLER: Callable[[int, int], int] = parameter("HANDLER")
@@ -164,9 +164,21 @@ def enter(state: int, u: int, remaining: int) -> int:
 
 
 def run(state: int, budget: int) -> int:
-    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended."""
-    forget_decoded(state)
-    set_status_flags(state, get(64, state + RFLAGS))
+    """As `execute`; what was decoded is kept for the next run, and what the last one kept is used if it still holds."""
+    confirm_decoded(state)
+    remaining = execute(state, budget)
+    keep_decoded(state)
+    return remaining
+
+
+def execute(state: int, budget: int) -> int:
+    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended.
+
+    Any instruction clears RF, which means nothing here: there are no breakpoints.
+    """
+    before = get(64, state + RFLAGS)
+    put(64, state + RFLAGS, before & ~RF)
+    set_status_flags(state, before)
     put(64, state + REMAINING, budget)
     put(64, state + REASON, 0)
     while get(64, state + REASON) == 0:
@@ -178,8 +190,9 @@ def run(state: int, budget: int) -> int:
             if u != 0:
                 enter(state, u, remaining)
                 after_stop(state)
-    put(64, state + RFLAGS, rflags(state))
-    return get(64, state + REMAINING)
+    remaining = get(64, state + REMAINING)
+    put(64, state + RFLAGS, rflags(state) | (before & RF if remaining == budget else 0))
+    return remaining
 
 
 def after_stop(state: int) -> int:

@@ -92,9 +92,23 @@ def remember(table: int, linear: int, host: int) -> int:
 
 @slow
 def forget_writes(state: int) -> int:
-    """Empties the table for writes."""
-    entry = state + WRITE_TLB
-    while entry < state + WRITE_TLB + TLB_ENTRIES * TLB_ENTRY:
+    """Empties the table for writes; while there is a journal, it is empty."""
+    if get(64, state + JOURNAL) == 0:
+        empty(state + WRITE_TLB)
+    return 0
+
+
+@slow
+def forget_translations(state: int) -> int:
+    """Empties both tables."""
+    empty(state + READ_TLB)
+    return forget_writes(state)
+
+
+def empty(table: int) -> int:
+    """Empties a table of translations."""
+    entry = table
+    while entry < table + TLB_ENTRIES * TLB_ENTRY:
         put(64, entry, -1)
         entry = entry + TLB_ENTRY
     return 0

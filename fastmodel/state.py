@@ -8,6 +8,8 @@ from __future__ import annotations
 # --- the guest's registers ---
 
 GPR = 0  # 16 of them; a byte register is the byte offset of its byte, AH is GPR + 1
+RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI = range(GPR, GPR + 64, 8)
+AH = RAX + 1
 ZERO = 128  # always 0: the base or index register of an address that has none
 RIP = 136
 RESULT = 144  # the status flags, while code runs: see handlers/flags.py
@@ -46,8 +48,9 @@ DECODED_LAST = 504  # end of the trace decoded last, which is free too unless it
 GENERATION = 280  # bits 63..48 change when all decoded instructions are dropped
 CODE_PAGES = 288  # address of one byte for each page of memory: 1 if instructions were decoded from it
 CODE_WRITES = 296  # 1 while a store to such a page is let through
-CODE_LIST = 304  # address of the list of such pages
+CODE_LIST = 304  # address of the list of the pages that this block's instructions were decoded from
 CODE_COUNT = 312  # its length
+CODE_KEPT = 552  # how many of them have a copy of what they held, for the next run
 REFUSE_CODE = 320  # the routines that every trace needs: codes of `refuse` and `end_of_trace`
 END_CODE = 328
 
@@ -55,7 +58,13 @@ END_CODE = 328
 
 JOURNAL = 512  # its address, 0 if there is none
 JOURNAL_COUNT = 520
-JOURNAL_LENGTH = 1024  # entries: host-physical address of a word, and what it held
+JOURNAL_LIMIT = 528  # how many entries there may be
+JOURNAL_LENGTH = 1024  # at most; an entry is the host-physical address of a word, and what it held
+
+# --- many cases in one call: see cases.py ---
+
+REFUSED_FLAGS = 536  # bits of RFLAGS with which a case is left to the reference
+CASE_STEPS = 544  # instructions of a case at most
 
 # --- scratch ---
 
@@ -77,7 +86,8 @@ SIZE = WRITE_TLB + TLB_ENTRIES * TLB_ENTRY
 
 TRACE_SLOTS = 4096
 TRACE_SLOT = 16  # tag: RIP ^ GENERATION; place
-CODE_LIST_LENGTH = 1024
+CODE_LIST_LENGTH = 256
+CODE_LIST_ENTRY = 16 + 0x1000  # linear page, host-physical page, and its content
 DECODED_BYTES = 1 << 20
 
 # --- numbers in STOP ---
@@ -96,3 +106,4 @@ BAD_TARGET = 5  # it branches to an address that is not canonical
 SYSTEM_FLAGS = 6  # POPF changes more than status flags
 CODE_WRITE = 7  # never seen outside: it writes to a page with decoded instructions
 UNSUPPORTED_STATE = 8  # the machine is in a mode that is left to the reference
+BAD_CASE = 9  # of `run_cases`: its list of words is too long, or names one outside of memory

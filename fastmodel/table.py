@@ -5,15 +5,15 @@ An instruction, operand size or form without a handler has no entry, and is left
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from fastmodel import decoder
 from fastmodel.handlers import HANDLERS, Handler
-from fastmodel.handlers.registry import STEP
+from fastmodel.handlers.registry import BRANCH, JUMP, REPEAT, STEP
 from grammar.ir import Enum, Instruction, OperandCode, Program
 from refmodel.decoder import choose_row, opcode_rows
-from refmodel.encoding import Pattern, Prefixes, encoded_bits
+from refmodel.encoding import REP, REPNE, Pattern, Prefixes, encoded_bits
 
 # The prefixes that give the operand sizes 16, 32 and 64 where nothing else does, in the order of a group's entries.
 SIZE_PREFIXES = (Prefixes(operand_size=True), Prefixes(), Prefixes(rex=0x48))
@@ -86,8 +86,12 @@ def _group(
         is_ambiguous = any(
             row.fixed_modrm is not None and row.fixed_modrm & 0xF8 == modrm for row, _ in candidates
         )
+        repeats = [choose_row(candidates, replace(prefixes, repeat=prefix), modrm) for prefix in (REP, REPNE)]
+        takes_repeat = repeats == [chosen, chosen]
         entries.append(
-            _entry(chosen, prefixes, bool(mode), by_key, program) if chosen and not is_ambiguous else None
+            _entry(chosen, prefixes, bool(mode), takes_repeat, by_key, program)
+            if chosen and not is_ambiguous
+            else None
         )
     return Group(flags, entries)
 
@@ -96,6 +100,7 @@ def _entry(
     chosen: tuple[Pattern, Instruction | None],
     prefixes: Prefixes,
     is_register: bool,
+    takes_repeat: bool,
     by_key: dict[tuple[str, tuple[int | None, ...], str], Handler],
     program: Program,
 ) -> Entry | None:
@@ -108,8 +113,18 @@ def _entry(
     for name in (instruction.name, instruction.family or instruction.name):
         handler = by_key.get((name, row.widths(size), form))
         if handler is not None:
-            return Entry(handler, _descriptor(row, form, size, _member_number(instruction, program), handler))
+            descriptor = _descriptor(row, form, size, _member_number(instruction, program), handler)
+            return Entry(
+                handler, descriptor | _prefixes(row, form, handler, takes_repeat) << decoder.PREFIXES
+            )
     return None
+
+
+def _prefixes(row: Pattern, form: str, handler: Handler, takes_repeat: bool) -> int:
+    """Which of the prefixes F0, F2 and F3 the instruction may have, and what they mean."""
+    value = decoder.LOCKABLE if row.lockable and form.startswith("m") else 0
+    value |= decoder.TAKES_REPEAT if takes_repeat else 0
+    return value | (decoder.REPEATS if handler.flow == REPEAT else 0)
 
 
 def _letter(code: OperandCode, is_register: bool) -> str:
@@ -119,7 +134,7 @@ def _letter(code: OperandCode, is_register: bool) -> str:
             return "r"
         case "rm" | "rm_memory" | "rm_register" | "rm_as_register":
             return "r" if is_register else "m"
-        case "offset":
+        case "offset" | "memory_at" | "es_memory_at":
             return "m"
     return "i" if code.kind in IMMEDIATE_KINDS else "?"
 
@@ -139,7 +154,7 @@ def _descriptor(row: Pattern, form: str, size: int, extra: int, handler: Handler
     """How the decoder finds the operands: see the descriptor in decoder.py."""
     value = extra << decoder.EXTRA_BYTE | _flow(handler) << decoder.FLOW
     for position, (code, letter, width) in enumerate(zip(row.operands, form, row.widths(size), strict=True)):
-        if letter == "r":
+        if letter == "r" and position < 2:  # a third is CL
             value |= _register_source(code) << (decoder.FIRST_SOURCE, decoder.SECOND_SOURCE)[position]
             value |= (width == 8) << (decoder.BYTE_REGISTERS + position)
         elif letter == "i" or code.kind == "offset":
@@ -148,10 +163,10 @@ def _descriptor(row: Pattern, form: str, size: int, extra: int, handler: Handler
 
 
 def _flow(handler: Handler) -> int:
-    """How the decoder goes on behind an instruction: only conditional jumps and plain instructions fall through."""
+    """How the decoder goes on behind an instruction."""
     if handler.flow == STEP:
         return decoder.FALLS_THROUGH
-    return decoder.MAY_FALL_THROUGH if "CONDITION" in dict(handler.bindings) else decoder.ENDS_TRACE
+    return decoder.ENDS_TRACE if handler.flow in (BRANCH, JUMP) else decoder.MAY_FALL_THROUGH
 
 
 def _register_source(code: OperandCode) -> int:

@@ -5,14 +5,16 @@ Pages that instructions were decoded from are marked, so that a store to one is 
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, put, set_field, shift_right, slow
+from fastmodel.compiler.primitives import field, get, load, put, set_field, shift_right, slow
 from fastmodel.decoded import ADDRESS, CODE, COUNT, DECODED_SIZE, IMMEDIATE, LINK, NEXT, TRACE_LIMIT
 from fastmodel.decoder import ENDS_TRACE, FALLS_THROUGH, MAY_FALL_THROUGH, decode_instruction
 from fastmodel.memory import forget_writes
 from fastmodel.paging import EXECUTE, translate
 from fastmodel.state import (
     CODE_COUNT,
+    CODE_KEPT,
     CODE_LIST,
+    CODE_LIST_ENTRY,
     CODE_LIST_LENGTH,
     CODE_PAGES,
     DECODED,
@@ -21,6 +23,8 @@ from fastmodel.state import (
     DECODED_NEXT,
     END_CODE,
     GENERATION,
+    JOURNAL,
+    JOURNAL_LIMIT,
     MEMORY,
     MEMORY_ACCESS,
     REASON,
@@ -43,7 +47,7 @@ def decode_trace(state: int, rip: int, limit: int) -> int:
     if get(64, state + DECODED_NEXT) + (TRACE_LIMIT + 1) * DECODED_SIZE > get(64, state + DECODED_END):
         forget_decoded(state)
     if limit != 1:
-        mark_code_page(state, shift_right(physical, 12))
+        list_code_page(state, shift_right(rip, 12), shift_right(physical, 12))
     first = get(64, state + DECODED_NEXT)
     put(64, state + DECODED_LAST, decode_line(state, first, rip, get(64, state + MEMORY) + physical, limit))
     return first
@@ -75,16 +79,28 @@ def decode_line(state: int, u: int, rip: int, host: int, limit: int) -> int:
     return u
 
 
-def mark_code_page(state: int, page: int) -> int:
-    """Notes that instructions are decoded from a page, so that stores to it are noticed."""
-    mark = get(64, state + CODE_PAGES) + page
-    if field(8, mark) != 0:
-        return 0
+def list_code_page(state: int, linear: int, physical: int) -> int:
+    """Notes that instructions are decoded from a page, given by its linear and its host-physical number."""
+    entry = get(64, state + CODE_LIST)
+    end = entry + get(64, state + CODE_COUNT) * CODE_LIST_ENTRY
+    while entry < end:
+        if field(64, entry) == linear:
+            return 0
+        entry = entry + CODE_LIST_ENTRY
     if get(64, state + CODE_COUNT) == CODE_LIST_LENGTH:
         forget_decoded(state)
-    count = get(64, state + CODE_COUNT)
-    set_field(64, get(64, state + CODE_LIST) + count * 8, page)
-    put(64, state + CODE_COUNT, count + 1)
+        entry = get(64, state + CODE_LIST)
+    set_field(64, entry, linear)
+    set_field(64, entry + 8, physical)
+    put(64, state + CODE_COUNT, get(64, state + CODE_COUNT) + 1)
+    return mark_code_page(state, physical)
+
+
+def mark_code_page(state: int, physical: int) -> int:
+    """Makes sure that stores to a page are noticed."""
+    mark = get(64, state + CODE_PAGES) + physical
+    if field(8, mark) != 0:
+        return 0
     set_field(8, mark, 1)
     return forget_writes(state)
 
@@ -92,11 +108,13 @@ def mark_code_page(state: int, page: int) -> int:
 @slow
 def forget_decoded(state: int) -> int:
     """Drops all decoded instructions."""
-    while get(64, state + CODE_COUNT) != 0:
-        count = get(64, state + CODE_COUNT) - 1
-        page = field(64, get(64, state + CODE_LIST) + count * 8)
-        set_field(8, get(64, state + CODE_PAGES) + page, 0)
-        put(64, state + CODE_COUNT, count)
+    entry = get(64, state + CODE_LIST)
+    end = entry + get(64, state + CODE_COUNT) * CODE_LIST_ENTRY
+    while entry < end:
+        set_field(8, get(64, state + CODE_PAGES) + field(64, entry + 8), 0)
+        entry = entry + CODE_LIST_ENTRY
+    put(64, state + CODE_COUNT, 0)
+    put(64, state + CODE_KEPT, 0)
     put(64, state + DECODED_NEXT, get(64, state + DECODED))
     generation = get(64, state + GENERATION) + (1 << 48)
     put(64, state + GENERATION, generation)
@@ -107,3 +125,61 @@ def forget_decoded(state: int) -> int:
             set_field(64, slot, -1)
             slot = slot + TRACE_SLOT
     return 0
+
+
+# --- between two runs ---
+
+
+def confirm_decoded(state: int) -> int:
+    """Drops all decoded instructions if a page they came from lies elsewhere now, or holds something else."""
+    if get(64, state + CODE_KEPT) != get(64, state + CODE_COUNT):
+        return forget_decoded(state)
+    entry = get(64, state + CODE_LIST)
+    end = entry + get(64, state + CODE_COUNT) * CODE_LIST_ENTRY
+    while entry < end:
+        if not is_unchanged(state, entry):
+            return forget_decoded(state)
+        mark_code_page(state, field(64, entry + 8))
+        entry = entry + CODE_LIST_ENTRY
+    return 0
+
+
+def keep_decoded(state: int) -> int:
+    """Copies the pages that instructions were decoded from in this run."""
+    entry = get(64, state + CODE_LIST) + get(64, state + CODE_KEPT) * CODE_LIST_ENTRY
+    end = get(64, state + CODE_LIST) + get(64, state + CODE_COUNT) * CODE_LIST_ENTRY
+    while entry < end:
+        host = get(64, state + MEMORY) + (field(64, entry + 8) << 12)
+        n = 0
+        while n < 0x1000:
+            set_field(64, entry + 16 + n, load(64, host + n))
+            n = n + 8
+        entry = entry + CODE_LIST_ENTRY
+    put(64, state + CODE_KEPT, get(64, state + CODE_COUNT))
+    return 0
+
+
+def is_unchanged(state: int, entry: int) -> bool:
+    """Whether a page of the list can be fetched from where it was, without setting flags, and holds what it held."""
+    physical = field(64, entry + 8) << 12
+    if translate_without_writes(state, field(64, entry) << 12) != physical:
+        return False
+    host = get(64, state + MEMORY) + physical
+    n = 0
+    while n < 0x1000:
+        if field(64, entry + 16 + n) != load(64, host + n):
+            return False
+        n = n + 8
+    return True
+
+
+def translate_without_writes(state: int, linear: int) -> int:
+    """As `translate` for a fetch, but -1 if an accessed flag would have to be set: there is no room to note that."""
+    journal = get(64, state + JOURNAL)
+    limit = get(64, state + JOURNAL_LIMIT)
+    put(64, state + JOURNAL, -1)
+    put(64, state + JOURNAL_LIMIT, 0)
+    physical = translate(state, linear, EXECUTE)
+    put(64, state + JOURNAL, journal)
+    put(64, state + JOURNAL_LIMIT, limit)
+    return physical

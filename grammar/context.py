@@ -33,8 +33,8 @@ class Functions(Protocol):
         """A call of a transfer."""
         ...
 
-    def undefined_site(self) -> int:
-        """A number that no other `undefined` of the program has."""
+    def undefined_site(self, item: Item) -> str:
+        """A name that no other `undefined` of the program has."""
         ...
 
     def rule_groups(self) -> set[str]:
@@ -47,6 +47,10 @@ class Functions(Protocol):
 
     def exit_abort(self, span: Span) -> tuple[ir.Struct, ir.Expr]:
         """The abort that `exit` raises, and its guard."""
+        ...
+
+    def first_keys(self, name: str, count: int, span: Span) -> tuple[ir.Expr, ...]:
+        """The first keys under which a cached function remembers its results."""
         ...
 
     def is_cached(self, name: str) -> bool:

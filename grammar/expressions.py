@@ -128,7 +128,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
                 return ir.Extend(ir.Bits(1), self.condition(value), False)
             case "undefined", [value]:
                 inner = self.infer(value, expected)
-                return ir.Undefined(inner.type, inner, self.functions.undefined_site())
+                return ir.Undefined(inner.type, inner, self.functions.undefined_site(self.item))
             case "holds", [group] if group.data == "name":
                 return self._holds(group)
         call = self.functions.call(self, node)

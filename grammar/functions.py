@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -44,15 +45,16 @@ class FunctionTable:
     _pending: list[str] = field(default_factory=list)
     _diverging: set[str] = field(default_factory=set)
     _failed: set[str] = field(default_factory=set)
-    _sites: int = 0
+    _sites: Counter[str] = field(default_factory=Counter)
     _exit: tuple[ir.Struct, ir.Expr] | None = None
 
     # --- what bodies ask (the protocol Functions)
 
-    def undefined_site(self) -> int:
-        """A number that no other `undefined` of the program has."""
-        self._sites += 1
-        return self._sites
+    def undefined_site(self, item: Item) -> str:
+        """A name that no other `undefined` of the program has; it does not change with other items."""
+        name = str(next(item.tree.scan_values(lambda token: token is not None)))
+        self._sites[name] += 1
+        return f"{name}.{self._sites[name]}"
 
     def rule_groups(self) -> set[str]:
         """The names of the rule groups."""
@@ -65,6 +67,13 @@ class FunctionTable:
     def is_cached(self, name: str) -> bool:
         """Whether a function is declared `cached`."""
         return name in self.declarations and self.declarations[name].cached
+
+    def first_keys(self, name: str, count: int, span: Span) -> tuple[ir.Expr, ...]:
+        """The first keys under which a cached function remembers its results."""
+        keys = self.instance(self.declarations[name], {}, span).keys if count else ()
+        if count > len(keys):
+            raise fail("forget", f"'{name}' remembers its results by {len(keys)} value(s), not {count}", span)
+        return keys[:count]
 
     def diverges(self, instance: str) -> bool:
         """Whether an instance never returns: it always raises."""

@@ -294,7 +294,7 @@ class Undefined:
 
     type: Type
     value: Expr
-    site: int
+    site: str
 
 
 @dataclass(frozen=True)
@@ -428,10 +428,11 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Forget:
-    """Empties the cached function `function` (all its instances)."""
+    """Empties the cached function `function` (all its instances), or forgets results whose first keys are `keys`."""
 
     span: Span
     function: str
+    keys: tuple[Expr, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -309,11 +309,15 @@ class StatementChecker(ExpressionChecker):
         return [ir.Attempt(self.span(node), tuple(inner), tuple(handled))]
 
     def _forget(self, node: Node) -> Statements:
-        name = str(node.children[0])
-        if not self.functions.is_cached(name):
+        what = node.children[0]
+        name, *given = what.children if isinstance(what, Node) else [what]
+        if not self.functions.is_cached(str(name)):
             raise fail("forget", f"'{name}' is no cached function", self.span(node))
         self.scope.writes = True
-        return [ir.Forget(self.span(node), name)]
+        arguments = [argument for argument in given if argument is not None]
+        keys = self.functions.first_keys(str(name), len(arguments), self.span(node))
+        values = tuple(self.check(a, key.type) for a, key in zip(arguments, keys, strict=True))
+        return [ir.Forget(self.span(node), str(name), values)]
 
     def _execute(self, node: Node) -> Statements:
         self.scope.raises = self.scope.writes = True

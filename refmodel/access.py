@@ -130,7 +130,7 @@ class RelativeAccess(OperandAccess):
 class MemoryAccess(OperandAccess):
     """A memory operand; `address` is the offset in its segment."""
 
-    __slots__ = ("_modify", "_place", "_read", "_write", "address", "segment")
+    __slots__ = ("_modify", "_read", "_write", "address", "mask", "place", "segment")
 
     is_memory = True
 
@@ -149,15 +149,16 @@ class MemoryAccess(OperandAccess):
                 address_width=address_bits,
             )
         )
-        self._place = place
+        self.place = place
         self.segment = segment
-        self.address = _address(place, (1 << address_bits) - 1)  # type: ignore[method-assign, assignment]
+        self.mask = (1 << address_bits) - 1
+        self.address = _address(place, self.mask)  # type: ignore[method-assign, assignment]
         self._read = accessors("read_memory_operand", width)
         self._modify = accessors("modify_memory_operand", width)
         self._write = accessors("write_memory_operand", width)
 
     def displacement(self, machine: Any) -> int:  # noqa: D102
-        return self.address(machine) if self._place.rip_relative else self._place.displacement & _MASK_64
+        return self.address(machine) if self.place.rip_relative else self.place.displacement & _MASK_64
 
     def read(self, machine: Any) -> int:  # noqa: D102
         value: int = self._read(machine, self.segment, self.address(machine))

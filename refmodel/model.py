@@ -85,17 +85,18 @@ class Model:
         return self.namespace["Machine"](physical, self.decoder, self.functions["fetch_translate"])
 
 
-def build(program: Program, key: str | None = None) -> Model:
+def build(program: Program, key: str | None = None, *, covered: bool = False) -> Model:
     """The model of a program.
 
     `key` identifies the program's content; with it the generated text is kept in the cache directory, so that
-    the next run loads it and a debugger finds it. Without one, everything stays in memory.
+    the next run loads it and a debugger finds it. Without one, everything stays in memory. `covered` gives the
+    variant that notes which clauses it reaches (refmodel/generate/clauses.py); it is slower.
     """
     directory = cache_directory() if key is not None else None
-    path = directory / f"reference-{_full_key(key)}.py" if directory is not None else None
+    path = directory / f"reference-{_full_key(key, covered)}.py" if directory is not None else None
     text, code = _load(path) if path is not None else (None, None)
     if text is None or code is None:
-        text = generate(program)
+        text = generate(program, covered=covered)
         name = (
             str(path) if path is not None else f"<reference {hashlib.sha256(text.encode()).hexdigest()[:12]}>"
         )
@@ -110,9 +111,11 @@ def build(program: Program, key: str | None = None) -> Model:
     return Model(program, text, filename, namespace)
 
 
-def _full_key(key: str | None) -> str:
+def _full_key(key: str | None, covered: bool) -> str:
     """The program's key together with the generator's sources and the Python version."""
-    return hashlib.sha256(f"{key} {_GENERATOR} {sys.implementation.cache_tag}".encode()).hexdigest()[:32]
+    return hashlib.sha256(
+        f"{key} {covered} {_GENERATOR} {sys.implementation.cache_tag}".encode()
+    ).hexdigest()[:32]
 
 
 def _digest_of_generator() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 from refmodel.decoder import Decoded, Decoder, Truncated
@@ -11,6 +12,7 @@ from refmodel.memory import PhysicalMemory
 
 MASK_64 = (1 << 64) - 1
 PAGE_SIZE = 0x1000  # bytes; instruction bytes are fetched page by page
+_VERSIONS = count()
 
 
 class IndexedState(dict[Any, int]):
@@ -24,6 +26,29 @@ class IndexedState(dict[Any, int]):
 
     def __missing__(self, _index: object) -> int:
         return self.reset
+
+
+class Remembered(dict[Any, Any]):
+    """What a cached function returned; `version` is another number whenever some of it was forgotten."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = next(_VERSIONS)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        super().clear()
+        self.version = next(_VERSIONS)
+
+    def forget(self, first: tuple[Any, ...]) -> None:
+        """Forgets the results whose keys begin with these."""
+        for key in [
+            key for key in self if (key[: len(first)] if isinstance(key, tuple) else (key,)) == first
+        ]:
+            del self[key]
+        self.version = next(_VERSIONS)
 
 
 class Abort(Exception):

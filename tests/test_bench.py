@@ -11,6 +11,7 @@ import pytest
 from checks.bench.engines import Fast, Native
 from checks.bench.kernels import COMPUTE, KERNELS, Kernel
 from checks.bench.measure import Measurement, WrongResult, measure, overall_ratios
+from checks.bench.short_cases import short_cases_per_second
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
 from refmodel.model import Model
@@ -35,6 +36,11 @@ def test_a_wrong_result_is_reported(model: Model, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("checks.bench.measure.KERNELS", (wrong,))
     with pytest.raises(WrongResult, match="calls: fast gives 75025, not 0"):
         measure(model, [Fast(model)], 1, lambda _name: None)
+
+
+def test_short_cases_compute_the_same_in_batches_and_on_unicorn(model: Model) -> None:
+    rates = short_cases_per_second(model, 1)
+    assert rates["fast"] > 0
 
 
 def test_ratios_are_geometric_means_over_the_compute_kernels() -> None:

@@ -72,7 +72,7 @@ def test_commands_start_in_half_a_second(command: str) -> None:
         (["run", "no-such-image"], "no-such-image: No such file or directory"),
         (["replay", "no-such-case.json"], "no-such-case.json: No such file or directory"),
         (["list", "--spec", "no-such-directory"], "no-such-directory"),
-        (["fuzz", "--engine", "warp"], "--engine takes two of"),
+        (["fuzz", "--engine", "warp"], "--engine takes one of"),
     ],
 )
 def test_wrong_usage_is_status_2_and_one_message(arguments: list[str], message: str) -> None:

@@ -60,7 +60,7 @@ def prove(program: ir.Program, goal: str) -> Result:
     family = EmulationFamily()
     outline = next(o for o in family.outlines(program) if goal in o.ids)
     group = family.build(program, outline.group, z3.Context(), frozenset([goal]))
-    return GroupRunner(group, family.name, Limits()).prove(group.goals[0])
+    return GroupRunner(group, Limits()).prove(group.goals[0])
 
 
 @pytest.mark.parametrize(("goal", "difference"), [(goal, different) for *_, goal, different in FAULTS])

@@ -28,6 +28,12 @@ PRINTED = {
     "#PF at 201000, error code 3: repaired\n"
     "#UD: skipped\n"
     "#GP at CPL 3: done\n",
+    "dma": "copied by the DMA engine\n"
+    "its interrupt arrived\n"
+    "reading outside: 0 moved, reason 6\n"
+    "writing outside: 0 moved, reason 5\n"
+    "an unremapped interrupt: 0 moved, reason 25\n"
+    "a foreign interrupt: 0 moved, reason 22\n",
     "attacker": "looking for other guests' memory\n"
     "128 pages answered\n"
     "602 accesses refused\n"

@@ -150,7 +150,9 @@ def test_a_damaged_object_in_the_cache_is_built_again(
         return module_text([], {"entry": instance(texts.operators)}, target.convention)
 
     def call() -> int:
-        return build.load(target, [Path(texts.__file__)], text).function("entry", 2)(3, 4)
+        return build.load(target, "texts", build.digest_of([Path(texts.__file__)]), text).function(
+            "entry", 2
+        )(3, 4)
 
     assert call() == call() == wrap(operators(3, 4))
     assert len(builds) == 1

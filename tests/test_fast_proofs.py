@@ -27,7 +27,7 @@ def prove(model: Model, goal: str, handlers: Sequence[Handler] = HANDLERS) -> Re
     name = next(o.group for o in family.outlines(model.program) if goal in o.ids)
     group = family.build(model.program, name, z3.Context(), frozenset({goal}))
     chosen = replace(group, goals=tuple(one for one in group.goals if one.id == goal))
-    [result] = GroupRunner(chosen, "fast", Limits()).run()
+    [result] = GroupRunner(chosen, Limits()).run()
     return result
 
 
@@ -121,5 +121,5 @@ def test_a_contradiction_is_vacuous(model: Model) -> None:
     never: Any = z3.BoolVal(False, group.context)
     goal: Goal = group.goals[0]
     vacuous = Group(group.name, group.context, (goal,), (*group.hypotheses, never))
-    [result] = GroupRunner(vacuous, "fast", Limits()).run()
+    [result] = GroupRunner(vacuous, Limits()).run()
     assert result.status is Status.VACUOUS

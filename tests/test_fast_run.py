@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from integer_cases import flat_machine
 
-from fastmodel import FastEngine, Reason
+from fastmodel import FastEngine, Reason, state
 from fastmodel import engine as fast_engine
 from fastmodel.backends import NativeBackend, choose
 from refmodel.assembler import assemble
@@ -183,3 +183,115 @@ def test_a_memory_that_is_put_back_learns_of_native_writes(model: Model) -> None
     assert {address for address, _ in memory.changes()} == set(range(0x30000, 0x31000, 8))
     memory.undo()
     assert memory.read_bytes(0x30000, 0x1000) == before
+
+
+# --- what is kept between two runs ---
+
+COUNT_UP = "again:\n inc rax\n jmp again"
+OTHER_TABLES = 0x8000
+
+
+def start(model: Model, text: str) -> tuple[Any, FastEngine]:
+    m = machine(model, text)
+    return m, FastEngine(model.program, m)
+
+
+def patch(model: Model, m: Any, text: str) -> None:
+    m.PHYSICAL.write_bytes(ORIGIN, assemble(text, Encoder(model.program)).code)
+    m.RIP = ORIGIN
+
+
+def times_decoded(engine: FastEngine) -> int:
+    (block,) = engine._blocks.values()
+    return block.get(state.GENERATION) >> 48
+
+
+def test_decoded_instructions_are_kept(model: Model) -> None:
+    m, engine = start(model, COUNT_UP)
+    engine.run(1000)
+    for _ in range(5):
+        model.functions["cycle"](m)
+        engine.run(99)
+    assert times_decoded(engine) == 0
+    assert m.GPR[RAX] == 750
+
+
+def test_code_that_others_change_between_runs_is_decoded_anew(model: Model) -> None:
+    m, engine = start(model, COUNT_UP)
+    engine.run(1000)
+    patch(model, m, "again:\n dec rax\n jmp again")
+    engine.run(1000)
+    assert m.GPR[RAX] == 0
+    assert times_decoded(engine) == 1
+
+
+@pytest.mark.parametrize("forget", ["clear", "reset"])
+def test_translations_are_dropped_when_the_reference_forgets(model: Model, forget: str) -> None:
+    m, engine = start(model, "again:\n mov rax, [0x20000]\n jmp again")
+    m.PHYSICAL.write_64(0x20000, 1)
+    engine.run(10)
+    m.PHYSICAL.write_64(
+        0x2000, 0x3000 | 0x27
+    )  # 1 GiB → a table of 2 MiB pages, the same linear page elsewhere
+    m.PHYSICAL.write_64(0x3000, 0x83 | 0x60)
+    m.PHYSICAL.write_64(0x20000, 2)
+    if forget == "clear":
+        m.cache_translate.clear()
+    else:
+        kept = m.CR0, m.CR3, m.CR4, m.EFER, list(m.SEGMENT_RIGHTS), m.RIP
+        m.reset()
+        m.CR0, m.CR3, m.CR4, m.EFER, m.SEGMENT_RIGHTS[:], m.RIP = kept
+    m.PHYSICAL.write_64(0x3000, 0)
+    assert engine.run(10) == 0
+    assert engine.reason is Reason.MEMORY_ACCESS
+
+
+def test_code_that_moves_is_decoded_anew(model: Model) -> None:
+    m, engine = start(model, COUNT_UP)
+    engine.run(1000)
+    directory, table_ = 0x3000, 0x4000
+    m.PHYSICAL.write_64(0x2000, directory | 0x27)
+    m.PHYSICAL.write_64(directory, table_ | 0x27)
+    m.PHYSICAL.write_64(table_ + 8 * (ORIGIN >> 12), 0x40000 | 0x67)
+    m.PHYSICAL.write_bytes(0x40000, assemble("again:\n dec rax\n jmp again", Encoder(model.program)).code)
+    m.cache_translate.clear()
+    engine.run(1000)
+    assert m.GPR[RAX] == 0
+
+
+def test_address_spaces_share_code_but_not_translations(model: Model) -> None:
+    m, engine = start(model, "again:\n inc byte [0x20000]\n jmp again")
+    for page, address in ((0, 0x20000), (1, 0x30000)):
+        root = OTHER_TABLES + 0x4000 * page
+        for n, entry in enumerate((root + 0x1000 | 0x27, root + 0x2000 | 0x27, root + 0x3000 | 0x27)):
+            m.PHYSICAL.write_64(root + 0x1000 * n, entry)
+        for linear, frame in ((ORIGIN, ORIGIN), (0x20000, address)):
+            m.PHYSICAL.write_64(root + 0x3000 + 8 * (linear >> 12), frame | 0x67)
+    for round_ in range(1, 4):
+        for page, address in ((0, 0x20000), (1, 0x30000)):
+            m.CR3 = OTHER_TABLES + 0x4000 * page
+            engine.run(20)
+            assert m.PHYSICAL.read_8(address) == 10 * round_
+    # The second space changes the code that both have decoded, and the first sees it.
+    m.PHYSICAL.write_64(OTHER_TABLES + 0x4000 + 0x3000 + 8 * (0x20000 >> 12), ORIGIN | 0x67)
+    m.cache_translate.clear()
+    assert m.PHYSICAL.read_8(ORIGIN) == 0xFE
+    m.PHYSICAL.write_bytes(ORIGIN + 0x100, bytes.fromhex("c6042501000200cc"))  # mov byte [0x20001], 0xcc
+    m.RIP = ORIGIN + 0x100
+    engine.run(1)
+    assert m.PHYSICAL.read_8(ORIGIN + 1) == 0xCC
+    m.CR3, m.RIP = OTHER_TABLES, ORIGIN
+    m.cache_translate.clear()
+    engine.run(1)  # FE CC is DEC AH
+    assert m.GPR[RAX] == 0xFF00
+
+
+def test_many_address_spaces(model: Model) -> None:
+    m, engine = start(model, COUNT_UP)
+    for number in range(40):
+        m.CR3 = m.CR3 & ~0x18 | (number & 3) << 3
+        m.EFER ^= (number & 4) << 9
+        m.CR0 ^= (number & 8) << 13
+        m.CR4 ^= (number & 16) << 17
+        assert engine.run(10) == 10
+    assert m.GPR[RAX] == 200

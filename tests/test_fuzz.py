@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -11,15 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from checks.case import Case, parse_case, read_case, write_case
 from checks.cli import main
-from checks.fuzz.campaign import Campaign, Limits, Progress
+from checks.fuzz import corpus as corpus_module
+from checks.fuzz import engines
+from checks.fuzz.campaign import Campaign, Limits, Outcome, Progress
 from checks.fuzz.compare import Comparison
+from checks.fuzz.corpus import Corpus
+from checks.fuzz.coverage import Coverage, covered_model
+from checks.fuzz.difference import Divergence
 from checks.fuzz.engines import DONE, Factory, FastEngine
-from checks.fuzz.strategies import CaseStrategy
+from checks.fuzz.generate import Generator
+from checks.fuzz.long import LongCampaign
 from fastmodel import backends
 from fastmodel.handlers import HANDLERS
 from fastmodel.handlers.registry import Handler
@@ -30,7 +39,7 @@ SEED = 1
 LIMITS = Limits(seconds=60, cases=None, shrink=20)  # a broken handler is found in a fraction of it
 
 
-def quiet(_cases: int, _seconds: float) -> None:
+def quiet(_outcome: Outcome, _coverage: Coverage) -> None:
     pass
 
 
@@ -62,9 +71,16 @@ def broken(handler: Handler, other: Handler | None) -> Handler:
 def campaign(
     model: Model, factory: Factory, names: list[str] | None, corpus: Path, progress: Progress = quiet
 ) -> Campaign:
-    comparison = Comparison(model, factory)
-    names = names or list(comparison.tested.instructions(model.program))
-    return Campaign(comparison, CaseStrategy(model.program, names), corpus, progress)
+    covered = Comparison(covered_model(model), factory)
+    names = names or list(covered.tested.instructions(model.program))
+    return Campaign(
+        covered,
+        Coverage(covered.model, "cycle", names),
+        lambda: Comparison(model, factory),
+        Generator(model.program, names),
+        Corpus(corpus),
+        progress,
+    )
 
 
 def test_a_broken_handler_is_found_among_all(model: Model, tmp_path: Path) -> None:
@@ -151,12 +167,15 @@ def test_corrupt_files_are_reported_and_skipped(tmp_path: Path, capsys: pytest.C
 
 
 def test_interrupt_while_shrinking_reports_what_was_found(model: Model, tmp_path: Path) -> None:
-    def interrupt(_cases: int, _seconds: float) -> None:
-        if any(tmp_path.iterdir()):
-            raise KeyboardInterrupt
+    class Interrupted(Comparison):
+        def examine(self, case: Case) -> Divergence | None:
+            if any(tmp_path.iterdir()):
+                raise KeyboardInterrupt
+            return super().examine(case)
 
-    outcome = campaign(model, Wrong, ["ADC"], tmp_path, interrupt).run(SEED, LIMITS)
-    ((_, path),) = outcome.divergences
+    fuzzing = campaign(model, Wrong, ["ADC"], tmp_path)
+    fuzzing.plain = Interrupted(model, Wrong)
+    ((_, path),) = fuzzing.run(SEED, LIMITS).divergences
     assert Comparison(model, Wrong).run(read_case(path)) is not None
 
 
@@ -176,30 +195,109 @@ def test_interrupt_keeps_the_corpus(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
 
 
-def test_the_same_seed_draws_the_same_cases(model: Model, tmp_path: Path) -> None:
-    class Recording(Comparison):
-        def run(self, case: Case) -> None:
-            seen.append(case)
+def test_the_same_seed_draws_the_same_cases(model: Model) -> None:
+    generators = [Generator(model.program, ["ADD", "PUSH"]) for _ in range(2)]
+    first, second = (generator.batch(Random(3), 40) for generator in generators)
+    assert first == second
+    assert len({case.code for case in first}) >= 10
 
-    runs = []
+
+def test_clauses_that_were_not_reached_are_drawn_more_often(model: Model, tmp_path: Path) -> None:
+    fuzzing = campaign(model, FastEngine, ["ADD", "SHL"], tmp_path)
+    coverage = fuzzing.coverage
+    coverage.forget()
+    assert coverage.reached == 0
+    assert coverage.weights()["SHL"] > 3
+    fuzzing.run(SEED, Limits(None, 512))
+    never = {" ".join(clause) for clause in coverage.never_reached()}
+    assert coverage.weights()["SHL"] < 1.5
+    assert not any("shift.isa" in text for text in never)
+    assert any("cycle.isa" in text for text in never), "no case lets the preemption timer run down"
+
+
+def test_a_seed_of_a_long_campaign_is_kept_if_nothing_else_reaches_as_much(
+    model: Model, tmp_path: Path
+) -> None:
+    covered = Comparison(covered_model(model), FastEngine)
+    coverage = Coverage(covered.model, "cycle", ["ADD", "SHL"])
+    coverage.forget()
+    generator = Generator(model.program, ["ADD", "SHL"])
+    long = LongCampaign(covered, coverage, lambda: covered, generator, Corpus(tmp_path), quiet)
+    long.run(SEED, Limits(None, 512, divergences=None))
+    seeds = list((tmp_path / "seeds").iterdir())
+    reached = coverage.reached
+    assert 0 < len(seeds) < 40
+    coverage.forget()
+    for seed in seeds:
+        covered.run(read_case(seed))
+    assert coverage.reached == reached
+
+
+def test_a_long_campaign_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    corpus = ["--corpus", str(tmp_path), "--instruction", "ADD"]
+    report = tmp_path / "report.json"
     for _ in range(2):
-        seen: list[Case] = []
-        strategy = CaseStrategy(model.program, ["ADD", "PUSH"])
-        Campaign(Recording(model, FastEngine), strategy, tmp_path, lambda _c, _s: None).run(
-            3, Limits(None, 40)
-        )
-        runs.append(seen)
-    assert runs[0] == runs[1]
-    assert len(runs[0]) == 40
+        assert main(["fuzz", "--mode", "batch", "--cases", "300", *corpus, "--json", str(report)]) == 0
+    document = json.loads(report.read_text())
+    assert document["cases"] == 600
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert (state["batch"], state["seed"]) == (2, document["seed"])
+    (tmp_path / "state.json").write_text("{")
+    assert main(["fuzz", "--mode", "batch", "--cases", "1", *corpus, "--json", str(report)]) == 0
+    assert json.loads(report.read_text())["cases"] == 1
+    assert "state.json" in json.loads(report.read_text())["corrupt"][0]
 
 
-@pytest.mark.parametrize("engines", ["fast", "fast,fast", "fast,nonsense", "a,b,c", ""])
-def test_engines_are_checked(engines: str) -> None:
-    expected = 0 if engines == "fast" else 2
+def test_what_cannot_be_written_is_printed(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(corpus_module, "write_document", full)
+    monkeypatch.setitem(engines.ENGINES, "fast", Wrong)  # type: ignore[misc]
+    assert main(["fuzz", "--mode", "ci", "--instruction", "ADC", "--corpus", str(tmp_path)]) == 1
+    errors = capsys.readouterr().err
+    assert "No space left on device" in errors
+    printed = next(line for line in errors.splitlines() if line.startswith("could not be written"))
+    assert Comparison(model, Wrong).run(parse_case(json.loads(printed.partition("it is: ")[2]))) is not None
+
+
+def test_ci_writes_junit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    junit = tmp_path / "out" / "fuzz.xml"
+    arguments = ["fuzz", "--mode", "ci", "--cases", "300", "--instruction", "ADC", "--instruction", "SUB"]
+    arguments += ["--corpus", str(tmp_path), "--junit", str(junit)]
+    assert main(arguments) == 0
+    assert ET.parse(junit).getroot().attrib["failures"] == "0"
+    monkeypatch.setitem(engines.ENGINES, "fast", Wrong)  # type: ignore[misc]
+    assert main(arguments) == 1
+    suite = ET.parse(junit).getroot()
+    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("2", "1")
+    failure = suite.find("testcase[@name='ADC']/failure")
+    assert failure is not None
+    assert "nonroot replay" in (failure.text or "")
+
+
+@pytest.mark.parametrize("names", ["fast", "fast,fast", "fast,nonsense", "a,b,c", "", "reference"])
+def test_engines_are_checked(names: str) -> None:
+    expected = 0 if names == "fast" else 2
     assert (
-        main(["fuzz", "--engine", engines, "--cases", "1", "--seed", "1", "--corpus", "/nonexistent"])
+        main(["fuzz", "--engine", names, "--cases", "1", "--seed", "1", "--corpus", "/nonexistent"])
         == expected
     )
+
+
+@pytest.mark.parametrize(
+    "option", [["--cases", "0"], ["--seconds", "-1"], ["--cases", "x"], ["--mode", "fast"]]
+)
+def test_numbers_are_checked(option: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(["fuzz", *option])
+    assert error.value.code == 2
+
+
+def test_an_instruction_that_the_engine_lacks_is_an_error() -> None:
+    assert main(["fuzz", "--instruction", "NO_SUCH"]) == 2
 
 
 def test_a_case_survives_its_file(tmp_path: Path) -> None:

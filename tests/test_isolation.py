@@ -12,6 +12,7 @@ import z3
 import grammar
 import refmodel
 from checks.case import parse_case
+from checks.gallery.bugs import Bug, Patch, with_bug
 from checks.isolation import Isolation
 from checks.isolation.replay import replay
 from checks.solve import GroupRunner, Limits
@@ -29,6 +30,9 @@ HARMLESS = {
     "VM_STATE[FRAME_OWNER[table]] == LIVE": "allocate_table: a dying guest gets a table that it cannot use",
     "read_entry(table, index) as bits(64) == 0": "allocate_table: what the entry led to is lost to everyone",
     "not ept_is_present(entry_of(frame))": "disclaim: the entry is cleared in any case, so it unmaps as well",
+    "allocate_context_table: not read_root(device).PRESENT": "the table would be new and empty",
+    "assign_device: VM_STATE[vm] == LIVE": "a dying guest gets a device that reaches nothing",
+    "enable_remapping: not GLOBAL_STATUS.TES and not GLOBAL_STATUS.IRES": "the tables would be new and empty",
     "enter_guest: RUNNING[cpu] == VMM": "the processor goes from one guest to another without the VMM",
 }
 
@@ -39,7 +43,7 @@ def group_of(program: ir.Program, subject: str) -> Group:
 
 def results(group: Group) -> Iterator[Result]:
     """The verdicts on a group, one by one."""
-    return GroupRunner(group, "isolation", Limits()).run()
+    return GroupRunner(group, Limits()).run()
 
 
 def first_refuted(program: ir.Program, subject: str) -> str | None:
@@ -126,6 +130,71 @@ def test_scrub_that_does_not_write_is_refuted() -> None:
 def test_frame_handed_over_unscrubbed_is_refuted() -> None:
     program = with_step("assign", lambda s: requirement(s) != "FRAME_CLEAN[frame]")
     assert first_refuted(program, "assign") == "handed_over_zero"
+
+
+# --- devices ---
+
+
+def only_calls_of_the_hardware_left_out(step: str) -> ir.Program:
+    """The program whose step notes an invalidation that it does not make."""
+    return with_step(step, lambda s: not isinstance(s, ir.CallStatement))
+
+
+@pytest.mark.parametrize(
+    ("step", "refuted"),
+    [
+        ("invalidate_domain", "device_translation_is_own"),
+        ("invalidate_context", "cached_context_is_own"),
+        ("invalidate_interrupt", "cached_interrupt_is_own"),
+    ],
+)
+def test_invalidation_that_the_hardware_is_not_told_of_is_refuted(step: str, refuted: str) -> None:
+    assert first_refuted(only_calls_of_the_hardware_left_out(step), step) == refuted
+
+
+@pytest.mark.parametrize(
+    ("step", "note", "refuted"),
+    [
+        ("release_device", "DEVICE_LEFT_AT", "device_translation_is_own"),
+        ("close_domain", "DOMAIN_OWNER", "domain_has_owner"),
+    ],
+)
+def test_change_that_is_not_noted_is_refuted(step: str, note: str, refuted: str) -> None:
+    program = with_step(step, lambda s: not (isinstance(s, ir.WriteState) and s.name == note))
+    assert first_refuted(program, step) == refuted
+
+
+def test_context_entry_that_stays_is_refuted() -> None:
+    """The device is said to be detached, and its entry is still there."""
+    assert first_refuted(only_calls_of_the_hardware_left_out("detach"), "detach") == "context_entry_is_own"
+
+
+def test_invalidation_without_draining_and_interrupts_of_any_source_are_refuted() -> None:
+    """Requests under way count as cached; an entry that checks no source serves all devices."""
+    patches = (
+        Patch("vmm/devices.isa", "DRAIN_WRITES: true", "DRAIN_WRITES: false"),
+        Patch("vmm/device_interrupts.isa", "VALIDATION: BY_SOURCE", "VALIDATION: ANY_SOURCE"),
+    )
+    program = with_bug(Bug("", "", "", "", "", patches), None)
+    assert first_refuted(program, "invalidate_domain") == "device_translation_is_own"
+    assert first_refuted(program, "allow_interrupt") == "interrupt_entry_is_own"
+
+
+def returning(name: str, value: bool) -> ir.Program:
+    """The program with a predicate that is always true, or always false."""
+    function = PROGRAM.functions[name]
+    body = (ir.Return(function.span, ir.Literal(ir.BOOL, int(value))),)
+    return replace(PROGRAM, functions={**PROGRAM.functions, name: replace(function, body=body)})
+
+
+def test_walk_that_ends_at_any_level_is_refuted() -> None:
+    assert first_refuted(returning("maps_page", True), "dma_translate") == "lands_in_own_frame"
+
+
+def test_remapping_without_source_check_is_refuted() -> None:
+    program = returning("is_valid_source", True)
+    assert first_refuted(program, "remap_interrupt") == "is_the_devices_own"
+    assert first_refuted(program, "device_walk") == "interrupt_hit"
 
 
 def test_invariant_that_nothing_satisfies_is_vacuous() -> None:

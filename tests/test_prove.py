@@ -3,7 +3,9 @@
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -16,6 +18,7 @@ from checks.cache import ProofCache
 from checks.case import parse_case
 from checks.cli import main
 from checks.commands.prove import exit_status
+from checks.extract import extract
 from checks.families import families
 from checks.prover.selection import NoMatchError, select
 from checks.solve import GroupRunner, Limits
@@ -30,8 +33,8 @@ EXAMPLE = "trap.CLTS.*"
 # Instructions that exit or fault whatever the state, under the policies.
 NEVER_COMPLETE = {
     "CPUID", "HLT", "INVD", "WBINVD", "RDMSR", "WRMSR", "IN", "OUT", "INT", "INT1", "INT3", "UD0", "UD1", "UD2",
-    "MOV_FROM_CR8", "MOV_TO_CR8", "MONITOR", "MWAIT", "VMCALL", "VMLAUNCH", "VMRESUME", "VMXOFF", "VMXON", "VMCLEAR", "VMPTRLD",
-    "VMPTRST", "VMREAD", "VMWRITE", "INVEPT", "INVVPID",
+    "MOV_FROM_CR8", "MOV_TO_CR8", "VMCALL", "VMLAUNCH", "VMRESUME", "VMXOFF", "VMXON", "VMCLEAR", "VMPTRLD",
+    "VMPTRST", "VMREAD", "VMWRITE", "INVEPT", "INVVPID", "MONITOR", "MWAIT",
 }  # fmt: skip
 
 
@@ -40,8 +43,9 @@ def prove(program: ir.Program, *patterns: str) -> list[Result]:
     known = families()
     results: list[Result] = []
     for task in select(program, known, patterns):
-        group = known[task.family].build(program, task.group, z3.Context(), task.ids)
-        runner = GroupRunner(group, task.family, Limits())
+        made_from = extract(program, task.roots)
+        group = known[task.family].build(made_from, task.group, z3.Context(), task.ids)
+        runner = GroupRunner(group, Limits())
         results += [runner.prove(goal) for goal in group.goals if goal.id in task.ids]
     return results
 
@@ -168,7 +172,7 @@ def test_instructions_that_never_complete() -> None:
 def verdict(
     hypotheses: tuple[z3.BoolRef, ...], goal: Goal, context: z3.Context, limits: Limits | None = None
 ) -> Result:
-    return GroupRunner(Group("g", context, (goal,), hypotheses), "f", limits or Limits()).prove(goal)
+    return GroupRunner(Group("g", context, (goal,), hypotheses), limits or Limits()).prove(goal)
 
 
 def test_assumptions_that_nothing_satisfies_are_vacuous() -> None:
@@ -227,10 +231,22 @@ def test_damaged_cache_is_built_anew(tmp_path: Path) -> None:
     path.write_bytes(b"not a database " * 100)
     damaged = ProofCache(path)
     assert "damaged" in damaged.warning
-    assert damaged.get("text") is None
-    damaged.put("text", "unsat")
+    assert damaged.answer("z3", "question") is None
+    damaged.remember_answer("z3", "question", "unsat")
     again = ProofCache(path)
-    assert (again.warning, again.get("text"), again.get("other")) == ("", "unsat", None)
+    assert (again.warning, again.answer("z3", "question")) == ("", "unsat")
+    assert again.answer("z3", "another") is None
+    assert again.answer("cvc5", "question") is None
+
+
+def test_damaged_row_of_the_cache_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "proofs.sqlite"
+    ProofCache(path).remember_answer("z3", "question", "sat")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute("UPDATE answers SET value = 'unsat'").rowcount == 1
+    cache = ProofCache(path)
+    assert cache.answer("z3", "question") is None
+    assert "damaged" in cache.warning
 
 
 # --- the command line, with processes ---

@@ -2,6 +2,7 @@
 
 import random
 from functools import cache
+from pathlib import PurePath
 
 import pytest
 import z3
@@ -12,19 +13,22 @@ from checks.symbolic.terms import Terms, signed
 from checks.trap.casefile import FormExplainer
 from checks.trap.compare import Comparer
 from checks.trap.concrete import Concrete
-from checks.trap.family import Prepared, act_of
+from checks.trap.family import Prepared
 from checks.trap.forms import Form
 from checks.trap.operands import OperandSymbols
 from checks.trap.replay import Player
 from checks.trap.runs import Settings
-from checks.trap.theorems import FormProof, Theorem
+from checks.trap.subject import Subject
+from checks.trap.theorems import Theorem
 from checks.walk import nodes, reachable_functions
 from grammar import ir
 from refmodel.model import Model, build
 
 PROGRAM = grammar.load()
 PREPARED = Prepared(PROGRAM)
-FILES = sorted(PREPARED.groups)
+FORMS: dict[str, list[Form]] = {}
+for forms in PREPARED.groups.values():
+    FORMS.setdefault(PurePath(forms[0].instruction.span.file).stem, []).extend(forms)
 SAMPLES_PER_FILE = 4
 
 
@@ -34,7 +38,7 @@ def model() -> Model:
 
 
 def has_undefined_results(form: Form) -> bool:
-    bodies = [form.body.body, *(f.body for f in reachable_functions(PROGRAM, [form.body.body], frozenset()))]
+    bodies = [form.body.body, *(f.body for f in reachable_functions(PROGRAM, [form.body.body]))]
     return any(isinstance(node, ir.Undefined) for body in bodies for node in nodes(body))
 
 
@@ -73,10 +77,9 @@ def satisfy(
 
 def compare_once(form: Form, settings: Settings, chance: random.Random) -> bool:
     """Whether a random state of the form was compared; fails if the back ends differ."""
-    terms, symbols = settings.terms, OperandSymbols(settings.terms, form, settings.first.elements("GPR"))
-    proof = FormProof.of(
-        settings, Comparer(PREPARED.ownership, terms), act_of(form, symbols), symbols.hypotheses()
-    )
+    terms = settings.terms
+    subject = Subject(form, settings, Comparer(PREPARED.ownership, terms), PREPARED)
+    proof, symbols = subject.proof, subject.symbols
     claim = next(claim for claim in proof.claims if claim.theorem is Theorem.EQUIVALENCE)
     run = claim.left
     hypotheses = [terms.truth(h) for h in (*proof.hypotheses, *(c for _, c in settings.promises()))]
@@ -115,12 +118,12 @@ def compare_once(form: Form, settings: Settings, chance: random.Random) -> bool:
     return True
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", sorted(FORMS))
 def test_random_states_agree_with_the_reference(file: str) -> None:
     chance = random.Random(f"symbolic {file}")
-    forms = PREPARED.groups[file]
+    forms = FORMS[file]
     sample = chance.sample(forms, min(SAMPLES_PER_FILE, len(forms)))
-    settings = Settings.create(PREPARED.ownership, z3.Context())
+    settings = Settings.create(PREPARED.ownership, Terms(z3.Context()))
     assert sum(compare_once(form, settings, chance) for form in sample) >= len(sample) // 2
 
 

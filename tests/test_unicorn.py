@@ -1,183 +1,98 @@
-"""The integer instructions of the reference against Unicorn, an emulator that shares nothing with it."""
+"""The reference against Unicorn, an emulator that shares nothing with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import sys
+from pathlib import Path
+from random import Random
 
 import pytest
-from integer_cases import CODE, DATA, ORIGIN, REGION, STACK, Case, Cases, flat_machine
 
-import grammar
-from checks.fuzz.undefined import inverted
-from grammar import ir
-from refmodel.encoder import Encoder
-from refmodel.forms import Form, forms
-from refmodel.model import build
-from refmodel.operands import Memory
-from refmodel.runtime import Abort
+from checks.case import read_case
+from checks.cli import main
+from checks.fuzz import engines
+from checks.fuzz.compare import Comparison
+from checks.fuzz.generate import Generator
+from checks.fuzz.known import DIRECTORY, Known, known_faults
+from checks.fuzz.report import describe
+from refmodel.model import Model
 
-unicorn = pytest.importorskip("unicorn")
-x86 = pytest.importorskip("unicorn.x86_const")
+pytest.importorskip("unicorn")
 
-REGISTERS = (
-    "RAX",
-    "RCX",
-    "RDX",
-    "RBX",
-    "RSP",
-    "RBP",
-    "RSI",
-    "RDI",
-    *(f"R{number}" for number in range(8, 16)),
-)
-GPRS = [getattr(x86, f"UC_X86_REG_{name}") for name in REGISTERS]
-FILES = (
-    "data_movement",
-    "arithmetic",
-    "multiplication",
-    "logic",
-    "shift",
-    "rotate",
-    "conditional",
-    "flag_control",
-    "stack",
-    "string",
-    "control_transfer",
-)
-RESUME = 1 << 16  # RFLAGS.RF
-Outcome = dict[str, int | bytes]
+CASES_PER_FORM = 2
 
 
 @pytest.fixture(scope="module")
-def program() -> ir.Program:
-    return grammar.load()
+def comparison(model: Model) -> Comparison:
+    return Comparison(model, engines.tested_engine("unicorn"))
 
 
-@pytest.fixture(scope="module")
-def machines(program: ir.Program) -> tuple[Any, Any]:
-    """The reference, and the reference with other undefined values."""
-    return flat_machine(build(program)), flat_machine(build(inverted(program)))
+def test_every_form_agrees(model: Model, comparison: Comparison) -> None:
+    """Each form of each instruction that needs no more than registers, flags and memory, at CPL 0 and 3."""
+    names = comparison.tested.instructions(model.program)
+    generator = Generator(model.program, names, comparison.tested.scope)
+    source = Random(1)
+    found = []
+    for form in generator.forms:
+        for base in generator.scope.bases:
+            cases = (generator.of_form(source, form, base) for _ in range(CASES_PER_FORM))
+            found += [d for d in map(comparison.run, cases) if d is not None]
+    assert not [describe(d, model, ("reference", "unicorn")) for d in found]
+    assert comparison.tally.executed > 5 * comparison.tally.not_modelled
+    assert sum(comparison.tally.known.values()) < comparison.tally.executed / 8
 
 
-def run_reference(m: Any, case: Case) -> Outcome:
-    for number, value in enumerate(case.registers):
-        m.GPR[number] = value
-    m.RIP, m.RFLAGS = ORIGIN, case.flags
-    m.PHYSICAL.write_bytes(ORIGIN, case.code.ljust(16, b"\xcc"))
-    m.PHYSICAL.write_bytes(DATA, case.content)
-    m.PHYSICAL.write_bytes(STACK, case.content)
-    try:
-        m.execute()
-        while case.repeats and m.RFLAGS & RESUME:  # an iteration of REP that is not the last
-            m.RFLAGS &= ~RESUME
-            m.execute()
-    except Abort as abort:
-        return {"vector": abort.value.vector}
-    return outcome([m.GPR[number] for number in range(16)], m.RIP, m.RFLAGS, m.PHYSICAL.read_bytes)
+def test_instructions_are_chosen_by_what_they_use(model: Model, comparison: Comparison) -> None:
+    names = set(comparison.tested.instructions(model.program))
+    assert {"ADD", "CALL", "MOVS", "DIV", "PUSHFQ", "CMPXCHG16B", "UD2"} <= names
+    assert names.isdisjoint({"CPUID", "RDTSC", "MOV_TO_CR3", "SYSCALL", "IRETQ", "XSAVE", "WRMSR", "IN"})
 
 
-def outcome(registers: list[int], rip: int, flags: int, read: Any) -> Outcome:
-    state: Outcome = {f"R{number}": value for number, value in enumerate(registers)}
-    return {
-        **state,
-        "RIP": rip,
-        "RFLAGS": flags,
-        "data": bytes(read(DATA, REGION)),
-        "stack": bytes(read(STACK, REGION)),
-    }
+def known() -> list[Known]:
+    import grammar
+
+    return list(known_faults("unicorn", grammar.load()))
 
 
-class Oracle:
-    """Unicorn with the three regions mapped."""
-
-    def __init__(self) -> None:
-        self.vectors: list[int] = []
-        self.restart()
-
-    def restart(self) -> None:
-        """A new Unicorn: one that saw a fault takes the next for a double fault."""
-        self.uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
-        for region in (CODE, DATA, STACK):
-            self.uc.mem_map(region, 2 * REGION)
-        self.uc.hook_add(unicorn.UC_HOOK_INTR, self._interrupt)
-
-    def _interrupt(self, uc: Any, number: int, _data: object) -> None:
-        self.vectors.append(number)
-        uc.emu_stop()
-
-    def run(self, case: Case) -> Outcome:
-        uc = self.uc
-        self.vectors.clear()
-        for register, value in zip(GPRS, case.registers, strict=True):
-            uc.reg_write(register, value)
-        uc.reg_write(x86.UC_X86_REG_EFLAGS, case.flags)
-        uc.mem_write(ORIGIN, case.code.ljust(16, b"\xcc"))
-        uc.mem_write(DATA, case.content)
-        uc.mem_write(STACK, case.content)
-        uc.ctl_remove_cache(ORIGIN, ORIGIN + 16)
-        if case.repeats:
-            uc.emu_start(ORIGIN, ORIGIN + len(case.code))
-        else:
-            uc.emu_start(ORIGIN, 0, count=1)
-        if self.vectors:
-            self.restart()
-            return {"vector": self.vectors[0]}
-        registers = [uc.reg_read(register) for register in GPRS]
-        return outcome(
-            registers, uc.reg_read(x86.UC_X86_REG_RIP), uc.reg_read(x86.UC_X86_REG_EFLAGS), uc.mem_read
-        )
+@pytest.mark.parametrize("fault", known(), ids=lambda fault: fault.id)
+def test_known_faults_are_still_there(comparison: Comparison, fault: Known) -> None:
+    """One that has gone is to be taken out of the list."""
+    divergence = comparison.examine(read_case(fault.case_file("unicorn")))
+    assert divergence is not None
+    assert divergence.known == fault.id
 
 
-def integer_forms(program: ir.Program) -> Iterator[Form]:
-    files = {f"spec/instructions/{name}.isa" for name in FILES}
-    return (form for form in forms(program) if form.instruction.span.file in files)
+def test_nothing_is_kept_that_is_not_listed() -> None:
+    files = {path.stem for path in (DIRECTORY / "unicorn").glob("*.json")}
+    assert files == {fault.id for fault in known()}
 
 
-def is_wrong_in_unicorn(case: Case) -> bool:
-    """Unicorn knows no TEST /1 and few of the reserved NOPs, takes SPL for AH in LAHF with REX, reads the size in
-    RET as signed, forgets the immediate of SHLD and SHRD in RIP-relative addresses, and zero-extends what CMPXCHG
-    does not write. Its processor has no SMAP.
-    """
-    match case.form.instruction.name:
-        case "CLAC" | "STAC":
-            return True
-        case "NOP_OPERAND":
-            return case.form.pattern.row.opcode[-1].value != 0x1F
-        case "TEST":
-            return case.form.pattern.modrm == 1
-        case "LAHF" | "SAHF":
-            return len(case.code) > 1
-        case "RET_RELEASE":
-            return case.code[-1] >= 0x80
-        case "CMPXCHG":
-            return case.form.size == 32
-        case "SHLD" | "SHRD":
-            return any(isinstance(o, Memory) and o.relative for o in case.operands.values())
-    return False
+def test_a_known_difference_is_counted_and_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "fuzz",
+        "--engine",
+        "reference,unicorn",
+        "--cases",
+        "200",
+        "--seed",
+        "1",
+        "--instruction",
+        "INT1",
+    ]
+    assert main([*command, "--corpus", str(tmp_path)]) == 0
+    assert "int1" in capsys.readouterr().out
 
 
-def differences(expected: Outcome, found: Outcome, other: Outcome) -> dict[str, tuple[Any, Any]]:
-    """Where Unicorn (`expected`) and the reference differ, apart from what `other` shows to be undefined."""
-    result = {}
-    for key in expected.keys() | found.keys():
-        a, b, c = expected.get(key), found.get(key), other.get(key)
-        if key == "RFLAGS" and isinstance(a, int) and isinstance(b, int) and isinstance(c, int):
-            defined = ~(b ^ c) & ~0x200  # Unicorn always sets IF
-            a, b, c = a & defined, b & defined, c & defined
-        if a != b and b == c:
-            result[key] = (a, b)
-    return result
+def test_replay_names_what_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(DIRECTORY / "unicorn" / "ret-signed.json")]) == 0
+    assert "known as ret-signed (unicorn)" in capsys.readouterr().out
 
 
-def test_every_form_agrees(program: ir.Program, machines: tuple[Any, Any]) -> None:
-    cases, oracle = Cases(Encoder(program)), Oracle()
-    wrong = []
-    for form in integer_forms(program):
-        for case in (cases.case(form) for _ in range(6)):
-            if is_wrong_in_unicorn(case):
-                continue
-            found, other = (run_reference(machine, case) for machine in machines)
-            if different := differences(oracle.run(case), found, other):
-                wrong.append((form.instruction.name, case.code.hex(" "), different))
-    assert not wrong
+def test_without_unicorn_the_command_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "unicorn", None)
+    assert main(["fuzz", "--engine", "unicorn", "--cases", "1"]) == 2
+    assert "pip install 'nonroot[oracles]'" in capsys.readouterr().err

@@ -286,7 +286,11 @@ def invariants_fail_at(machine: Any, frames: list[int]) -> list[str]:
         "Frame": frames,
         "Vm": range(3),
         "Cpu": range(8),
+        "Device": (0, 8, 16, 24, 0x300),  # the engines of both guests, and devices that nobody has
+        "Domain": range(4),
+        "bits(8)": (0, 0x20, 0x41, 0x42),
         "bits(9)": (0, 16, 0x20, 511),
+        "bits(32)": range(3),
         "bits(3)": range(5),
     }
     failed = []

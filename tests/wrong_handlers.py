@@ -10,7 +10,7 @@ from fastmodel.handlers.flags import (
     condition,
     set_arithmetic_flags,
     set_result,
-    set_shift_flags,
+    set_result_flags,
     set_status_flags,
 )
 from fastmodel.handlers.operands import (
@@ -63,7 +63,7 @@ def shift_left_by_63_at_most(state: int, a: int, count: int) -> int:
     if distance == 0:
         return a
     result = unsigned(WIDTH, a << distance)
-    set_shift_flags(state, result, 0, 0)
+    set_result_flags(state, result, 0, 0)
     return result
 
 

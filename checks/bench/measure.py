@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from statistics import median
@@ -97,3 +97,13 @@ def overall_ratios(measurements: Sequence[Measurement]) -> dict[str, float]:
         if ratios:
             found[name] = geometric_mean(ratios)
     return found
+
+
+def rates_document(rates: Mapping[str, float], what: str) -> dict[str, object]:
+    """For JSON: how many a second, by engine, and the ratios of those."""
+    ratios = {
+        name: rates[faster] / rates[slower]
+        for name, (faster, slower) in RATIOS.items()
+        if faster in rates and slower in rates
+    }
+    return {what: rates, "ratios": ratios}

@@ -36,7 +36,8 @@ def run(args: argparse.Namespace) -> int:
     """Measures; 1 if an engine computes something else than it should."""
     import refmodel
     from checks.bench.exits import exits_per_second
-    from checks.bench.measure import SCHEMA_VERSION, WrongResult, measure, overall_ratios
+    from checks.bench.measure import SCHEMA_VERSION, WrongResult, measure, overall_ratios, rates_document
+    from checks.bench.short_cases import short_cases_per_second
 
     if args.repeats < 1:
         raise UsageError("bench: --repeats must be above 0")
@@ -44,13 +45,17 @@ def run(args: argparse.Namespace) -> int:
     engines = list(_engines(model))
     try:
         measurements = measure(model, engines, args.repeats, lambda name: _say(f"{name} ..."))
+        _say("short cases ...")
+        cases = short_cases_per_second(model, args.repeats)
     except WrongResult as error:
         print(f"nonroot: {error}", file=sys.stderr)
         return 1
     _say("exits ...")
     exits = exits_per_second(model, args.repeats)
     ratios = overall_ratios(measurements)
-    _print(measurements, ratios, exits)
+    _print(measurements, ratios)
+    for what, rates in (("Short cases", cases), ("VM exits", exits)):
+        print(f"{what} a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()))
     if args.json is not None:
         document = {
             "schema_version": SCHEMA_VERSION,
@@ -58,8 +63,11 @@ def run(args: argparse.Namespace) -> int:
             "python": platform.python_version(),
             "repeats": args.repeats,
             "ratios": ratios,
-            "kernels": {one.kernel.name: one.document() for one in measurements},
-            "vm_exits_per_second": exits,
+            "kernels": {
+                **{one.kernel.name: one.document() for one in measurements},
+                "exits": rates_document(exits, "vm_exits_per_second"),
+                "short_cases": rates_document(cases, "cases_per_second"),
+            },
         }
         args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -80,9 +88,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _print(
-    measurements: Sequence[Measurement], ratios: Mapping[str, float], exits: Mapping[str, float]
-) -> None:
+def _print(measurements: Sequence[Measurement], ratios: Mapping[str, float]) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -99,7 +105,6 @@ def _print(
             table.add_row(_WORDS[name], *cells, _ratio(ratios[name]))
     console.print(table)
     console.print(_rates(measurements))
-    console.print("VM exits a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in exits.items()))
 
 
 def _ratio(value: float | None) -> str:

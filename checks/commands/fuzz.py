@@ -1,4 +1,4 @@
-"""`nonroot fuzz`: compares two engines on random cases derived from the specification."""
+"""`nonroot fuzz`: compares an engine with the reference on random cases derived from the specification."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import argparse
 import json
 import random
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from checks.commands.errors import UsageError
+
 if TYPE_CHECKING:
-    from checks.fuzz.campaign import Outcome
-    from checks.fuzz.compare import Comparison
+    from checks.fuzz.campaign import Campaign
+    from checks.fuzz.progress import Status
 
 SCHEMA_VERSION = 1
-DEFAULT_SECONDS = 30.0
+DEFAULT_SECONDS = {"quick": 30.0, "ci": 60.0, "batch": None}
+CI_SEED = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +27,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="fast,reference",
         metavar="A,B",
-        help="the engines to compare (default fast,reference)",
+        help="what to compare with the reference: fast (default) or unicorn, alone or with ',reference'",
     )
     parser.add_argument(
-        "--seconds", type=float, metavar="S", help=f"stop after S seconds (default {DEFAULT_SECONDS:g})"
+        "--mode",
+        choices=tuple(DEFAULT_SECONDS),
+        default="quick",
+        help="quick: random cases for a while (default); ci: the same cases each time, progress for logs; "
+        "batch: until interrupted, goes on where the last run with this corpus stopped, and grows the corpus",
     )
-    parser.add_argument("--cases", type=int, metavar="N", help="stop after N cases")
-    parser.add_argument("--seed", type=int, metavar="N", help="repeat the run that printed this seed")
+    parser.add_argument(
+        "--seconds",
+        type=_positive(float),
+        metavar="S",
+        help="stop after S seconds (quick 30, ci 60, batch never)",
+    )
+    parser.add_argument("--cases", type=_positive(int), metavar="N", help="stop after N cases")
+    parser.add_argument("--seed", type=int, metavar="N", help="repeat the run that printed this seed (ci: 0)")
+    parser.add_argument(
+        "--instruction",
+        action="append",
+        metavar="NAME",
+        help="draw this instruction only (may be given more than once)",
+    )
     parser.add_argument(
         "--corpus",
         type=Path,
@@ -37,99 +57,138 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="cases that differ are kept here, and tried first by the next run (default corpus)",
     )
+    parser.add_argument("--coverage", action="store_true", help="list the clauses that were never reached")
     parser.add_argument("--json", type=Path, metavar="F", help="write the result as JSON")
+    parser.add_argument("--junit", type=Path, metavar="F", help="write the result as JUnit XML")
+
+
+def _positive(kind: type[int | float]) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value: float = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"{text} is not positive")
+        return value
+
+    return number
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs a campaign; 0 if nothing differs, 1 if something does, 130 if it was interrupted."""
-    import refmodel
-    from checks.fuzz.campaign import Campaign, Limits
-    from checks.fuzz.compare import Comparison
-    from checks.fuzz.engines import pair_of
-    from checks.fuzz.strategies import CaseStrategy
+    from checks.fuzz.campaign import Limits
+    from checks.fuzz.progress import Status
 
-    tested, reference = pair_of(args.engine)
-    model = refmodel.load(args.spec)
-    comparison = Comparison(model, tested, reference)
-    names = comparison.tested.instructions(model.program)
-    first_seed = random.SystemRandom().randrange(1 << 32) if args.seed is None else args.seed
-    seconds = DEFAULT_SECONDS if args.seconds is None and args.cases is None else args.seconds
-    status = _Status()
-    campaign = Campaign(comparison, CaseStrategy(model.program, names), args.corpus, status.show)
-    both = f"{comparison.tested.name} against {comparison.reference.name}"
-    print(f"{both}, {len(names)} instructions, seed {first_seed}", flush=True)
+    status = Status(logs=args.mode != "quick")
+    campaign = _campaign(args, status)
+    seed = args.seed
+    if seed is None:
+        seed = CI_SEED if args.mode == "ci" else random.SystemRandom().randrange(1 << 32)
+    names = campaign.coverage.names
+    print(f"{campaign.engine} against the reference, {len(names)} instructions, seed {seed}", flush=True)
+    seconds = args.seconds
+    if seconds is None and (args.cases is None or args.mode == "ci"):
+        seconds = DEFAULT_SECONDS[args.mode]
+    interrupted = False
     try:
-        outcome = campaign.run(first_seed, Limits(seconds, args.cases))
+        campaign.run(seed, Limits(seconds, args.cases, divergences=None if args.mode == "batch" else 1))
     except KeyboardInterrupt:
-        status.clear()
+        interrupted = True
+    status.clear()
+    _report(campaign, args)
+    if interrupted:
         print(
             f"interrupted after {campaign.outcome.cases} cases; what was found is in {args.corpus}",
             file=sys.stderr,
         )
         return 130
-    status.clear()
-    _report(outcome, comparison, args.spec)
-    if args.json is not None:
-        args.json.write_text(json.dumps(_document(outcome, comparison, first_seed), indent=1) + "\n")
-    return 1 if outcome.divergences else 0
+    return 1 if campaign.outcome.divergences else 0
 
 
-class _Status:
-    """A line on the terminal that says how far the campaign is."""
+def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
+    import refmodel
+    from checks.fuzz.campaign import Campaign
+    from checks.fuzz.compare import Comparison
+    from checks.fuzz.corpus import Corpus
+    from checks.fuzz.coverage import Coverage, covered_model
+    from checks.fuzz.engines import tested_engine
+    from checks.fuzz.generate import Generator
+    from checks.fuzz.long import LongCampaign
 
-    def __init__(self) -> None:
-        self._live = sys.stderr.isatty()
-        self._shown = 0.0
-
-    def show(self, cases: int, seconds: float) -> None:
-        """Shows it, a few times a second."""
-        if self._live and seconds - self._shown > 0.2:
-            self._shown = seconds
-            print(f"\r{cases} cases, {seconds:.0f} s ", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Removes the line."""
-        if self._live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _report(outcome: Outcome, comparison: Comparison, spec: Path | None) -> None:
-    from checks.case import replay_command
-    from checks.fuzz.report import describe
-
-    for problem in outcome.corrupt:
-        print(f"skipped: {problem}", file=sys.stderr)
-    names = comparison.reference.name, comparison.tested.name
-    for divergence, path in outcome.divergences:
-        text = describe(divergence, comparison.model, names)
-        print(f"\n{text}\n\n  replay it: {replay_command(path, spec)}\n")
-    tally = comparison.tally
-    corpus = f", {outcome.replayed} from the corpus" if outcome.replayed else ""
-    corrupt = f", {len(outcome.corrupt)} corrupt files skipped" if outcome.corrupt else ""
-    print(
-        f"{outcome.cases} cases in {outcome.seconds:.1f} s{corpus}{corrupt}: {len(outcome.divergences)} divergences"
-        f" ({tally.executed} instructions compared, {tally.refused} left to the reference,"
-        f" {tally.not_modelled} not modelled)"
+    factory = tested_engine(args.engine)
+    model = refmodel.load(args.spec)
+    covered = Comparison(covered_model(model), factory)
+    names = _chosen(covered.tested.instructions(model.program), args.instruction)
+    kind = LongCampaign if args.mode == "batch" else Campaign
+    return kind(
+        covered,
+        Coverage(covered.model, covered.tested.cycle.root, names),
+        lambda: Comparison(model, factory),
+        Generator(model.program, names, covered.tested.scope),
+        Corpus(args.corpus),
+        status.show,
     )
 
 
-def _document(outcome: Outcome, comparison: Comparison, first_seed: int) -> dict[str, object]:
+def _chosen(known: Sequence[str], wanted: Sequence[str] | None) -> Sequence[str]:
+    unknown = [name for name in wanted or () if name not in known]
+    if unknown:
+        raise UsageError(f"--instruction {unknown[0]}: not one of the instructions that the engine executes")
+    return wanted or known
+
+
+def _report(campaign: Campaign, args: argparse.Namespace) -> None:
+    from checks.case import replay_command
+    from checks.fuzz.coverage import clause_text
+    from checks.fuzz.junit import write_junit
+    from checks.fuzz.report import describe, summary
+
+    outcome, coverage = campaign.outcome, campaign.coverage
+    for problem in campaign.corpus.problems:
+        print(f"skipped: {problem}", file=sys.stderr)
+    for divergence, path in outcome.divergences:
+        text = describe(divergence, campaign.plain.model, ("reference", campaign.engine))
+        print(f"\n{text}\n\n  replay it: {replay_command(path, args.spec)}\n")
+    for case in campaign.corpus.unwritten:
+        print(f"could not be written, here it is: {json.dumps(case.document())}", file=sys.stderr)
+    if args.coverage:
+        print("clauses never reached:")
+        for clause in coverage.never_reached():
+            print(f"  {clause_text(clause)}")
+    print(summary(campaign))
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(_document(campaign), indent=1) + "\n", encoding="utf-8")
+    if args.junit is not None:
+        write_junit(args.junit, f"fuzz.{campaign.engine}", coverage.names, outcome)
+
+
+def _document(campaign: Campaign) -> dict[str, object]:
+    from checks.fuzz.coverage import clause_text
+
+    outcome, coverage = campaign.outcome, campaign.coverage
     return {
         "schema_version": SCHEMA_VERSION,
-        "engines": [comparison.tested.name, comparison.reference.name],
-        "seed": first_seed,
+        "engines": [campaign.engine, "reference"],
+        "seed": campaign.seed,
         "cases": outcome.cases,
         "seconds": round(outcome.seconds, 3),
         "replayed": outcome.replayed,
-        "corrupt": outcome.corrupt,
-        "instructions": vars(comparison.tally),
+        "corrupt": campaign.corpus.problems,
+        "instructions": vars(campaign.tally),
+        "clauses": {
+            "total": coverage.total,
+            "reached": coverage.reached,
+            "never_reached": [clause_text(clause) for clause in coverage.never_reached()],
+        },
         "divergences": [
             {
                 "file": str(path),
                 "instruction": divergence.case.instruction,
                 "code": divergence.case.code.hex(),
                 "step": divergence.case.steps,
-                "differences": [vars(difference) for difference in divergence.differences],
+                "differences": [
+                    {"item": d.item, "reference": d.reference, "tested": d.tested}
+                    for d in divergence.differences
+                ],
             }
             for divergence, path in outcome.divergences
         ],

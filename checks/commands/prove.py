@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from checks.prover.selection import Task
     from checks.prover.worker import Setup
     from checks.theorem import Result, Status
+    from grammar.ir import Program
 
 CASES = Path("counterexamples")
+SOLVERS = ("z3", "cvc5", "bitwuzla", "all")
 EXIT_INTERRUPTED = 130
 
 
@@ -29,6 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="processes (default: one a processor)")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds for one question to the solver (60)"
+    )
+    parser.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        default="z3",
+        help="who decides (z3); with 'all', solvers that contradict each other are an error",
     )
     parser.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
@@ -54,22 +62,27 @@ def run(args: argparse.Namespace) -> int:
         tasks = select(program, families(), args.patterns)
     except NoMatchError as error:
         raise UsageError(f"prove: {error}") from None
-    return _report(args, *_prove(args, tasks))
+    return _report(args, *_prove(args, program, tasks))
 
 
-def _prove(args: argparse.Namespace, tasks: Sequence[Task]) -> tuple[list[Result], float, bool]:
+def _prove(
+    args: argparse.Namespace, program: Program, tasks: Sequence[Task]
+) -> tuple[list[Result], float, bool]:
     """The results, the seconds it took, and whether it was interrupted."""
     from rich.console import Console
 
     from checks.prover.pool import Pool
     from checks.prover.terminal import Progress
 
-    results: list[Result] = []
     interrupted = False
     start = time.monotonic()
     total = sum(len(task.ids) for task in tasks)
-    pool = Pool(tasks, _setup(args), args.jobs or os.cpu_count() or 1)
+    setup = _setup(args)
+    results, left = _recalled(program, tasks, setup)
+    pool = Pool(left, setup, args.jobs or os.cpu_count() or 1)
     with pool, Progress(Console(stderr=True), total) as progress:
+        for known in results:
+            progress.show(known)
         try:
             for result in pool.results():
                 progress.show(result)
@@ -81,16 +94,36 @@ def _prove(args: argparse.Namespace, tasks: Sequence[Task]) -> tuple[list[Result
 
 
 def _setup(args: argparse.Namespace) -> Setup:
-    from checks.cache import NAME, ProofCache
+    from checks.cache import NAME
     from checks.prover.worker import Setup
-    from checks.solve import Limits
+    from checks.solve import Limits, versioned
+    from checks.solvers.text import SolverError, chosen
     from grammar.cachedir import cache_directory
 
     directory = None if args.no_cache else cache_directory()
-    path = directory / NAME if directory is not None else None
-    if path is not None and (warning := ProofCache(path).warning):
-        print(f"nonroot: {warning}", file=sys.stderr)
-    return Setup(args.spec, Limits(seconds=args.timeout), path)
+    solvers = chosen(args.solver)
+    try:
+        for solver in solvers:
+            versioned(solver)
+    except SolverError as error:
+        raise UsageError(f"prove: {error}") from None
+    return Setup(
+        args.spec, Limits(seconds=args.timeout), directory / NAME if directory is not None else None, solvers
+    )
+
+
+def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[list[Result], Sequence[Task]]:
+    """What the cache knows, and the tasks that are left."""
+    from checks.cache import ProofCache
+    from checks.prover.memo import Memo
+
+    if setup.cache is None:
+        return [], tasks
+    cache = ProofCache(setup.cache)
+    found = Memo(program, cache, setup.solvers).recall(tasks)
+    if cache.warning:
+        print(f"nonroot: {cache.warning}", file=sys.stderr)
+    return found
 
 
 def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float, interrupted: bool) -> int:
@@ -122,7 +155,14 @@ def exit_status(found: set[Status]) -> int:
     """The exit status for these verdicts, the worst first."""
     from checks.theorem import Status
 
-    by_status = {Status.ERROR: 5, Status.REFUTED: 1, Status.VACUOUS: 4, Status.UNKNOWN: 3, Status.TIMEOUT: 3}
+    by_status = {
+        Status.ERROR: 5,
+        Status.DISAGREEMENT: 5,
+        Status.REFUTED: 1,
+        Status.VACUOUS: 4,
+        Status.UNKNOWN: 3,
+        Status.TIMEOUT: 3,
+    }
     return next((code for status, code in by_status.items() if status in found), 0)
 
 

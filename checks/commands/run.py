@@ -20,6 +20,7 @@ _FEWEST_BYTES = 1 << 16
 _MOST_BYTES = 1 << 30  # what the loader's page tables map
 _NORMAL_ENDS = frozenset({"HLT", "VMCALL"})
 _FAILED, _STEPS_USED_UP = 1, 3
+_INTERRUPT_REASONS = 0x20  # from here on fault reasons are about interrupt requests (VT-d, appendix A)
 _NEWLINE = ord("\n")
 
 
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         images = [load_image(path) for path in args.images]
         model = refmodel.load(args.spec)
         session = Session(model, images, args.memory, console.write)
+        session.machine.listeners["device_fault"] = _fault_printer(model.program)
     except ImageError as error:
         raise UsageError(str(error)) from None
     begin = time.perf_counter()
@@ -93,6 +95,24 @@ def _runner(session: Session, program: Program, args: argparse.Namespace) -> Cal
             )
         return lambda steps: session.run(steps, engine.run)
     return session.run
+
+
+def _fault_printer(program: Program) -> Callable[[int, int, int], None]:
+    """Says which request of a device was blocked, and why."""
+    from grammar.ir import Enum
+
+    reasons = program.types["FaultReason"]
+    names = {value: name for name, value in reasons.members} if isinstance(reasons, Enum) else {}
+
+    def show(device: int, information: int, reason: int) -> None:
+        place = f"{device >> 8:02x}:{device >> 3 & 31:02x}.{device & 7}"
+        why = names.get(reason, "?").lower().replace("_", " ")
+        what = (
+            f"interrupt {information >> 48:#x}" if reason >= _INTERRUPT_REASONS else f"page {information:#x}"
+        )
+        print(f"nonroot: device {place}: {what} blocked: {why} ({reason:#x})", file=sys.stderr)
+
+    return show
 
 
 def _report(session: Session, program: Program) -> int:

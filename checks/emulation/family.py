@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from typing import cast
 
 import z3
@@ -13,7 +14,7 @@ from checks.emulation.machine import Machine
 from checks.emulation.runs import DIFFERS, Player
 from checks.host_state.built import Built
 from checks.symbolic.paths import Cursor, Exits
-from checks.symbolic.terms import Vector
+from checks.symbolic.terms import AbstractTerms, Vector
 from checks.theorem import Goal, Group, Outline
 from checks.trap.compare import Comparer
 from checks.trap.contract import LOADS, STORES, VM_EXIT
@@ -86,17 +87,24 @@ class Exiting:
         self.built = Built.of(program)
         self.groups: dict[str, list[Form]] = {}
         exits = _Exits(program)
-        for file, forms in self.prepared.groups.items() if DIFFERS in program.functions else ():
-            own = [form for form in forms if exits.can_exit(form.body)]
-            if own:
-                self.groups[file] = own
+        for forms in self.prepared.groups.values() if DIFFERS in program.functions else ():
+            for form in forms:
+                if exits.can_exit(form.body):
+                    file = PurePath(form.instruction.span.file).stem
+                    self.groups.setdefault(file, []).append(form)
 
 
 def start_of(exiting: Exiting, context: z3.Context) -> Settings:
     """The states that the runs of a group start from: a VMCS that the VMM has built, a processor that is active."""
     known = {**exiting.built.constants, "ACTIVITY_STATE": ACTIVE}
-    settings = Settings.create(exiting.prepared.ownership, context, known)
+    settings = Settings.create(exiting.prepared.ownership, AbstractTerms(context), known)
     settings.bare.set("ACTIVITY_STATE", ACTIVE)
+    for variable in exiting.prepared.program.state.values():  # the declared differences may depend on it
+        if variable.space == "state":
+            first = settings.first
+            settings.bare.set(
+                variable.name, first.elements(variable.name) if variable.indices else first.get(variable.name)
+            )
     settings.contract = replace(settings.contract, may_exit=False)
     return settings
 

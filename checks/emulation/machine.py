@@ -15,7 +15,7 @@ from checks.symbolic.evaluate import Evaluator, Override
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import Initial
 from checks.symbolic.terms import Truth, Vector
-from checks.symbolic.values import Record, Value
+from checks.symbolic.values import Record, Value, width_of
 from checks.trap.contract import FAULT
 from checks.trap.initial import Symbols
 from checks.trap.unknown import Unknowns
@@ -126,9 +126,9 @@ def _current_guest(
     return cursor.state.get("CURRENT_VM")
 
 
-def _unknown_call(
+def unknown_call(
     evaluator: Evaluator, function: ir.Function, arguments: Arguments, cursor: Cursor, _exits: Exits
-) -> Truth:
+) -> Value | None:
     """The function may do anything to the state that it writes; its result depends on the arguments."""
     symbols = Symbols(evaluator.terms)
     for name in sorted(written_by(evaluator.program, [function.body])):
@@ -136,8 +136,10 @@ def _unknown_call(
         unknown = Initial(partial(symbols.value, f"{name}!after", variable))
         cursor.state.set(name, unknown if variable.indices else unknown.read(()))
     known = [(argument, p.type) for argument, p in zip(arguments, function.parameters, strict=True)]
-    result = Unknowns(evaluator.terms).vector(f"{function.name}.result", known, 1)
-    return evaluator.terms.equal(result, 1, 1)
+    if function.result is None:
+        return None
+    result = Unknowns(evaluator.terms).vector(f"{function.name}.result", known, width_of(function.result))
+    return evaluator.terms.equal(result, 1, 1) if isinstance(function.result, ir.Bool) else result
 
 
 BORDERS: dict[str, Override] = {
@@ -145,7 +147,8 @@ BORDERS: dict[str, Override] = {
     "deliver_exception": _end_with_event,
     "stop_guest": _end,
     "next_guest": _current_guest,
-    "hypercall": _unknown_call,  # what a guest asks of the VMM has no counterpart on the bare machine
+    # What a guest asks of the VMM has no counterpart on the bare machine, and its device is the same there.
+    **dict.fromkeys(("hypercall", "read_engine", "write_engine", "collect_faults"), unknown_call),
 }
 
 

@@ -92,8 +92,8 @@ class BlockPlace:
 
     def _register(self) -> RegisterPlace:
         index, byte = divmod(self.offset - layout.GPR, 8)
-        assert byte == 0
-        return RegisterPlace(self.block, RegisterOffset(index))
+        assert byte in (0, 1)
+        return RegisterPlace(self.block, RegisterOffset(index + 4 * byte, byte == 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import z3
 
+from checks.extract import Roots
 from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
 from checks.fast.lemmas import LEMMAS
@@ -15,6 +16,7 @@ from checks.fast.lemmas import goals as lemma_goals
 from checks.fast.start import Start
 from checks.fast.theorems import FormTheorem
 from checks.theorem import Goal, Group, Outline, Witness
+from checks.trap.operands import FUNCTIONS
 from fastmodel.handlers import HANDLERS, Handler
 from grammar import ir
 from refmodel.encoder import Encoder
@@ -38,7 +40,10 @@ class FastFamily:
         lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
         for instruction, forms in self._of(program).forms.items():
-            yield Outline(f"{self.name}.{instruction}", tuple(f"{self.name}.{one.name}" for one in forms))
+            names = tuple(dict.fromkeys(one.form.instruction.name for one in forms))
+            roots = Roots(names, functions=FUNCTIONS, has_policies=False, has_invariants=False)
+            ids = tuple(f"{self.name}.{one.name}" for one in forms)
+            yield Outline(f"{self.name}.{instruction}", ids, roots=roots)
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None

@@ -9,7 +9,7 @@ from checks.fast.block import Block, Decoded, RegisterOffset
 from checks.fast.start import FLAGS, Start, flags_of
 from checks.fast.theorems import memory_fields
 from checks.fast.words import TEXTS, bits_of, number
-from checks.symbolic.terms import Truth, Vector
+from checks.symbolic.terms import Terms, Truth, Vector
 from checks.theorem import Goal
 from fastmodel import decoded, decoder
 from fastmodel import state as layout
@@ -26,7 +26,7 @@ def address(start: Start) -> Iterator[Truth]:
     found = TEXTS.function(instance(effective_address))(start.block.address, Decoded(start.paths, fields))
     base, index = (_optional(start, fields[field]) for field in (decoded.BASE, decoded.INDEX))
     factor = terms.arithmetic("<<", 1, cast(Vector, fields[decoded.SCALE]), 64)
-    wanted = terms.arithmetic("+", base, terms.arithmetic("*", index, factor, 64), 64)
+    wanted = terms.arithmetic("+", base, Terms.arithmetic(terms, "*", index, factor, 64), 64)
     wanted = terms.arithmetic("+", wanted, cast(Vector, fields[decoded.DISPLACEMENT]), 64)
     yield terms.equal(bits_of(found), wanted, 64)
 

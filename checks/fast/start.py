@@ -10,12 +10,13 @@ import z3
 
 from checks.fast.block import Block
 from checks.fast.contract import Accesses
-from checks.fast.words import TEXTS, Paths, bits_of
+from checks.fast.numbers import NumberTerms
+from checks.fast.words import MASK, TEXTS, Paths, bits_of
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import State, Surroundings
-from checks.symbolic.terms import Terms, Truth, Vector
+from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Point, Value
 from checks.trap.contract import LINEAR
 from checks.trap.initial import Symbols
@@ -23,12 +24,12 @@ from checks.trap.runs import LINEAR_WIDTH
 from checks.trap.unknown import Unknowns
 from fastmodel import state as layout
 from fastmodel.compiler.program import instance
-from fastmodel.handlers.flags import rflags
+from fastmodel.handlers.flags import RF, rflags
 from grammar import ir
 
 FLAGS = "RFLAGS"
-# Flags with which the fast model does not run: TF and RF.  fastmodel/engine.py
-NOT_RUN_WITH = 0x1_0100
+# The flag with which the fast model does not run: TF.  fastmodel/controls.py
+NOT_RUN_WITH = 0x100
 
 
 class ReferenceEvaluator(Evaluator):
@@ -61,31 +62,40 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The common start of one group's proofs.  `hypotheses` hold wherever the fast model runs."""
+    """The common start of one group's proofs.  `hypotheses` hold wherever the fast model runs.
+
+    `resumed` is the specification's state after it cleared RF, as it does before each instruction.
+    """
 
     program: ir.Program
-    terms: Terms
+    terms: NumberTerms
     paths: Paths
     symbols: Symbols
     accesses: Accesses
     block: Block
+    resumed: State
     hypotheses: tuple[Truth, ...]
 
     @classmethod
     def create(cls, program: ir.Program, context: z3.Context) -> Start:
         """Fresh symbols in the context."""
-        terms = Terms(context)
+        terms = NumberTerms(context)
         symbols, paths = Symbols(terms), Paths(terms)
         accesses = Accesses(terms, Unknowns(terms))
-        source = Source(symbols)
         memory = ByteMemory(terms, LINEAR_WIDTH, lambda address: symbols.byte(LINEAR, address, LINEAR_WIDTH))
-        state = State(Surroundings(program, terms, source, {LINEAR: memory}))
+        source, resumed = Source(symbols), Source(symbols)
+        state, resumed_state = (
+            State(Surroundings(program, terms, one, {LINEAR: memory})) for one in (source, resumed)
+        )
         offsets = {"result": layout.RESULT, "carries": layout.CARRIES, "flags": layout.RFLAGS}
         words = {offset: terms.symbol(f"block.{name}", 64) for name, offset in offsets.items()}
         block = Block(paths, accesses, state, dict(words))
         source.flags = flags_of(block)
+        resumed.flags = terms.arithmetic("&", source.flags, ~RF & MASK, 64)
         unset = terms.arithmetic("&", words[layout.RFLAGS], NOT_RUN_WITH, 64)
-        return cls(program, terms, paths, symbols, accesses, block, (terms.equal(unset, 0, 64),))
+        return cls(
+            program, terms, paths, symbols, accesses, block, resumed_state, (terms.equal(unset, 0, 64),)
+        )
 
 
 def flags_of(block: Block) -> Vector:

@@ -21,7 +21,7 @@ from checks.fast.words import TEXTS, Word, bits_of
 from checks.symbolic.memory import BYTE
 from checks.symbolic.paths import RETURN, Cursor, Exit, Paths
 from checks.symbolic.state import State
-from checks.symbolic.terms import Truth, Vector
+from checks.symbolic.terms import Truth, Vector, conjuncts
 from checks.symbolic.values import Point, Value, equal, fresh
 from checks.trap.contract import LINEAR
 from checks.trap.forms import OperandKind, Place
@@ -31,10 +31,11 @@ from fastmodel import decoded
 from fastmodel import state as layout
 from fastmodel.compiler.program import instance
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN, effective_address
-from fastmodel.handlers.registry import BRANCH, JUMP
+from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT
 from grammar import ir
 
 NEXT_RIP = "NEXT_RIP"
+ES, DS = 0, 3
 COUNT = "count"  # what the specification calls the operand of a shift that says how far
 COUNT_BITS = {32: 5, 64: 6}  # how many bits of it matter, by the width of what is shifted
 
@@ -80,8 +81,10 @@ class FormTheorem:
         self.symbols = OperandSymbols(
             self.start.terms, self.handled.form, self.start.block.state.elements("GPR")
         )
-        # The decoder leaves instructions with prefix 67, F2 or F3 to the reference.
-        self.symbols.address_size, self.symbols.repeat = 64, 0
+        # The decoder leaves instructions with prefix 67 to the reference; F2 and F3 mean something for strings only.
+        self.symbols.address_size = 64
+        if self.handled.handler.flow != REPEAT:
+            self.symbols.repeat = 0
         self.fields = Decoded(self.start.paths)
         self._decode()
         self._run_specification()
@@ -97,11 +100,17 @@ class FormTheorem:
         fields[decoded.ADDRESS] = rip
         fields[decoded.NEXT] = terms.arithmetic("+", rip, self.symbols.length, 64)
         fields[decoded.EXTRA] = self.handled.condition
+        fields[decoded.REPEAT] = terms.extend(self.symbols.repeat, 8, 64, is_signed=False)
+        if self.handled.handler.flow == REPEAT:
+            fields[decoded.IMMEDIATE] = rip
         registers = iter((decoded.FIRST, decoded.SECOND))
         for name, kind in self.symbols.kinds().items():
             register = next(registers, None)
             if kind.place is Place.REGISTER and register is not None:
                 fields[register] = self._register(name, kind)
+            elif kind.place is Place.MEMORY and kind.fixed is not None:
+                self.symbols.addresses[name] = self._general(kind.fixed)
+                self.symbols.segments[name] = DS if kind.limit > 1 else ES
             elif kind.place is Place.MEMORY:
                 self._decode_memory(name)
             elif kind.place is Place.VALUE:
@@ -114,6 +123,10 @@ class FormTheorem:
         is_high_number = terms.equal(terms.extract(index, 3, 2), 1, 2)
         is_high = terms.conjunction((terms.negation(self.symbols.has_rex), is_high_number))
         return RegisterOffset(index, is_high)
+
+    def _general(self, number: int) -> Vector:
+        """What a general register holds at the start."""
+        return cast(Vector, self.start.block.state.elements("GPR").read((number,)))
 
     def _decode_memory(self, name: str) -> None:
         """A base and an index register, either of which may be missing; the address is lemma `fast.address`'s.
@@ -137,8 +150,16 @@ class FormTheorem:
     def hypotheses(self) -> Iterator[Truth]:
         """What holds of all decoded instructions."""
         yield from self.symbols.hypotheses()
-        if self.handled.handler.flow == BRANCH:
+        yield from self.start.terms.facts()
+        if self.handled.handler.flow != REPEAT:
+            yield self.start.terms.negation(self._has_resume_flag())
+        if self.handled.handler.flow in (BRANCH, CONDITIONAL):
             yield is_canonical(self.start.terms, cast(Vector, self.fields.fields[decoded.IMMEDIATE]))
+
+    def _has_resume_flag(self) -> Truth:
+        """RFLAGS.RF, with which only an instruction that repeats itself is run again."""
+        flags = cast(Vector, self.start.block.state.get(FLAGS))
+        return self.start.terms.bit(flags, 16, 64, 64)
 
     # --- the two runs ---
 
@@ -146,14 +167,15 @@ class FormTheorem:
         start = self.start
         self.evaluator = ReferenceEvaluator(start.program, start.terms, overrides=start.accesses.overrides())
         self.evaluator.operands = SymbolicOperands(self.evaluator, self.symbols)
-        cursor, exits = Cursor(start.block.state.copy(), {}), list[Exit]()
+        begin = start.resumed if self.handled.handler.flow == REPEAT else start.block.state
+        cursor, exits = Cursor(begin.copy(), {}), list[Exit]()
         cursor.state.set(NEXT_RIP, cast(Vector, self.fields.fields[decoded.NEXT]))
         self.evaluator.run(self.handled.form.body.body, cursor, exits)
         cursor.leave(RETURN, None, None, exits)
         returned = [e for e in exits if e.kind == RETURN]
         self.completed = start.block.state
         if returned:
-            merged = Paths(start.terms).merge_exits(returned, None, Cursor(start.block.state, {}))
+            merged = Paths(start.terms).merge_exits(returned, None, Cursor(begin, {}))
             self.completes, self.completed = merged.condition, merged.state
 
     def _run_handler(self) -> Iterator[Path]:
@@ -176,7 +198,7 @@ class FormTheorem:
         goes_on = terms.equal(bits_of(outcome), DONE, 64)
         is_sound, rip = goes_on, cast(Vector, self.fields.fields[decoded.NEXT])
         flow = self.handled.handler.flow
-        if flow == BRANCH:
+        if flow in (BRANCH, CONDITIONAL, REPEAT):
             is_sound = terms.disjunction((goes_on, terms.equal(bits_of(outcome), TAKEN, 64)))
             rip = terms.choose(goes_on, rip, cast(Vector, self.fields.fields[decoded.IMMEDIATE]), 64)
         elif flow == JUMP:
@@ -215,12 +237,23 @@ class FormTheorem:
         """The theorem as one term."""
         terms = self.start.terms
         decisions = [
-            terms.implies(path.condition, terms.conjunction((path.is_sound, self.completes)))
+            self._on_path(path.condition, terms.conjunction((path.is_sound, self.completes)))
             for path in self.paths
             if path.completes
         ]
-        wanted = (self._by_count(d, terms.implies(d.condition, d.is_equal)) for d in self.differences)
+        wanted = (self._by_count(d, self._on_path(d.condition, d.is_equal)) for d in self.differences)
         return terms.conjunction((*decisions, *wanted))
+
+    def _on_path(self, condition: Truth, claim: Truth) -> Truth:
+        """The claim where a path's condition holds.
+
+        With divisions, what the condition says of terms is put into the claim: then both sides divide the same terms.
+        """
+        terms = self.start.terms
+        if not terms.divides or isinstance(condition, bool) or isinstance(claim, bool):
+            return terms.implies(condition, claim)
+        known = terms.conjunction(terms.facts())
+        return terms.implies(condition, simplified_where(condition, terms.implies(known, claim)))
 
     def _by_count(self, difference: Difference, claim: Truth) -> Truth:
         """A claim about what was shifted, as one claim for each distance, which leaves no shift by an unknown number.
@@ -254,6 +287,30 @@ def _known(claim: z3.BoolRef, old: z3.BitVecRef, new: Vector) -> Truth:
     """The claim with a term replaced by an equal one."""
     known = z3.simplify(z3.substitute(claim, (old, cast(z3.BitVecRef, new))))
     return True if z3.is_true(known) else cast(Truth, known)
+
+
+def simplified_where(condition: z3.BoolRef, claim: Truth) -> Truth:
+    """The claim with the atoms of a condition, and the terms that it says are equal to others, replaced."""
+    claim = cast(z3.BoolRef, z3.simplify(cast(z3.BoolRef, claim)))
+    for _ in range(2):
+        pairs = [pair for atom in conjuncts(z3.simplify(condition)) for pair in _replacements(atom)]
+        claim = cast(z3.BoolRef, z3.simplify(z3.substitute(claim, *pairs)))
+    return True if z3.is_true(claim) else claim
+
+
+def _replacements(atom: z3.BoolRef) -> Iterator[tuple[z3.ExprRef, z3.ExprRef]]:
+    """What is known where the atom holds; of two bits that differ, one is the other's complement."""
+    is_negated = z3.is_not(atom)
+    inner = atom.arg(0) if is_negated else atom
+    if z3.is_eq(inner):
+        left, right = inner.children()
+        if z3.is_bv_value(left):
+            left, right = right, left
+        if not is_negated:
+            yield left, right
+        elif z3.is_bv(left) and left.size() == 1:
+            yield left, ~right
+    yield inner, z3.BoolVal(not is_negated, atom.ctx)
 
 
 def memory_fields(start: Start) -> dict[int, Vector | RegisterOffset]:

@@ -7,7 +7,7 @@ word needs hangs on the values, so that a text is prepared once for all proofs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -251,6 +251,50 @@ def _bit(condition: bool | Fact) -> int | Word:
     return number(condition.paths, condition.paths.terms.choose(condition.condition, 1, 0, 64))
 
 
+def _high(left: int | Word, right: int | Word, *, is_signed: bool) -> int | Word:
+    """Bits 127 to 64 of a product."""
+    world = left if isinstance(left, Word) else right
+    if not isinstance(world, Word):
+        word = primitives.signed_high_product if is_signed else primitives.high_product
+        return word(left, right)  # type: ignore[arg-type]
+    terms = world.paths.terms
+    wide = [terms.extend(bits_of(value), 64, 128, is_signed=is_signed) for value in (left, right)]
+    return world.made(terms.extract(terms.arithmetic("*", wide[0], wide[1], 128), 127, 64))
+
+
+def _high_product(left: int | Word, right: int | Word) -> int | Word:
+    return _high(left, right, is_signed=False)
+
+
+def _signed_high_product(left: int | Word, right: int | Word) -> int | Word:
+    return _high(left, right, is_signed=True)
+
+
+def _quotient(dividend: Word, divisor: int | Word) -> int | Word:
+    return dividend.made(dividend.paths.terms.arithmetic("/", dividend.value, bits_of(divisor), 64))
+
+
+def _remainder(dividend: Word, divisor: int | Word) -> int | Word:
+    return dividend.made(dividend.paths.terms.arithmetic("%", dividend.value, bits_of(divisor), 64))
+
+
+def _scanned(value: Word, numbers: Iterable[int]) -> int | Word:
+    """The last of some bits that is set."""
+    terms = value.paths.terms
+    found: Vector = 0
+    for number_ in numbers:
+        found = terms.choose(terms.bit(value.value, number_, 64, 64), number_, found, 64)
+    return value.made(found)
+
+
+def _lowest_bit(value: Word) -> int | Word:
+    return _scanned(value, reversed(range(64)))
+
+
+def _highest_bit(value: Word) -> int | Word:
+    return _scanned(value, range(64))
+
+
 def _read(width: int, place: Place) -> int | Word:
     return place.read(width)
 
@@ -275,6 +319,12 @@ TEXTS = PlainProgram(
         "shift_right": _shift_right,
         "below": _below,
         "bit": _bit,
+        "high_product": _high_product,
+        "signed_high_product": _signed_high_product,
+        "quotient": _quotient,
+        "remainder": _remainder,
+        "lowest_bit": _lowest_bit,
+        "highest_bit": _highest_bit,
         "get": _read,
         "put": _write,
         "load": _read,

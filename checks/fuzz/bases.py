@@ -24,6 +24,8 @@ STACK = 0x20000  # two pages
 STACK_TOP = 0x21800
 DATA = 0x30000  # four plain pages
 EPT_PML4, EPT_PDPT, EPT_DIRECTORY, EPT_TABLE = 0x40000, 0x41000, 0x42000, 0x43000
+# Where the page tables and the EPT's tables lie.
+TABLE_RANGES = (range(PML4, TABLE + PAGE_SIZE), range(EPT_PML4, EPT_TABLE + PAGE_SIZE))
 
 # Bits of guest page-table entries and of EPT entries.  SDM 3A table 5-20, 3C table 29-7
 PRESENT, WRITABLE, USER, ACCESSED, DIRTY, NO_EXECUTE = 1, 2, 4, 0x20, 0x40, 1 << 63
@@ -126,7 +128,7 @@ class Bases:
         """Resets a machine of MEMORY_SIZE bytes to a base."""
         user = base.endswith("user")
         machine.reset()
-        machine.PHYSICAL.write_bytes(0, self._images[user])
+        machine.PHYSICAL.data[:MEMORY_SIZE] = self._images[user]  # not recorded: the start, not a change
         machine.CR0, machine.CR3, machine.CR4, machine.EFER = 0x80050033, PML4, 0x20, 0xD01
         machine.RIP = CODE
         machine.GPR[self._stack_pointer] = STACK_TOP

@@ -1,30 +1,46 @@
-"""A fuzzing campaign: replays the corpus, then draws cases until time or their number is used up or one differs."""
+"""A campaign: replays the corpus, then draws cases in batches until time or their number is used up.
+
+Each batch has a seed of its own, made of the campaign's and its number, so that a campaign can go on where it stopped.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from random import Random
+from typing import Protocol
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
-from hypothesis.strategies import SearchStrategy
-
-from checks.case import Case, read_case, write_case
-from checks.fuzz.compare import Comparison, Divergence
-from checks.fuzz.strategies import CaseStrategy
+from checks.case import Case
+from checks.fuzz.compare import Comparison, Tally
+from checks.fuzz.corpus import Corpus
+from checks.fuzz.coverage import Coverage
+from checks.fuzz.difference import Divergence
+from checks.fuzz.shrink import shrunk
 from refmodel.vectors import CaseError
 
-_BATCH = 250  # cases between two looks at the clock's end; each batch has a seed of its own
+BATCH = 256  # cases
 
-Progress = Callable[[int, float], None]
+Progress = Callable[["Outcome", Coverage], None]
+
+
+class Source(Protocol):
+    """What draws cases: `Generator`, `Programs`."""
+
+    def batch(self, source: Random, count: int) -> list[Case]:
+        """Cases that start from one base."""
+        ...
+
+    def weigh(self, weights: Mapping[str, float]) -> None:
+        """Says how often to draw each instruction."""
+        ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a campaign ends: after so many seconds or cases, whichever comes first; None for no limit.
+    """When a campaign ends: after so many seconds, cases or divergences, whichever comes first; None for no limit.
 
     A case that differs is made smaller for `shrink` seconds at most.
     """
@@ -32,142 +48,142 @@ class Limits:
     seconds: float | None
     cases: int | None
     shrink: float = 8.0
+    divergences: int | None = 1
 
 
 @dataclass
 class Outcome:
-    """What a campaign came to.  `corrupt` are the files of the corpus that are no cases, with the reason."""
+    """What a campaign came to.  `cases` and `seconds` count earlier runs of it too, `drawn` this run's cases only."""
 
     cases: int = 0
+    drawn: int = 0
     seconds: float = 0.0
     replayed: int = 0
     divergences: list[tuple[Divergence, Path]] = field(default_factory=list)
-    corrupt: list[str] = field(default_factory=list)
-
-
-class _Found(Exception):
-    """Tells hypothesis that a case fails."""
-
-
-class _OutOfTime(BaseException):
-    """Ends a batch in its middle; hypothesis must not take it for a failing case."""
 
 
 class Campaign:
-    """Draws cases for a comparison and keeps those that differ, shrunk, in the corpus directory."""
+    """Draws cases for a comparison and keeps those that differ, shrunk, in the corpus.
+
+    `comparison` runs on the model that notes what it reaches, `coverage`; `make_plain` makes the comparison on the
+    plain reference, which decides, and makes cases smaller.
+    """
 
     def __init__(
-        self, comparison: Comparison, strategy: CaseStrategy, corpus: Path, progress: Progress
+        self,
+        comparison: Comparison,
+        coverage: Coverage,
+        make_plain: Callable[[], Comparison],
+        source: Source,
+        corpus: Corpus,
+        progress: Progress,
     ) -> None:
         self.outcome = Outcome()
+        self.coverage = coverage
+        self.corpus = corpus
+        self.engine = comparison.tested.name
+        self.seed = 0
         self._comparison = comparison
-        self._strategy = strategy.cases()
-        self._corpus = corpus
+        self._make_plain = make_plain
+        self._source = source
         self._progress = progress
+        self._kinds: set[tuple[str, tuple[str, ...]]] = set()
+        self._mark = coverage.mark()
         self._begin = time.monotonic()
-        self._end: float | None = None
-        self._shrink = 0.0
-        self._smallest: Divergence | None = None
+        self._before = 0.0  # seconds of earlier runs
+        self._batch = 0
 
-    def run(self, first_seed: int, limits: Limits) -> Outcome:
-        """Runs to the limits, or to the first case that differs."""
-        self._end = None if limits.seconds is None else self._begin + limits.seconds
-        self._shrink = limits.shrink
-        self._replay_corpus()
-        batch = 0
-        while not self.outcome.divergences and not self._is_over(limits):
-            left = _BATCH if limits.cases is None else min(_BATCH, limits.cases - self.outcome.cases)
-            self._run_batch(first_seed + batch, left)
-            batch += 1
-        self.outcome.seconds = time.monotonic() - self._begin
+    @cached_property
+    def plain(self) -> Comparison:
+        """The comparison on the plain reference."""
+        return self._make_plain()
+
+    @property
+    def tally(self) -> Tally:
+        """What the cases were."""
+        return self._comparison.tally
+
+    def run(self, seed: int, limits: Limits) -> Outcome:
+        """Runs to the limits."""
+        self.seed = seed
+        end = None if limits.seconds is None else self._begin + limits.seconds
+        self._replay(self.corpus.divergent())
+        while not self._is_over(limits, end):
+            cases = self._source.batch(Random(f"{seed} {self._batch}"), BATCH)
+            if limits.cases is not None:
+                cases = cases[: limits.cases - self.outcome.drawn]
+            for case in cases:
+                self._try(case, limits)
+                if self._is_over(limits, end):
+                    break
+            else:
+                self._batch += 1
+            self._steer(cases)
+        self._time()
         return self.outcome
 
-    def _is_over(self, limits: Limits) -> bool:
-        out_of_time = self._end is not None and time.monotonic() >= self._end
-        return out_of_time or (limits.cases is not None and self.outcome.cases >= limits.cases)
+    def _time(self) -> None:
+        self.outcome.seconds = self._before + time.monotonic() - self._begin
 
-    # --- the corpus ---------------------------------------------------------------------------------
+    def _is_over(self, limits: Limits, end: float | None) -> bool:
+        out_of_time = end is not None and time.monotonic() >= end
+        enough_cases = limits.cases is not None and self.outcome.drawn >= limits.cases
+        found = len(self.outcome.divergences)
+        return out_of_time or enough_cases or (limits.divergences is not None and found >= limits.divergences)
 
-    def _replay_corpus(self) -> None:
-        for path, case in self._read_corpus():
+    def _replay(self, cases: Iterable[tuple[Path, Case]]) -> None:
+        """Tries cases of the corpus, all of them."""
+        for path, case in cases:
             self.outcome.replayed += 1
             try:
-                divergence = self._comparison.run(case)
+                divergence = self.plain.run(case)
             except CaseError as error:
-                self.outcome.corrupt.append(f"{path}: {error}")
+                self.corpus.problems.append(f"{path}: {error}")
                 continue
             if divergence is not None:
+                self._kinds.add(kind_of(divergence))
                 self.outcome.divergences.append((divergence, path))
 
-    def _read_corpus(self) -> Iterator[tuple[Path, Case]]:
-        for path in sorted(self._corpus.glob("*.json")):
-            try:
-                case = read_case(path)
-            except (CaseError, OSError) as error:
-                self.outcome.corrupt.append(str(error))
-                continue
-            if case.kind == "fuzz":
-                yield path, case
+    def _try(self, case: Case, limits: Limits) -> None:
+        self.outcome.cases += 1
+        self.outcome.drawn += 1
+        found = self._comparison.run(case)
+        if self.coverage.has_grown(self._mark):
+            self._mark = self.coverage.mark()
+            self.has_reached(case)
+        if found is not None:
+            self._keep(found, limits)
 
-    def _save(self, divergence: Divergence) -> Path:
-        """Writes the case; its name depends on its content, so that nothing is written over."""
-        case = divergence.case
-        digest = hashlib.sha256(repr((case.base, case.code, sorted(case.state.items()))).encode()).hexdigest()
-        path = self._corpus / f"{case.instruction.lower() or 'case'}-{digest[:12]}.json"
-        write_case(path, case)
-        return path
+    def has_reached(self, case: Case) -> None:
+        """Called with a case that reached something new."""
 
-    # --- drawing ------------------------------------------------------------------------------------
+    def _keep(self, found: Divergence, limits: Limits) -> None:
+        """Saves a divergence at once (shrinking can be interrupted), and then made smaller, one of each kind."""
+        divergence = self.plain.examine(found.case)
+        if divergence is None or divergence.known:
+            divergence = (
+                found  # only with coverage: the generator of the marks is wrong, and that is to be seen
+            )
+        if kind_of(divergence) in self._kinds:
+            return
+        self._kinds.add(kind_of(divergence))
+        first = self.corpus.save(divergence.case)
+        small = shrunk(divergence, self.plain.examine, self.plain.model.decoder, limits.shrink)
+        path = self.corpus.save(small.case)
+        if path != first:
+            self.corpus.remove(first)
+        self._kinds.add(kind_of(small))
+        self.outcome.divergences.append((small, path))
 
-    def _run_batch(self, batch_seed: int, count: int) -> None:
-        first: Path | None = None
-        started: float | None = None
-
-        def check(case: Case) -> None:
-            nonlocal first, started
-            now = time.monotonic()
-            limit = self._end if started is None else started + self._shrink
-            if limit is not None and now >= limit:
-                raise _OutOfTime
-            self.outcome.cases += started is None
-            divergence = self._compare(case, is_shrinking=started is not None)
-            if divergence is not None:
-                self._smallest = divergence
-                if first is None:  # kept at once: shrinking can be interrupted
-                    first, started = self._save(divergence), now
-                raise _Found
-
-        with suppress(_Found, _OutOfTime):
-            _drawn(check, self._strategy, batch_seed, count)
-        if self._smallest is not None and first is not None:
-            path = self._save(self._smallest)
-            if path != first:
-                first.unlink()
-            self.outcome.divergences.append((self._smallest, path))
-
-    def _compare(self, case: Case, *, is_shrinking: bool) -> Divergence | None:
-        """Runs a case.  An interrupt while a found case is made smaller ends only that."""
-        try:
-            self._progress(self.outcome.cases, time.monotonic() - self._begin)
-            return self._comparison.run(case)
-        except KeyboardInterrupt:
-            if is_shrinking:
-                raise _OutOfTime from None
-            raise
+    def _steer(self, cases: list[Case]) -> None:
+        """After each batch: what to draw next, and the progress."""
+        self._time()
+        self.coverage.note_drawn(case.instruction for case in cases)
+        self._source.weigh(self.coverage.weights())
+        self._progress(self.outcome, self.coverage)
 
 
-def _drawn(
-    check: Callable[[Case], None], strategy: SearchStrategy[Case], batch_seed: int, count: int
-) -> None:
-    """Lets hypothesis draw cases, and shrink the first that fails."""
-    configured = settings(
-        max_examples=count,
-        database=None,
-        deadline=None,
-        phases=(Phase.generate, Phase.shrink),
-        print_blob=False,
-        report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
-        verbosity=Verbosity.quiet,
-    )
-    configured(seed(batch_seed)(given(strategy)(check)))()
+def kind_of(divergence: Divergence) -> tuple[str, tuple[str, ...]]:
+    """What makes two divergences look alike: the instruction and the items."""
+    items = sorted({difference.item.partition("[")[0] for difference in divergence.differences})
+    return divergence.case.instruction, tuple(items)

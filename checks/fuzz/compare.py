@@ -1,66 +1,76 @@
-"""Runs a case on two engines side by side and says where they differ."""
+"""Runs a case on an engine and on the reference side by side and says where they differ."""
 
 from __future__ import annotations
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from checks.case import Case, apply
-from checks.fuzz.bases import CODE, PAGE_SIZE, Bases
-from checks.fuzz.engines import DONE, EXITED, NOT_MODELLED, REFUSED, Cycle, Factory, ReferenceEngine, Step
-from checks.fuzz.undefined import inverted
-from grammar.ir import StateVariable
-from refmodel.model import Model, build
+from checks.case import Case, Place, place_of
+from checks.fuzz.bases import BASES, CODE, PAGE_SIZE, TABLE_RANGES, Bases
+from checks.fuzz.difference import NONE, Difference, Divergence
+from checks.fuzz.engines import (
+    DONE,
+    EXITED,
+    FAULT,
+    NOT_MODELLED,
+    REFUSED,
+    Factory,
+    ReferenceEngine,
+    Step,
+)
+from checks.fuzz.known import Known, known_faults
+from checks.fuzz.snapshot import Snapshot, View, differences
+from checks.fuzz.undefined import Inverted
+from refmodel.model import Model
+from refmodel.vectors import CaseError
 
-_MEMORY = "PHYSICAL"
-_SCRATCH = frozenset({"NEXT_RIP"})  # registers that mean nothing between two instructions
 _CODE_RANGE = range(CODE, CODE + 2 * PAGE_SIZE)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """An item that two engines leave with different values, apart from the bits that are undefined."""
-
-    item: str
-    reference: int
-    tested: int
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """A case on whose last step two engines differ, and where."""
-
-    case: Case
-    differences: tuple[Difference, ...]
+_MOST_DECODED = 20_000  # decoded instructions that are remembered; fuzzing decodes ever new ones
 
 
 @dataclass
 class Tally:
-    """What the cases so far were: how many instructions the tested engine executed, and how many it refused."""
+    """What the cases so far were: how many instructions the tested engine executed, and how many it refused.
+
+    `known` counts the differences that are known, by the id of what explains them.
+    """
 
     executed: int = 0
     refused: int = 0
     not_modelled: int = 0
+    known: Counter[str] = field(default_factory=Counter)
 
 
 class Comparison:
-    """Two engines and what is needed to compare them."""
+    """An engine, the reference, and what is needed to compare them."""
 
-    def __init__(self, model: Model, tested: Factory, reference: Factory = ReferenceEngine) -> None:
+    def __init__(self, model: Model, tested: Factory) -> None:
         self.model = model
         self.tested = tested(model)
-        self.reference = reference(model)
+        self.reference = ReferenceEngine(model, self.tested.cycle)
         self.tally = Tally()
+        self.known: tuple[Known, ...] = known_faults(self.tested.name, model.program)
         self._bases = Bases(model)
-        self._cycle = Cycle(model)
-        self._registers = tuple(v for v in model.program.state_in("register") if v.name not in _SCRATCH)
-        self._fields = tuple(variable.name for variable in model.program.state_in("vmcs"))
-        self._inverted: ReferenceEngine | None = None
+        self._view = View(model.program)
+        self._snapshots: dict[int, tuple[str, Snapshot]] = {}
+        self._places: dict[str, Place] = {}
+        self._undefined = Inverted(model, self.tested.cycle)
 
     def run(self, case: Case) -> Divergence | None:
-        """The first difference, None if there is none.  Raises CaseError if the case does not fit the machine."""
+        """The first difference, None if there is none.  Raises CaseError if the case does not fit the machine.
+
+        A difference that is known is counted, and ends the case.
+        """
+        divergence = self.examine(case)
+        if divergence is not None and divergence.known:
+            self.tally.known[divergence.known] += 1
+            return None
+        return divergence
+
+    def examine(self, case: Case) -> Divergence | None:
+        """The first difference, known or not."""
         self.prepare(self.tested.machine, case)
         self.prepare(self.reference.machine, case)
         for step in range(1, case.steps + 1):
@@ -72,39 +82,41 @@ class Comparison:
             if found:
                 defined = self._without_undefined(case, step, found)
                 return self._divergence(case, step, defined) if defined else None
-            if EXITED in outcomes or self.reference.machine.RIP not in _CODE_RANGE:
+            if outcomes != (DONE, DONE) or self.reference.machine.RIP not in _CODE_RANGE:
                 return None
         return None
 
-    def _divergence(self, case: Case, step: int, found: tuple[Difference, ...]) -> Divergence:
-        """Cuts the case off after the step that differs, whose instruction it is named by."""
-        decoded = self.reference.machine.current
-        instruction = (
-            decoded.instruction.name if decoded is not None and decoded.instruction is not None else ""
-        )
-        names = self.reference.name, self.tested.name
-        cut = replace(
-            case,
-            steps=step,
-            instruction=instruction,
-            expected={difference.item: difference.tested for difference in found},
-            columns=names,
-            text=f"{names[1]} differs from {names[0]} in {', '.join(difference.item for difference in found)}",
-        )
-        return Divergence(cut, found)
-
     def prepare(self, machine: Any, case: Case) -> None:
         """Puts a machine into the start state of a case."""
-        self._bases.prepare(machine, case.base)
-        apply(case, machine, self.model)
+        self._start(machine, case.base)
+        for name, value in case.state.items():
+            place = self._places.get(name)
+            if place is None:
+                place = self._places[name] = place_of(self.model.program, name)
+            place.set(machine, value)
+        for address, data in case.memory:
+            machine.PHYSICAL.write_bytes(address, data)
         machine.PHYSICAL.write_bytes(machine.RIP, case.code)
+
+    def _start(self, machine: Any, base: str) -> None:
+        """Puts a machine into the state of a base: what a case changed is undone, if the base is still the same."""
+        known, snapshot = self._snapshots.get(id(machine), ("", None))
+        if snapshot is not None and known == base:
+            snapshot.restore(TABLE_RANGES)
+            return
+        if base not in BASES:
+            raise CaseError(f"there is no base '{base}'; the bases are {', '.join(BASES)}")
+        self._bases.prepare(machine, base)
+        self._snapshots[id(machine)] = (base, Snapshot(machine, self._view))
+        if len(machine.decoder.known) > _MOST_DECODED:
+            machine.decoder.known.clear()
 
     def _step(self) -> tuple[Step, Step]:
         """One instruction on both; what the tested engine refuses, the reference does on its machine too."""
         tested = self.tested.step()
         if tested == REFUSED:
             self.tally.refused += 1
-            tested = self._cycle(self.tested.machine)
+            tested = self.tested.cycle(self.tested.machine)
         else:
             self.tally.executed += 1
         return tested, self.reference.step()
@@ -112,32 +124,39 @@ class Comparison:
     def _differences(self, outcomes: tuple[Step, Step]) -> Iterator[Difference]:
         tested, reference = outcomes
         if tested != reference:
-            yield Difference("VM exit", int(reference == EXITED), int(tested == EXITED))
-        yield from differences(self.reference.machine, self.tested.machine, self._registers)
-        yield from _memory_differences(self.reference.machine, self.tested.machine)
-        for name in self._fields:
-            left, right = getattr(self.reference.machine.vmcs, name), getattr(self.tested.machine.vmcs, name)
-            if left != right:
-                yield Difference(name, int(left), int(right))
+            yield from _outcome_differences(reference, tested)
+        yield from differences(self.reference.machine, self.tested.machine, self._view)
+
+    def _divergence(self, case: Case, step: int, found: tuple[Difference, ...]) -> Divergence:
+        """Cuts the case off after the step that differs, whose instruction it is named by."""
+        decoded = self.reference.machine.current
+        instruction = decoded.instruction if decoded is not None else None
+        name = instruction.name if instruction is not None else ""
+        names = self.reference.name, self.tested.name
+        cut = replace(
+            case,
+            steps=step,
+            instruction=name,
+            expected={difference.item: difference.tested for difference in found},
+            columns=names,
+            text=f"{names[1]} differs from {names[0]} in {', '.join(difference.item for difference in found)}",
+        )
+        code = decoded.data if decoded is not None else b""
+        known = next((k.id for k in self.known if k.explains(name, code, found)), "")
+        return Divergence(cut, found, known)
 
     def _without_undefined(
         self, case: Case, step: int, found: tuple[Difference, ...]
     ) -> tuple[Difference, ...]:
         """What remains of the differences when the undefined bits are left out."""
-        if self._inverted is None:
-            key = hashlib.sha256(self.model.text.encode()).hexdigest()
-            self._inverted = ReferenceEngine(build(inverted(self.model.program), f"{key}-inverted"))
-        machine = self._inverted.machine
+        machine = self._undefined.machine
         self.prepare(machine, case)
-        for _ in range(step):
-            if self._inverted.step() != DONE:
-                break
+        for _ in range(step - 1):
+            self.reference.cycle(machine)
+        self._undefined.step(machine)
         undefined = {
             difference.item: difference.reference ^ difference.tested
-            for difference in (
-                *differences(self.reference.machine, machine, self._registers),
-                *_memory_differences(self.reference.machine, machine),
-            )
+            for difference in differences(self.reference.machine, machine, self._view)
         }
         return tuple(
             difference
@@ -146,32 +165,12 @@ class Comparison:
         )
 
 
-def differences(left: Any, right: Any, variables: tuple[StateVariable, ...]) -> Iterator[Difference]:
-    """The registers in which two machines differ, `left` being the reference."""
-    for variable in variables:
-        name = variable.name
-        first, second = getattr(left, name), getattr(right, name)
-        if first == second:
-            continue
-        if not variable.indices:
-            yield Difference(name, int(first), int(second))
-            continue
-        keys = range(len(first)) if isinstance(first, list) else sorted({*first, *second})
-        for key in keys:
-            if first[key] != second[key]:
-                index = ",".join(map(str, key)) if isinstance(key, tuple) else str(key)
-                yield Difference(f"{name}[{index}]", int(first[key]), int(second[key]))
+def _outcome_differences(reference: Step, tested: Step) -> Iterator[Difference]:
+    if EXITED in (reference, tested):
+        yield Difference("VM exit", int(reference == EXITED), int(tested == EXITED))
+    if reference.startswith(FAULT) or tested.startswith(FAULT):
+        yield Difference("fault", _vector(reference), _vector(tested))
 
 
-def _memory_differences(left: Any, right: Any) -> Iterator[Difference]:
-    """The 64-bit words of memory in which two machines differ."""
-    first, second = left.PHYSICAL, right.PHYSICAL
-    if first.data[:] == second.data[:]:
-        return
-    for page in range(0, first.size, PAGE_SIZE):
-        if first.read_bytes(page, PAGE_SIZE) == second.read_bytes(page, PAGE_SIZE):
-            continue
-        for address in range(page, page + PAGE_SIZE, 8):
-            a, b = first.read_64(address), second.read_64(address)
-            if a != b:
-                yield Difference(f"{_MEMORY}[{address:#x}]", a, b)
+def _vector(step: Step) -> int:
+    return int(step.removeprefix(FAULT)) if step.startswith(FAULT) else NONE

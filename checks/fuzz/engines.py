@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 from checks.commands.errors import UsageError
 from checks.fuzz.bases import MEMORY_SIZE
+from checks.fuzz.generate import Scope
 from grammar.ir import Program
 from refmodel.decoder import NotModelled
+from refmodel.memory import RecordingMemory
 from refmodel.model import Model
 from refmodel.runtime import Abort
 
@@ -17,13 +19,53 @@ DONE: Step = "done"  # the instruction was executed, or its event delivered
 REFUSED: Step = "refused"  # the engine leaves it to the reference; nothing has changed
 EXITED: Step = "exited"  # a VM exit
 NOT_MODELLED: Step = "not modelled"  # the bytes are in no row of the specification
+FAULT = "fault "  # followed by the vector: an event that is not to be delivered
+PAGE_FAULT = 14
+
+
+class Cycle:
+    """The specification's own `cycle`: one instruction, with the delivery of the event it raises.
+
+    Without `delivers`, the events are the outcome: for engines that deliver none.
+    """
+
+    def __init__(self, model: Model, *, delivers: bool = True) -> None:
+        self.delivers = delivers
+        self.root = "cycle" if delivers else "run_instruction"
+        self._run = model.functions[self.root]
+        self._exit: type[Abort] = model.namespace["VmExitAbort"]
+        self._fault: type[Abort] = model.namespace["FaultAbort"]
+
+    def __call__(self, machine: Any) -> Step:
+        """One cycle of any machine of the model."""
+        try:
+            self._run(machine)
+        except NotModelled:
+            return NOT_MODELLED
+        except Abort as abort:
+            return self._ended(machine, abort)
+        return DONE
+
+    def _ended(self, machine: Any, abort: Abort) -> Step:
+        if isinstance(abort, self._exit):
+            return EXITED
+        if not isinstance(abort, self._fault):
+            return NOT_MODELLED
+        if abort.value.vector == PAGE_FAULT:
+            machine.CR2 = abort.value.qualification
+        return f"{FAULT}{abort.value.vector}"
 
 
 class Engine(Protocol):
-    """Executes instructions on its own `machine`, which is prepared from outside before each case."""
+    """Executes instructions on its own `machine`, which is prepared from outside before each case.
+
+    `cycle` is what the reference does with an instruction that the engine refuses, and beside it with every one.
+    """
 
     name: str
     machine: Any
+    cycle: Cycle
+    scope: Scope
 
     def step(self) -> Step:
         """One instruction."""
@@ -34,36 +76,19 @@ class Engine(Protocol):
         ...
 
 
-class Cycle:
-    """The specification's own `cycle`: one instruction, with the delivery of the event it raises."""
-
-    def __init__(self, model: Model) -> None:
-        self._cycle = model.functions["cycle"]
-        self._exit: type[Abort] = model.namespace["VmExitAbort"]
-
-    def __call__(self, machine: Any) -> Step:
-        """One cycle of any machine of the model."""
-        try:
-            self._cycle(machine)
-        except NotModelled:
-            return NOT_MODELLED
-        except Abort as abort:
-            return EXITED if isinstance(abort, self._exit) else NOT_MODELLED
-        return DONE
-
-
 class ReferenceEngine:
     """The reference model."""
 
     name = "reference"
+    scope = Scope()
 
-    def __init__(self, model: Model) -> None:
-        self.machine = model.machine(MEMORY_SIZE)
-        self._cycle = Cycle(model)
+    def __init__(self, model: Model, cycle: Cycle | None = None) -> None:
+        self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
+        self.cycle = cycle or Cycle(model)
 
     def step(self) -> Step:
         """One instruction."""
-        return self._cycle(self.machine)
+        return self.cycle(self.machine)
 
     def instructions(self, program: Program) -> Sequence[str]:
         """All of them."""
@@ -74,11 +99,13 @@ class FastEngine:
     """The fast model; what it refuses is left to the caller."""
 
     name = "fast"
+    scope = Scope()
 
     def __init__(self, model: Model, backend: str | None = None) -> None:
         from fastmodel import FastEngine as Fast
 
-        self.machine = model.machine(MEMORY_SIZE)
+        self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
+        self.cycle = Cycle(model)
         self._execute_one: Callable[[], bool] = Fast(model.program, self.machine, backend).execute_one
 
     def step(self) -> Step:
@@ -92,17 +119,21 @@ class FastEngine:
         return [name for name, is_handled in coverage(program).items() if is_handled]
 
 
+def _unicorn(model: Model) -> Engine:
+    from checks.fuzz.unicorn import UnicornEngine
+
+    return UnicornEngine(model)
+
+
 Factory = Callable[[Model], Engine]
-ENGINES: Mapping[str, Factory] = {"reference": ReferenceEngine, "fast": FastEngine}
+ENGINES: Mapping[str, Factory] = {"reference": ReferenceEngine, "fast": FastEngine, "unicorn": _unicorn}
 
 
-def pair_of(names: str) -> tuple[Factory, Factory]:
-    """The two engines that `--engine a,b` names; one name is compared with the reference."""
+def tested_engine(names: str) -> Factory:
+    """The engine that `--engine a,b` compares with the reference; one name alone is that engine."""
     chosen = names.split(",")
-    if len(chosen) == 1:
-        chosen.append("reference")
-    unknown = [name for name in chosen if name not in ENGINES]
-    if unknown or len(chosen) != 2 or chosen[0] == chosen[1]:
-        raise UsageError(f"--engine takes two of {', '.join(ENGINES)} separated by a comma, not '{names}'")
-    tested, reference = sorted((ENGINES[name] for name in chosen), key=lambda e: e is ReferenceEngine)
-    return tested, reference
+    others = [name for name in chosen if name != ReferenceEngine.name]
+    if len(chosen) > 2 or len(others) != 1 or others[0] not in ENGINES:
+        known = ", ".join(name for name in ENGINES if name != ReferenceEngine.name)
+        raise UsageError(f"--engine takes one of {known}, with reference beside it or not; not '{names}'")
+    return ENGINES[others[0]]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from checks.fuzz.compare import Difference, Divergence
+from checks.fuzz.campaign import Campaign
+from checks.fuzz.difference import NONE, Difference, Divergence
 from grammar.ir import Bitfield, Program
 from refmodel.decoder import NotModelled, Truncated
 from refmodel.encoding import MAX_LENGTH
@@ -30,6 +31,28 @@ def describe(divergence: Divergence, model: Model, names: tuple[str, str]) -> st
     return "\n".join(lines)
 
 
+def summary(campaign: Campaign) -> str:
+    """What a campaign came to, in a few lines."""
+    outcome, tally, coverage = campaign.outcome, campaign.tally, campaign.coverage
+    corpus = f", {outcome.replayed} from the corpus" if outcome.replayed else ""
+    problems = campaign.corpus.problems
+    corrupt = f", {len(problems)} corrupt files skipped" if problems else ""
+    rate = outcome.cases / max(outcome.seconds, 0.001)
+    lines = [
+        (
+            f"{outcome.cases} cases in {outcome.seconds:.1f} s ({rate:,.0f} a second){corpus}{corrupt}:"
+            f" {len(outcome.divergences)} divergences"
+            f" ({tally.executed} instructions compared, {tally.refused} left to the reference,"
+            f" {tally.not_modelled} not modelled)"
+        ),
+        f"{coverage.reached} of {coverage.total} clauses reached (--coverage lists the others)",
+    ]
+    if tally.known:
+        known = ", ".join(f"{name} {count}" for name, count in tally.known.most_common())
+        lines.append(f"{sum(tally.known.values())} known differences: {known}")
+    return "\n".join(lines)
+
+
 def instructions(code: bytes, rip: int, model: Model) -> Iterator[str]:
     """The instructions of a case as bytes and text, until one cannot be decoded."""
     position = 0
@@ -45,7 +68,10 @@ def instructions(code: bytes, rip: int, model: Model) -> Iterator[str]:
 
 
 def _difference(difference: Difference, program: Program) -> str:
-    row = f"    {difference.item:20} {difference.reference:#18x}   {difference.tested:#18x}"
+    values = (
+        "none" if value == NONE else f"{value:#x}" for value in (difference.reference, difference.tested)
+    )
+    row = f"    {difference.item:20} {'   '.join(f'{value:>18}' for value in values)}"
     variable = program.state.get(difference.item)
     if variable is None or not isinstance(variable.type, Bitfield):
         return row

@@ -6,9 +6,15 @@ What then comes out differently is undefined, and no engine is wrong for giving 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from functools import cached_property
 from typing import Any
 
+from checks.fuzz.bases import MEMORY_SIZE
+from checks.fuzz.engines import Cycle
 from grammar import ir
+from refmodel.memory import RecordingMemory
+from refmodel.model import Model, build
 
 
 def inverted(program: ir.Program) -> ir.Program:
@@ -28,3 +34,30 @@ def _invert(node: Any) -> Any:
         case _ if dataclasses.is_dataclass(node) and not isinstance(node, type):
             return type(node)(*(_invert(getattr(node, f.name)) for f in dataclasses.fields(node)))
     return node
+
+
+class Inverted:
+    """Makes a step with every undefined value inverted, on a machine of its own of the plain model."""
+
+    def __init__(self, model: Model, cycle: Cycle) -> None:
+        self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
+        self._plain = model
+        self._delivers = cycle.delivers
+
+    def step(self, machine: Any) -> None:
+        """One instruction, which must leave the machine's state as it would be but for what is undefined.
+
+        Steps before it are to be made with plain values: an undefined value that was inverted twice would be as it was.
+        """
+        machine.decoder = self._model.decoder
+        self._cycle(machine)
+        machine.decoder = self._plain.decoder
+
+    @cached_property
+    def _model(self) -> Model:
+        key = hashlib.sha256(self._plain.text.encode()).hexdigest()
+        return build(inverted(self._plain.program), f"{key}-inverted")
+
+    @cached_property
+    def _cycle(self) -> Cycle:
+        return Cycle(self._model, delivers=self._delivers)

@@ -63,7 +63,7 @@ def _refuted(program: ir.Program, bug: Bug) -> Iterator[Result]:
         return
     for task in select(program, families(), bug.goals):
         group = build_alone(program, task.family, task.group, z3.Context(), task.ids)
-        runner = GroupRunner(group, task.family, Limits())
+        runner = GroupRunner(group, Limits())
         for goal in group.goals:
             result = runner.prove(goal)
             if result.status is Status.REFUTED:

@@ -12,7 +12,7 @@ from functools import partial
 
 import z3
 
-from checks.emulation.machine import Machine, written_by
+from checks.emulation.machine import Machine, unknown_call, written_by
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor
@@ -20,6 +20,7 @@ from checks.symbolic.state import State, Surroundings
 from checks.symbolic.terms import Terms
 from checks.symbolic.values import Point, Value, fresh
 from checks.trap.initial import Symbols
+from checks.walk import nodes
 from grammar import ir
 
 BOOT = "boot_vmm"
@@ -52,7 +53,7 @@ class Started:
 
 
 def started(program: ir.Program, context: z3.Context) -> Started:
-    """Runs `boot_vmm` and `start_vm`, as they follow each other but for steps that give the guest memory."""
+    """Runs `start_vm` after what `boot_vmm` itself does; what else makes a guest gives it memory and devices."""
     terms = Terms(context)
     symbols = Symbols(terms)
     memories = {
@@ -60,7 +61,12 @@ def started(program: ir.Program, context: z3.Context) -> Started:
         for name, memory in program.memories.items()
     }
     state = State(Surroundings(program, terms, NewVmcs(symbols), dict(memories)))
-    evaluator = Machine(program, terms)
+    calls = {
+        program.functions[n.function].source
+        for n in nodes(program.functions[BOOT].body)
+        if isinstance(n, ir.Call)
+    }
+    evaluator = Machine(program, terms, overrides=dict.fromkeys(calls, unknown_call))
     cursor, arguments = Cursor(state, {}), dict[str, Value]()
     for name in (BOOT, START):
         function = program.functions[name]

@@ -6,15 +6,18 @@ from collections.abc import Iterable
 
 import z3
 
-from checks.isolation import steps, structure, walks
+from checks.extract import Roots
+from checks.isolation import devices, steps, structure, walks
 from checks.isolation.patterns import Patterns, find_patterns
 from checks.isolation.world import World
 from checks.theorem import Group, Outline
 from grammar import ir
 
+_PROOFS = {**walks.PROOFS, **devices.PROOFS}
+
 
 class Isolation:
-    """EPT isolation."""
+    """Isolation of guests, and of the devices they have."""
 
     name = "isolation"
 
@@ -23,12 +26,16 @@ class Isolation:
 
     def outlines(self, program: ir.Program) -> Iterable[Outline]:
         """All groups, those of the steps first."""
-        subjects = {step: steps.goal_names(program) for step in program.steps}
-        subjects |= {subject: goals for subject, (_, goals) in walks.PROOFS.items()}
-        subjects[structure.SUBJECT] = structure.goal_names(program)
-        for subject, goals in subjects.items():
-            group = f"{self.name}.{subject}"
-            yield Outline(group, tuple(f"{group}.{goal}" for goal in goals))
+        for step in program.steps:
+            roots = Roots(steps=(step,), functions=steps.FUNCTIONS, has_policies=False)
+            yield self._outline(step, steps.goal_names(program), roots)
+        for subject, (_, goals) in _PROOFS.items():
+            yield self._outline(subject, goals)
+        yield self._outline(structure.SUBJECT, structure.goal_names(program))
+
+    def _outline(self, subject: str, goals: Iterable[str], roots: Roots | None = None) -> Outline:
+        group = f"{self.name}.{subject}"
+        return Outline(group, tuple(f"{group}.{goal}" for goal in goals), roots=roots)
 
     def build(
         self,
@@ -42,8 +49,8 @@ class Isolation:
         if subject == structure.SUBJECT:
             return structure.structure_group(program, group, context)
         world, patterns = World(program, context), self._patterns(program)
-        if subject in walks.PROOFS:
-            return walks.PROOFS[subject][0](world, patterns, group)
+        if subject in _PROOFS:
+            return _PROOFS[subject][0](world, patterns, group)
         return steps.step_group(world, patterns, program.steps[subject], group)
 
     def _patterns(self, program: ir.Program) -> Patterns:

@@ -63,7 +63,7 @@ class Instances:
     def _points(
         self, invariant: ir.Predicate, seen: Sequence[Sightings], named: Named
     ) -> Iterator[tuple[Value, ...]]:
-        patterns = determining(self.patterns[invariant.name])
+        patterns = determining(self.patterns.of[invariant.name])
         if not patterns:
             yield from product(*(_choices(p, {}, named) for p in invariant.parameters))
         for name, parameters in patterns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import z3
@@ -11,13 +12,19 @@ from checks.isolation.world import Sightings, World
 from checks.symbolic.state import State
 from checks.symbolic.terms import Truth
 from checks.symbolic.values import Value, key
+from checks.walk import state_read
 from grammar import ir
 
 Pattern: TypeAlias = tuple[str, tuple[str, ...]]
 """A state variable, or the memory, and the parameters that stand as its indices."""
 
-Patterns: TypeAlias = dict[str, list[Pattern]]
-"""The patterns of each invariant, those that determine most of its parameters first."""
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """By invariant: its patterns, those that determine most of its parameters first; and all the state it reads."""
+
+    of: dict[str, list[Pattern]]
+    state: dict[str, frozenset[str]]
 
 
 def evaluate(
@@ -33,7 +40,11 @@ def evaluate(
 def find_patterns(program: ir.Program) -> Patterns:
     """The patterns of all invariants, found by evaluating each at arbitrary values of its parameters."""
     world = World(program, z3.Context())
-    return {name: _patterns(world, invariant) for name, invariant in program.invariants.items()}
+    invariants = program.invariants.items()
+    return Patterns(
+        {name: _patterns(world, invariant) for name, invariant in invariants},
+        {name: state_read(program, invariant.condition) for name, invariant in invariants},
+    )
 
 
 def determining(patterns: Sequence[Pattern]) -> list[Pattern]:

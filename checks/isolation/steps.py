@@ -22,6 +22,9 @@ from grammar import ir
 OTHERS_UNCHANGED = "others_unchanged"
 HANDED_OVER_ZERO = "handed_over_zero"
 
+FUNCTIONS = frozenset({"is_data_of_others", "read_entry"})
+"""The functions of the specification that the statements use."""
+
 
 def goal_names(program: ir.Program) -> tuple[str, ...]:
     """The theorems about each step."""
@@ -47,7 +50,7 @@ class StepProof:
         world = self.world
         goals, assumed = [], []
         for goal, conclusion, seen, point in self._conclusions():
-            assumptions = self._assumptions(seen, point)
+            assumptions = self._assumptions(seen, point) if conclusion is not True else []
             assumed += assumptions
             truth = world.follows(assumptions, conclusion)
             far = partial(far_frames, world, (self.run.seen, seen))
@@ -77,7 +80,10 @@ class StepProof:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""
         for invariant in self.world.program.invariants.values():
             point = {p.name: self.world.symbol(f"goal.{p.name}", p.type) for p in invariant.parameters}
-            yield invariant.name, *self._preserved(invariant, point), point
+            if self.instances.patterns.state[invariant.name].isdisjoint(self.run.after.changed):
+                yield invariant.name, True, {}, point  # nothing that it is about has changed
+            else:
+                yield invariant.name, *self._preserved(invariant, point), point
         yield OTHERS_UNCHANGED, *self._others_unchanged()
         yield HANDED_OVER_ZERO, *self._handed_over_zero()
 
@@ -85,7 +91,7 @@ class StepProof:
         """The invariant holds at the point after the step."""
         terms, after = self.world.terms, self.run.after
         truth, seen = evaluate(self.world, invariant, after, tuple(point.values()))
-        patterns = self.instances.patterns[invariant.name]
+        patterns = self.instances.patterns.of[invariant.name]
         reads = [(name, tuple(point[p] for p in parameters)) for name, parameters in patterns]
         split = list(cases(self.world, after, reads))
         if len(split) > 1:
@@ -109,10 +115,17 @@ class StepProof:
         world, run = self.world, self.run
         point, seen = self._word()
         frame, index = point.values()
-        actor = world.read(world.before, "RUNNING", run.arguments["cpu"]) if self.step.hardware else 0
+        actor = self._actor()
         is_others = world.truth("is_data_of_others", world.before, actor, frame)
         unchanged = world.equal_words(world.before, run.after, (frame, index))
         return world.terms.implies(is_others, unchanged), seen, point
+
+    def _actor(self) -> Value:
+        """The guest on whose behalf the hardware acts, by the step's processor or device; 0 if nobody's."""
+        run, before = self.run, self.world.before
+        owners = {"cpu": "RUNNING", "device": "DEVICE_OWNER"} if self.step.hardware else {}
+        known = (name for name in owners if name in run.arguments)
+        return next((self.world.read(before, owners[name], run.arguments[name]) for name in known), 0)
 
     def _handed_over_zero(self) -> tuple[Truth, Sightings, dict[str, Value]]:
         """A frame that becomes a guest's holds zeros."""

@@ -24,7 +24,7 @@ from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.memory import ByteMemory, UnalignedAccessError
 from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State, Surroundings
-from checks.symbolic.terms import Terms, Truth
+from checks.symbolic.terms import AbstractTerms, Terms, Truth
 from checks.symbolic.values import fresh
 from checks.trap.contract import LOADS, STORES, VM_EXIT
 from checks.trap.forms import Form, forms_by_instruction
@@ -166,7 +166,7 @@ def _forms(program: ir.Program, changed: ir.Program, names: Sequence[str]) -> It
 
 
 def _compare_form(program: ir.Program, changed: ir.Program, old: Form, new: Form) -> str:
-    settings = Settings.create(Ownership(program), z3.Context())
+    settings = Settings.create(Ownership(program), AbstractTerms(z3.Context()))
     terms = settings.terms
     symbols = OperandSymbols(terms, old, settings.first.elements("GPR"))
     assumed = [*symbols.hypotheses(), *(condition for _, condition in settings.promises())]

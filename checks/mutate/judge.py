@@ -74,10 +74,10 @@ def _failures(program: ir.Program, reached: Reached) -> Iterator[tuple[Fate, str
         yield Fate.REJECTED, f"{reached.group}: {type(error).__name__}: {error}"
         return
     hasty = tuple(replace(goal, witnesses=(), minimise=None, explain=None) for goal in group.goals)
-    found = _results(replace(group, goals=hasty), reached)
+    found = _results(replace(group, goals=hasty))
     yield from found
     assumed = tuple(_assumptions_of(goal, group.context) for goal in group.goals)
-    yield from _results(replace(group, goals=assumed), reached)
+    yield from _results(replace(group, goals=assumed))
 
 
 def _assumptions_of(goal: Goal, context: z3.Context) -> Goal:
@@ -85,8 +85,8 @@ def _assumptions_of(goal: Goal, context: z3.Context) -> Goal:
     return replace(goal, conclusion=z3.BoolVal(True, context))
 
 
-def _results(group: Group, reached: Reached) -> Iterator[tuple[Fate, str]]:
+def _results(group: Group) -> Iterator[tuple[Fate, str]]:
     fates = {Status.REFUTED: Fate.KILLED, Status.VACUOUS: Fate.VACUOUS}
-    for result in GroupRunner(group, reached.family, LIMITS).run():
+    for result in GroupRunner(group, LIMITS).run():
         if result.status is not Status.PROVED:
             yield fates.get(result.status, Fate.UNKNOWN), result.id

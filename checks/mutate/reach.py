@@ -138,6 +138,8 @@ class _TrapReach:
         """The names of the instructions of each block, and the goals about them."""
         blocks: dict[str, set[str]] = {}
         for one in ids:
+            if not one.startswith("trap."):
+                continue
             blocks.setdefault(source_name(self.program.instructions[instruction_of(one)]), set()).add(one)
         for goals in blocks.values():
             yield tuple(sorted({instruction_of(one) for one in goals})), frozenset(goals)

@@ -82,7 +82,7 @@ def statement_shown(statement: ir.Stmt) -> str:
         case ir.If():
             return f"{statement.clause}: {shown(statement.condition)}"
         case ir.Forget():
-            return f"forget {statement.function}"
+            return f"forget {statement.function}" + (f"({_list(statement.keys)})" if statement.keys else "")
         case ir.Output():
             return f"{statement.name}({_list(statement.arguments)})"
     return type(statement).__name__.lower()

@@ -6,17 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from checks.extract import Roots
 from checks.theorem import Family, Outline
 from grammar.ir import Program
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Goals of one group, to be proved by one process.  `ids` are those that are wanted."""
+    """Goals of one group, to be proved by one process.
+
+    `ids` are those that are wanted, `roots` those of the outline. `key` is the digest by which the cache knows the
+    group, empty if there is no cache.
+    """
 
     family: str
     group: str
     ids: frozenset[str]
+    roots: Roots | None = None
+    key: bytes = b""
 
 
 class NoMatchError(Exception):
@@ -30,7 +37,8 @@ def select(program: Program, families: Mapping[str, Family], patterns: Sequence[
     wanted = {one for pattern in patterns for one in _matching(pattern, ids)} if patterns else set(ids)
     wanted |= _required(outlines, wanted)
     tasks = [
-        Task(name, outline.group, frozenset(wanted.intersection(outline.ids))) for name, outline in outlines
+        Task(name, outline.group, frozenset(wanted.intersection(outline.ids)), outline.roots)
+        for name, outline in outlines
     ]
     return [task for task in tasks if task.ids]
 

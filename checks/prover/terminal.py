@@ -26,6 +26,7 @@ COLOURS = {
     Status.UNKNOWN: "yellow",
     Status.TIMEOUT: "yellow",
     Status.ERROR: "bold red",
+    Status.DISAGREEMENT: "bold red",
 }
 FEW = 30
 """Up to so many goals have a line each; more are summed up by family."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,9 +14,12 @@ import z3
 
 import grammar
 from checks.cache import ProofCache
+from checks.extract import extract
 from checks.families import families
+from checks.prover.memo import remember
 from checks.prover.selection import Task
 from checks.solve import GroupRunner, Limits
+from checks.solvers.text import Z3
 from checks.theorem import Result, Status
 
 
@@ -25,6 +30,7 @@ class Setup:
     specification: Path | None
     limits: Limits
     cache: Path | None
+    solvers: tuple[str, ...] = (Z3,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +44,7 @@ class Done:
 def serve(connection: Connection, setup: Setup) -> None:
     """Runs tasks until the pipe is closed or a None comes.  An interrupt is for the parent to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    program = grammar.load(setup.specification)
-    known = families()
-    cache = ProofCache(setup.cache) if setup.cache is not None else None
+    worker = _Worker(setup)
     while True:
         try:
             task: Task | None = connection.recv()
@@ -49,16 +53,43 @@ def serve(connection: Connection, setup: Setup) -> None:
         if task is None:
             return
         try:
-            group = known[task.family].build(program, task.group, z3.Context(), task.ids)
-            runner = GroupRunner(group, task.family, setup.limits, cache)
-            for goal in group.goals:
-                if goal.id in task.ids:
-                    connection.send(runner.prove(goal))
+            for result in worker.prove(task):
+                connection.send(result)
             connection.send(Done(task))
         except Exception:  # noqa: BLE001 - whatever went wrong with this group, the others can go on
             connection.send(Done(task, traceback.format_exc()))
 
 
+class _Worker:
+    """What a process keeps between tasks."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._program = grammar.load(setup.specification)
+        self._families = families()
+        self._cache = ProofCache(setup.cache) if setup.cache is not None else None
+
+    def prove(self, task: Task) -> Iterator[Result]:
+        """The verdicts on the wanted goals of a group, as they come."""
+        made_from = extract(self._program, task.roots)
+        group = self._families[task.family].build(made_from, task.group, z3.Context(), task.ids)
+        runner = GroupRunner(group, self._setup.limits, self._cache, self._setup.solvers)
+        results = []
+        for goal in group.goals:
+            if goal.id in task.ids:
+                results.append(runner.prove(goal))
+                yield results[-1]
+        if self._cache is not None:
+            self._remember(self._cache, task, results)
+
+    def _remember(self, cache: ProofCache, task: Task, results: Sequence[Result]) -> None:
+        if {r.id for r in results if r.status is Status.PROVED} == task.ids:
+            remember(cache, task.key, results)
+        if cache.warning:
+            print(f"nonroot: {cache.warning}", file=sys.stderr)
+            cache.warning = ""
+
+
 def failed(task: Task, one: str, status: Status, detail: str) -> Result:
     """The result for a goal that got no answer."""
-    return Result(one, task.family, task.group, status, 0.0, detail=detail)
+    return Result(one, task.group, status, 0.0, detail=detail)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import z3
 
 from checks.symbolic.state import Elements, Initial, Updated
 from checks.symbolic.terms import Terms, Vector
-from checks.symbolic.values import Point, Value
+from checks.symbolic.values import Point, Value, key
 from grammar.ir import Bits, Type
 
 BYTE = Bits(8)
@@ -28,9 +28,16 @@ class Stored:
     value: Vector
     width: int
     address_width: int
+    _known: dict[object, Value] = field(default_factory=dict)
 
     def read(self, point: Point) -> Value:
-        """The byte at an address."""
+        """The byte at an address; each is made once."""
+        at = key(point[0])
+        if at not in self._known:
+            self._known[at] = self._read(point)
+        return self._known[at]
+
+    def _read(self, point: Point) -> Value:
         terms = self.terms
         distance = self._distance(cast(Vector, point[0]))
         if isinstance(distance, int):
@@ -114,7 +121,7 @@ class WordMemory:
     """A memory of aligned 64-bit words; a point is (frame number, index of the word in the frame).
 
     Proofs about paging structures use it. Every access must be 64 bits wide at an address that is a multiple of 8 by
-    its construction, or fill a frame with zeros.
+    its construction, write 128 bits at a multiple of 16, or fill a frame with zeros.
     """
 
     terms: Terms
@@ -136,10 +143,16 @@ class WordMemory:
         frame, index = self.point(address)
         if width == FRAME_BITS and index == 0 and value == 0:
             return ZeroedFrame(self.terms, elements, cast(Vector, frame), self.frame_width)
-        if width != 64:
+        if width == 128 and self._simple(address, 3, 3) == 0:
+            high = self.terms.extract(value, 127, 64)
+            second = self.terms.arithmetic("|", cast(Vector, index), 1, 9)
+            elements = self._with_word(elements, (frame, second), high)
+        elif width != 64:
             raise UnalignedAccessError(f"a write of {width} bits")
-        types = (Bits(self.frame_width), Bits(9))
-        return Updated(self.terms, elements, (frame, index), value, types, WORD)
+        return self._with_word(elements, (frame, index), self.terms.extract(value, 63, 0))
+
+    def _with_word(self, elements: Elements, point: Point, value: Vector) -> Elements:
+        return Updated(self.terms, elements, point, value, (Bits(self.frame_width), Bits(9)), WORD)
 
     def element_type(self, name: str) -> Type:  # noqa: ARG002 - part of the protocol
         """The type of one of the words."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import z3
 from z3 import z3core
@@ -281,8 +281,8 @@ class Terms:
     def implies(self, a: Truth, b: Truth) -> Truth:
         """a ⇒ b, which is true where b is among the conjuncts of a."""
         if not isinstance(a, bool) and not isinstance(b, bool):
-            known = {conjunct.get_id() for conjunct in _conjuncts(a)}
-            if all(conjunct.get_id() in known for conjunct in _conjuncts(b)):
+            known = {conjunct.get_id() for conjunct in conjuncts(a)}
+            if all(conjunct.get_id() in known for conjunct in conjuncts(b)):
                 return True
         return self.disjunction((self.negation(a), b))
 
@@ -325,11 +325,25 @@ class Terms:
         return self.choose(a, 1, 0, 1)
 
 
-def _conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
+class AbstractTerms(Terms):
+    """Terms in which a product of more than 64 bits is an unknown function of its factors.
+
+    Theorems about virtualization compare such products and never need their values, which solvers find hard.
+    """
+
+    def arithmetic(self, op: str, a: Vector, b: Vector, width: int) -> Vector:
+        """An operator of `_ARITHMETIC` on two vectors of one width."""
+        if op != "*" or width <= 64 or (isinstance(a, int) and isinstance(b, int)):
+            return super().arithmetic(op, a, b, width)
+        product = self.function(f"product_{width}", (width, width), width)
+        return cast(Vector, self.apply(product, (self.vector(a, width), self.vector(b, width))))
+
+
+def conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
     """The parts of nested conjunctions."""
     if not z3.is_and(term):
         return [term]
-    return [part for child in term.children() for part in _conjuncts(child)]
+    return [part for child in term.children() for part in conjuncts(child)]
 
 
 def _neutral(op: str, a: Vector, b: Vector, width: int) -> Vector | None:

@@ -47,6 +47,9 @@ STORES = {
 # all runs share. The policy has no virtual APIC.
 EPT_BOUNDARY = frozenset({"ept_translate", "virtual_apic_place"})
 
+_NOTED = 16
+"""A note of an access stands for so many bytes (`checks.trap.concrete.Concrete.bytes_read`)."""
+
 FAULT = "Fault"
 VM_EXIT = "VmExit"
 
@@ -85,8 +88,11 @@ class Contract:
     ) -> Value:
         self._may_abort(evaluator, function, arguments, cursor, exits)
         memory = cursor.state.surroundings.memories[LINEAR]
-        width = width_of(cast(ir.Type, function.result))
-        return memory.read(cursor.state.elements(LINEAR), self._address(function, arguments), width)
+        width, address = width_of(cast(ir.Type, function.result)), self._address(function, arguments)
+        for offset in range(_NOTED, width // 8, _NOTED):  # the registers in a save area
+            further = evaluator.terms.arithmetic("+", address, offset, 64)
+            evaluator.touched.element(LINEAR, (further,))
+        return memory.read(cursor.state.elements(LINEAR), address, width)
 
     def _store(
         self,
@@ -166,11 +172,20 @@ def contract_functions(program: ir.Program) -> list[ir.Function]:
 
 def translation_inputs(program: ir.Program, function: ir.Function) -> tuple[ir.Expr, ...]:
     """The registers, or the fields of registers, that an access depends on, apart from EPT."""
-    found: dict[ir.Expr, None] = {}
-    for reached in reachable_functions(program, [function.body], EPT_BOUNDARY):
-        _collect(reached.body, found)
-    _collect(function.body, found)
-    return tuple(found)
+    reached = reachable_functions(program, [function.body], EPT_BOUNDARY)
+    return tuple(dict.fromkeys(one for f in (*reached, function) for one in _reads(f.body)))
+
+
+_reads_known: dict[int, tuple[object, tuple[ir.Expr, ...]]] = {}
+
+
+def _reads(body: object) -> tuple[ir.Expr, ...]:
+    """The reads of registers in a body, found once for each."""
+    if id(body) not in _reads_known:
+        found: dict[ir.Expr, None] = {}
+        _collect(body, found)
+        _reads_known[id(body)] = (body, tuple(found))
+    return _reads_known[id(body)][1]
 
 
 def _collect(node: object, found: dict[ir.Expr, None]) -> None:

@@ -14,6 +14,14 @@ from checks.trap.forms import Form, OperandKind, Place
 from grammar import ir
 from refmodel.encoding import REP, REPNE
 
+FUNCTIONS = frozenset(
+    {
+        *("read_register", "write_register", "read_high_byte", "write_high_byte"),
+        *("read_memory_operand", "modify_memory_operand", "write_memory_operand"),
+    }
+)
+"""The functions of the specification by which operands are read and written."""
+
 
 @dataclass(slots=True)
 class OperandSymbols:

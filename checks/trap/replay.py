@@ -17,6 +17,7 @@ from refmodel.model import Model
 from refmodel.vectors import CaseError
 
 MEMORY_BYTES = 1 << 26
+_PAGE = 4096
 COMPLETES, EXITS = "completes", "exits"
 
 Looks = dict[str, int]
@@ -41,24 +42,31 @@ def replay(case: Case, model: Model) -> int:
     theorem = case.id.rsplit(".", 1)[-1]
     if theorem not in _THEOREMS:
         raise CaseError(f"'{case.id}' does not name a theorem about an instruction")
-    left, right, rows = _THEOREMS[theorem](Player(case, model))
-    is_violated = bool(rows)
+    verdict = compare(theorem, case, model)
+    decisions_differ = theorem == "C" and verdict.outcomes_differ
+    is_violated = verdict.stays_and_differs or decisions_differ
+    print_verdict(case, verdict)
+    print(f"CONFIRMED: {case.text}" if is_violated else "not confirmed: the reference keeps the theorem here")
+    return 0 if is_violated else 1
+
+
+def compare(theorem: str, case: Case, model: Model) -> Verdict:
+    """What a theorem (C, I or E) compares, on the reference.  Raises CaseError."""
+    return _THEOREMS[theorem](Player(case, model))
+
+
+def print_verdict(case: Case, verdict: Verdict) -> None:
+    """The instruction, and both sides as far as they differ."""
     table = Table(box=SIMPLE)
     for column in ("", *case.columns):
         table.add_column(column)
-    if left is not None and right is not None:
-        table.add_row("it", left.text, right.text)
-        is_violated = left.stays and (is_violated or left.text != right.text)
-        is_violated |= theorem == "C" and left.text != right.text
-    for row in rows:
+    if verdict.right is not None:
+        table.add_row("it", verdict.left.text, verdict.right.text)
+    for row in verdict.rows:
         table.add_row(*row)
     console = Console(soft_wrap=True)
     console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
     console.print(table)
-    console.print(
-        f"CONFIRMED: {case.text}" if is_violated else "not confirmed: the reference keeps the theorem here"
-    )
-    return 0 if is_violated else 1
 
 
 class Player:
@@ -148,33 +156,56 @@ class Player:
         ]
 
 
-Verdict = tuple[Outcome | None, Outcome | None, list[tuple[str, str, str]]]
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came out: the outcomes of both runs, None for the second if there is one run only, and what differs."""
+
+    left: Outcome
+    right: Outcome | None
+    rows: list[tuple[str, str, str]]
+
+    @property
+    def outcomes_differ(self) -> bool:
+        """One run does not end as the other does."""
+        return self.right is not None and self.left.text != self.right.text
+
+    @property
+    def stays_and_differs(self) -> bool:
+        """The first run does not exit, and there is a difference."""
+        return self.left.stays and (bool(self.rows) or self.outcomes_differ)
+
+    @property
+    def both_stay(self) -> bool:
+        """No run exits."""
+        return self.left.stays and (self.right is None or self.right.stays)
 
 
 def _confidentiality(player: Player) -> Verdict:
     left, right = player.run(player.machine({})), player.run(player.machine(player.case.expected))
-    return left, right, player.rows(player.looks("view", left.machine), player.looks("view", right.machine))
+    rows = player.rows(player.looks("view", left.machine), player.looks("view", right.machine))
+    return Verdict(left, right, rows + _memory(left, right))
 
 
 def _integrity(player: Player) -> Verdict:
     before = player.looks("host", player.machine({}))
     after = player.run(player.machine({}))
     rows = player.rows(before, player.looks("host", after.machine)) if after.stays else []
-    return None, None, rows
+    return Verdict(after, None, rows)
 
 
 def _equivalence(player: Player) -> Verdict:
     guest, bare = player.run(player.machine({})), player.run(player.bare())
     seen = player.looks("view", guest.machine)
-    return guest, bare, player.rows(seen, player.raw(seen, bare.machine)) + _memory(guest, bare)
+    return Verdict(guest, bare, player.rows(seen, player.raw(seen, bare.machine)) + _memory(guest, bare))
 
 
-def _memory(guest: Outcome, bare: Outcome) -> list[tuple[str, str, str]]:
+def _memory(left: Outcome, right: Outcome) -> list[tuple[str, str, str]]:
     """The first byte of memory that differs."""
-    a, b = (one.machine.PHYSICAL.read_bytes(0, MEMORY_BYTES) for one in (guest, bare))
+    a, b = (one.machine.PHYSICAL.read_bytes(0, MEMORY_BYTES) for one in (left, right))
     if a == b:
         return []
-    address = next(n for n, (x, y) in enumerate(zip(a, b, strict=True)) if x != y)
+    page = next(n for n in range(0, MEMORY_BYTES, _PAGE) if a[n : n + _PAGE] != b[n : n + _PAGE])
+    address = next(n for n in range(page, page + _PAGE) if a[n] != b[n])
     return [(f"memory[{address:#x}]", f"{a[address]:#x}", f"{b[address]:#x}")]
 
 

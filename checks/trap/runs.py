@@ -64,11 +64,9 @@ class Settings:
     mode: str
 
     @classmethod
-    def create(
-        cls, ownership: Ownership, context: z3.Context, known: Mapping[str, Value] | None = None
-    ) -> Settings:
-        """Fresh symbols in the context; `known` are values that state has at the start of the first two runs."""
-        program, terms = ownership.program, Terms(context)
+    def create(cls, ownership: Ownership, terms: Terms, known: Mapping[str, Value] | None = None) -> Settings:
+        """Fresh symbols in the context of the terms; `known` is state that the first two runs start with."""
+        program = ownership.program
         symbols = Symbols(terms)
         guard = program.aborts[VM_EXIT].guard
         assert isinstance(guard, ir.Read)

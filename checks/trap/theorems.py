@@ -66,12 +66,17 @@ class Explainer(Protocol):
 
 @dataclass(slots=True)
 class FormProof:
-    """The claims about one form, whose runs `act` makes.  `hypotheses` are assumed besides the plain policies."""
+    """The claims about one form, whose runs `act` makes.
+
+    `assumed` holds of the form's operands, and says that the states look the same; `instances` are, by name, the
+    policies with parameters, at what the runs use. Both are assumed besides the plain policies.
+    """
 
     settings: Settings
     comparer: Comparer
     claims: tuple[Claim, ...]
-    hypotheses: list[Truth]
+    assumed: list[Truth]
+    instances: list[tuple[str, Truth]]
 
     @classmethod
     def of(cls, settings: Settings, comparer: Comparer, act: Act, assumed: Sequence[Truth]) -> FormProof:
@@ -87,10 +92,14 @@ class FormProof:
             _equivalence(settings.terms, comparer, first, bare),
         )
         runs = [first] if first is second else [first, second]
-        hypotheses = [*assumed, *(condition for run in runs for _, condition in settings.instances(run))]
-        if first is not second:
-            hypotheses += _same_looks(settings, comparer, first, second)
-        return cls(settings, comparer, claims, [h for h in hypotheses if h is not True])
+        instances = [one for run in runs for one in settings.instances(run)]
+        looks = _same_looks(settings, comparer, first, second) if first is not second else []
+        return cls(settings, comparer, claims, [h for h in (*assumed, *looks) if h is not True], instances)
+
+    @property
+    def hypotheses(self) -> list[Truth]:
+        """All that is assumed besides the plain policies."""
+        return [*self.assumed, *(condition for _, condition in self.instances if condition is not True)]
 
     def goals(self, name: str, explainer: Explainer) -> Iterator[Goal]:
         """The claims as goals, whose ids begin with `name`."""

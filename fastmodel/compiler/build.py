@@ -18,6 +18,7 @@ from fastmodel.compiler.expressions import Convention
 from grammar.cachedir import cache_directory, write_atomically
 
 OPTIMIZATION = 2  # as of opt -O2
+QUICKLY = 0  # no optimisation but registers for local variables: for a lot of text that need not run as fast
 
 
 @dataclass(frozen=True)
@@ -28,35 +29,40 @@ class Target:
     cpu: str
     features: str
     convention: Convention
+    optimization: int = OPTIMIZATION
 
     @staticmethod
-    def host(*, threaded: bool | None = None) -> Target:
+    def host(*, threaded: bool | None = None, optimization: int = OPTIMIZATION) -> Target:
         """This machine.  Threaded code is chosen where its calling conventions are known to work."""
         if threaded is None:
             threaded = sys.platform == "linux" and platform.machine() == "x86_64"
         features = llvm.get_host_cpu_features().flatten()
-        return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), features, Convention(threaded))
+        return Target(
+            llvm.get_process_triple(), llvm.get_host_cpu_name(), features, Convention(threaded), optimization
+        )
 
     def machine(self) -> Any:
         """The code generator."""
         return llvm.Target.from_triple(self.triple).create_target_machine(
-            cpu=self.cpu, features=self.features, opt=OPTIMIZATION, reloc="pic", codemodel="small", jit=True
+            cpu=self.cpu,
+            features=self.features,
+            opt=self.optimization,
+            reloc="pic",
+            codemodel="small",
+            jit=True,
         )
 
-    def key(self, sources: list[Path]) -> str:
-        """Identifies the object that a build from these files gives."""
+    def key(self, content: bytes) -> str:
+        """Identifies the object that a build from this content gives: of source files, or a text itself."""
         parts = [
             llvmlite.__version__,
             self.triple,
             self.cpu,
             self.features,
             str(self.convention),
-            str(OPTIMIZATION),
+            str(self.optimization),
         ]
-        digest = hashlib.sha256("\0".join(parts).encode())
-        for path in sources:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        return digest.hexdigest()[:32]
+        return hashlib.sha256("\0".join(parts).encode() + content).hexdigest()[:32]
 
 
 class NativeCode:
@@ -82,11 +88,19 @@ class NativeCode:
         return checked
 
 
-def load(target: Target, sources: list[Path], text: Callable[[], str]) -> NativeCode:
-    """The code of a module: from the cache, or built from the IR that `text` gives."""
+def digest_of(sources: list[Path]) -> bytes:
+    """A digest of source files."""
+    return b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)
+
+
+def load(target: Target, name: str, content: bytes, text: Callable[[], str]) -> NativeCode:
+    """The code of the module `name`: from the cache, or built from the IR that `text` gives.
+
+    The IR depends on `content` alone: a digest of the files that it is made from, or the text itself.
+    """
     initialize()
     directory = cache_directory()
-    path = directory / f"fastmodel-{target.key(sources)}.o" if directory else None
+    path = directory / f"{name}-{target.key(content)}.o" if directory else None
     data = _read(path) if path else None
     if data is None:
         data = compile_ir(target, text())
@@ -115,10 +129,16 @@ def compile_ir(target: Target, text: str) -> bytes:
     """Optimises a module and generates its object code."""
     module = llvm.parse_assembly(f'target triple = "{target.triple}"\n{text}')
     machine = target.machine()
-    options = llvm.create_pipeline_tuning_options(speed_level=OPTIMIZATION)
+    options = llvm.create_pipeline_tuning_options(speed_level=target.optimization)
     options.loop_vectorization = False
     options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
+    if target.optimization == QUICKLY:
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+    else:
+        passes = builder.getModulePassManager()
+    passes.run(module, builder)
     data: bytes = machine.emit_object(module)
     return data

@@ -21,6 +21,10 @@ OPERATORS = {
 SHIFTS = frozenset({"shl", "ashr", "lshr"})
 COMPARISONS = {ast.Eq: "eq", ast.NotEq: "ne", ast.Lt: "slt", ast.LtE: "sle", ast.Gt: "sgt", ast.GtE: "sge"}
 
+DIVISIONS: dict[object, str] = {primitives.quotient: "udiv", primitives.remainder: "urem"}
+HIGH_PRODUCTS: dict[object, str] = {primitives.high_product: "zext", primitives.signed_high_product: "sext"}
+BIT_SCANS: dict[object, str] = {primitives.lowest_bit: "cttz", primitives.highest_bit: "ctlz"}
+
 # Kinds of memory for alias analysis: metadata numbers of the preamble.
 READS = {primitives.get: 1, primitives.load: 2, primitives.field: 3}
 WRITES = {primitives.put: 1, primitives.store: 2, primitives.set_field: 3}
@@ -203,6 +207,8 @@ class ExpressionWriter:
             return "i64", read if width == 64 else self.value(f"zext i{width} {read} to i64")
         if function in WRITES:
             return self.write_memory(node, WRITES[function])
+        if function in DIVISIONS or function in HIGH_PRODUCTS or function in BIT_SCANS:
+            return "i64", self.computation(function, [self.integer(a) for a in node.args])
         match function:
             case primitives.signed | primitives.unsigned:
                 return "i64", self.extension(node, "sext" if function is primitives.signed else "zext")
@@ -219,6 +225,18 @@ class ExpressionWriter:
             case primitives.proceed:
                 raise self.error(node, "proceed() must stand in a return statement")
         return self.text_call(node)
+
+    def computation(self, function: object, values: list[str]) -> str:
+        """`quotient`, `remainder`, the high products and the scans for a bit."""
+        if function in DIVISIONS:
+            return self.value(f"{DIVISIONS[function]} i64 {values[0]}, {values[1]}")
+        if function in HIGH_PRODUCTS:
+            left, right = (self.value(f"{HIGH_PRODUCTS[function]} i64 {v} to i128") for v in values)
+            product = self.value(f"mul i128 {left}, {right}")
+            high = self.value(f"lshr i128 {product}, 64")
+            return self.value(f"trunc i128 {high} to i64")
+        found = self.value(f"call i64 @llvm.{BIT_SCANS[function]}.i64(i64 {values[0]}, i1 true)")
+        return self.value(f"xor i64 {found}, 63") if BIT_SCANS[function] == "ctlz" else found
 
     def text_call(self, node: ast.Call) -> tuple[str, str]:
         """A call of a function of the text."""

@@ -11,8 +11,10 @@ from fastmodel.compiler import primitives
 from fastmodel.compiler.expressions import Convention, ExpressionWriter, quoted
 from fastmodel.compiler.program import Instance, Names, fold
 
-# The kinds of memory for alias analysis: what expressions.py refers to by number.
+# The kinds of memory for alias analysis: what expressions.py refers to by number; and intrinsics.
 PREAMBLE = """\
+declare i64 @llvm.cttz.i64(i64, i1)
+declare i64 @llvm.ctlz.i64(i64, i1)
 !0 = !{!"fast model"}
 !1 = !{!4, !4, i64 0}
 !2 = !{!5, !5, i64 0}

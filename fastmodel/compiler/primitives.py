@@ -80,6 +80,36 @@ def bit(condition: bool) -> int:
     return int(condition)
 
 
+def high_product(left: int, right: int) -> int:
+    """Bits 127 to 64 of the product of two unsigned numbers."""
+    return wrap((left & 0xFFFF_FFFF_FFFF_FFFF) * (right & 0xFFFF_FFFF_FFFF_FFFF) >> 64)
+
+
+def signed_high_product(left: int, right: int) -> int:
+    """Bits 127 to 64 of the product of two signed numbers."""
+    return left * right >> 64
+
+
+def quotient(dividend: int, divisor: int) -> int:
+    """Of two unsigned numbers, rounded down; the divisor must not be 0."""
+    return wrap((dividend & 0xFFFF_FFFF_FFFF_FFFF) // (divisor & 0xFFFF_FFFF_FFFF_FFFF))
+
+
+def remainder(dividend: int, divisor: int) -> int:
+    """Of the division of two unsigned numbers; the divisor must not be 0."""
+    return wrap((dividend & 0xFFFF_FFFF_FFFF_FFFF) % (divisor & 0xFFFF_FFFF_FFFF_FFFF))
+
+
+def lowest_bit(value: int) -> int:
+    """The number of the lowest bit that is set; the value must not be 0."""
+    return (value & -value).bit_length() - 1
+
+
+def highest_bit(value: int) -> int:
+    """The number of the highest bit that is set; the value must not be 0."""
+    return (value & 0xFFFF_FFFF_FFFF_FFFF).bit_length() - 1
+
+
 def _read(width: int, address: int) -> int:
     return _WORDS[width].from_address(address).value
 

@@ -6,9 +6,37 @@ the specification does. Most are only an operation on values, and a template of 
 
 from __future__ import annotations
 
-from fastmodel.handlers import arithmetic, branches, conditional, logic, moves, shift, stack
+from fastmodel.handlers import (
+    arithmetic,
+    bits,
+    branches,
+    conditional,
+    exchange,
+    flag_control,
+    logic,
+    moves,
+    multiplication,
+    rotate,
+    shift,
+    stack,
+    strings,
+)
 from fastmodel.handlers.registry import HANDLERS, Handler
 
-FAMILIES = (arithmetic, logic, shift, moves, stack, branches, conditional)
+FAMILIES = (
+    arithmetic,
+    multiplication,
+    logic,
+    bits,
+    shift,
+    rotate,
+    moves,
+    exchange,
+    stack,
+    branches,
+    conditional,
+    flag_control,
+    strings,
+)
 
 __all__ = ["FAMILIES", "HANDLERS", "Handler"]

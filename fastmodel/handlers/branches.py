@@ -5,15 +5,15 @@ A branch to an address that is not canonical is refused before anything changes;
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, inlined, load, put, signed
+from fastmodel.compiler.primitives import bit, field, get, inlined, load, put, signed
 from fastmodel.decoded import IMMEDIATE, NEXT
-from fastmodel.handlers.flags import condition
+from fastmodel.handlers.flags import condition, zero_flag
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN, first_value, operand_to_read
 from fastmodel.handlers.parameters import CONDITION
-from fastmodel.handlers.registry import BRANCH, CONDITIONS, JUMP, handles
-from fastmodel.handlers.stack import RSP, push_value
+from fastmodel.handlers.registry import BRANCH, CONDITIONAL, CONDITIONS, JUMP, handles
+from fastmodel.handlers.stack import push_value
 from fastmodel.memory import read_address
-from fastmodel.state import BAD_TARGET, REASON, RIP
+from fastmodel.state import BAD_TARGET, RCX, REASON, RIP, RSP
 
 
 def jump_if(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
@@ -22,7 +22,39 @@ def jump_if(state: int, u: int) -> int:  # noqa: ARG001  every handler is given 
 
 
 for number, name in enumerate(CONDITIONS):
-    handles(f"J{name}", widths=[(64,)], forms="i", flow=BRANCH, condition=number)(jump_if)
+    handles(f"J{name}", widths=[(64,)], forms="i", flow=CONDITIONAL, condition=number)(jump_if)
+
+
+@handles("LOOP", widths=[(64,)], forms="i", flow=CONDITIONAL)
+def loop(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """Counts RCX down and jumps if it is not 0."""
+    return count_down(state, 1)
+
+
+@handles("LOOPE", widths=[(64,)], forms="i", flow=CONDITIONAL)
+def loop_while_equal(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """LOOP while ZF is set."""
+    return count_down(state, zero_flag(state))
+
+
+@handles("LOOPNE", widths=[(64,)], forms="i", flow=CONDITIONAL)
+def loop_while_not_equal(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """LOOP while ZF is clear."""
+    return count_down(state, 1 - zero_flag(state))
+
+
+@inlined
+def count_down(state: int, goes_on: int) -> int:
+    """Counts RCX down; TAKEN if it is not 0 and `goes_on` is 1."""
+    count = get(64, state + RCX) - 1
+    put(64, state + RCX, count)
+    return goes_on & bit(count != 0)
+
+
+@handles("JRCXZ", widths=[(64,)], forms="i", flow=CONDITIONAL)
+def jump_if_no_count(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """Jumps if RCX is 0."""
+    return bit(get(64, state + RCX) == 0)
 
 
 @handles("JMP", widths=[(64,)], forms="i", flow=BRANCH)

@@ -7,7 +7,7 @@ flags can be represented.  SDM 1 3.4.3.1
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import bit, get, inlined, put, shift_right, signed
+from fastmodel.compiler.primitives import bit, get, inlined, put, shift_right, signed, slow
 from fastmodel.handlers.parameters import WIDTH
 from fastmodel.state import CARRIES, RESULT, RFLAGS
 
@@ -17,6 +17,7 @@ AF = 0x010
 ZF = 0x040
 SF = 0x080
 OF = 0x800
+RF = 0x1_0000
 STATUS_FLAGS = CF | PF | AF | ZF | SF | OF
 
 CF_AND_OF = -1 << 62  # bits 63 and 62 of CARRIES
@@ -63,11 +64,33 @@ def set_logic_flags(state: int, result: int) -> int:
 
 
 @inlined
-def set_shift_flags(state: int, result: int, carry: int, overflow: int) -> int:
+def set_result_flags(state: int, result: int, carry: int, overflow: int) -> int:
     """All flags, from a result, CF and OF; AF (undefined) is 0."""
     set_result(state, result)
     put(64, state + CARRIES, (carry << 63) | ((carry ^ overflow) << 62))
     return 0
+
+
+@inlined
+def set_carry_flag(state: int, carry: int) -> int:
+    """CF alone: if it changes, so does CF ^ OF."""
+    before = get(64, state + CARRIES)
+    put(64, state + CARRIES, before ^ (((before >> 63) ^ -carry) & CF_AND_OF))
+    return 0
+
+
+@inlined
+def set_carry_and_overflow(state: int, carry: int, overflow: int) -> int:
+    """CF and OF alone."""
+    before = get(64, state + CARRIES)
+    put(64, state + CARRIES, (before & ~CF_AND_OF) | (carry << 63) | ((carry ^ overflow) << 62))
+    return 0
+
+
+@slow
+def replace_status_flags(state: int, mask: int, flags: int) -> int:
+    """Some flags: those in `mask`, which are laid out as in RFLAGS."""
+    return set_status_flags(state, (status_flags(state) & ~mask) | flags)
 
 
 def set_status_flags(state: int, flags: int) -> int:

@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 from fastmodel.compiler.primitives import inlined, signed
-from fastmodel.decoded import first_register, second_register
-from fastmodel.handlers.operands import (
-    DONE,
-    REFUSED,
-    change,
-    copy,
-    effective_address,
-    first_value,
-    operand_to_write,
-    second_value,
-    set_first,
-    set_register,
-)
+from fastmodel.decoded import first_register
+from fastmodel.handlers.operands import DONE, change, copy, effective_address, set_register
 from fastmodel.handlers.parameters import SECOND_WIDTH, WIDTH
 from fastmodel.handlers.registry import ONE_SIZE, SIZES, SIZES_16_UP, Widths, handles
 
@@ -46,19 +35,6 @@ def load_effective_address(state: int, u: int) -> int:
     return DONE
 
 
-@handles("XCHG", widths=SIZES, forms="rr mr")
-def exchange(state: int, u: int) -> int:
-    """Swaps two operands."""
-    host = operand_to_write(state, u)
-    if host == 0:
-        return REFUSED
-    a = first_value(state, u, host)
-    b = second_value(state, u, host)
-    set_first(state, u, host, b)
-    set_register(second_register(state, u), a)
-    return DONE
-
-
 @handles("CWDE", template=change, widths=ONE_SIZE[1:3], forms="r")
 @handles("CDQE", template=change, widths=ONE_SIZE[3:], forms="r")
 @inlined
@@ -77,6 +53,14 @@ def sign_of(b: int) -> int:
 
 @handles("NOP")
 @handles("NOP_OPERAND", widths=ONE_SIZE[1:], forms="r m")
+@handles("PREFETCHNTA", widths=[(None,)], forms="m")
+@handles("PREFETCHT0", widths=[(None,)], forms="m")
+@handles("PREFETCHT1", widths=[(None,)], forms="m")
+@handles("PREFETCHT2", widths=[(None,)], forms="m")
+@handles("PREFETCHW", widths=[(None,)], forms="m")
+@handles("LFENCE", widths=[(32,)], forms="r")
+@handles("MFENCE", widths=[(32,)], forms="r")
+@handles("SFENCE", widths=[(32,)], forms="r")
 def no_operation(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
     """Nothing; an operand is not accessed."""
     return DONE

@@ -10,9 +10,11 @@ from fastmodel.compiler.primitives import parameter
 WIDTH: int = parameter("WIDTH")
 SECOND_WIDTH: int = parameter("SECOND_WIDTH")
 
-# Where the first and second operand are.
+# Where the operands are.
 FIRST_KIND: int = parameter("FIRST_KIND")
 SECOND_KIND: int = parameter("SECOND_KIND")
+THIRD_KIND: int = parameter("THIRD_KIND")
+KIND_NAMES = ("FIRST_KIND", "SECOND_KIND", "THIRD_KIND")
 REGISTER = 0
 MEMORY = 1
 IMMEDIATE = 2

@@ -10,15 +10,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastmodel.handlers.parameters import KINDS
+from fastmodel.handlers.parameters import KIND_NAMES, KINDS
 
 Function = TypeVar("Function", bound=Callable[..., int])
 Widths = tuple[int | None, ...]
 
-# How a handler goes on: with the next instruction, by a direct branch (it returns DONE or TAKEN), or at the RIP that
-# it has set.
+# How a handler goes on: with the next instruction; by a direct branch, always or conditionally (it returns DONE or
+# TAKEN); by itself once more, if it returns TAKEN; or at the RIP that it has set.
 STEP = "step"
 BRANCH = "branch"
+CONDITIONAL = "conditional"
+REPEAT = "repeat"
 JUMP = "jump"
 
 
@@ -85,8 +87,8 @@ def handles(
 
 
 def _bindings(widths: Widths, form: str) -> dict[str, Any]:
-    bindings: dict[str, Any] = {"FIRST_KIND": -1, "SECOND_KIND": -1}
-    for name, kind in zip(("FIRST_KIND", "SECOND_KIND"), form, strict=False):
+    bindings: dict[str, Any] = dict.fromkeys(KIND_NAMES, -1)
+    for name, kind in zip(KIND_NAMES, form, strict=False):
         bindings[name] = KINDS[kind]
     sizes = zip(("WIDTH", "SECOND_WIDTH"), widths, strict=False)
     return bindings | {name: width for name, width in sizes if width is not None}

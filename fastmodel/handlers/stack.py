@@ -9,10 +9,9 @@ from fastmodel.handlers.operands import DONE, REFUSED, first_value, operand_to_r
 from fastmodel.handlers.parameters import WIDTH
 from fastmodel.handlers.registry import Widths, handles
 from fastmodel.memory import read_address, write_address
-from fastmodel.state import GPR, REASON, RFLAGS, SYSTEM_FLAGS
+from fastmodel.state import RBP, REASON, RFLAGS, RSP, SYSTEM_FLAGS
 
 STACK_SIZES: tuple[Widths, ...] = ((16,), (64,))
-RSP = GPR + 8 * 4
 
 RF_AND_VM = 0x3_0000
 DF_AND_ID = 0x20_0400
@@ -52,6 +51,18 @@ def pop(state: int, u: int) -> int:
         return REFUSED
     put(64, state + RSP, top + WIDTH // 8)
     set_register(first_register(state, u), load(WIDTH, place))
+    return DONE
+
+
+@handles("LEAVE", widths=STACK_SIZES, forms="r")
+def leave(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
+    """Pops rBP from where it points to."""
+    bottom = get(64, state + RBP)
+    place = read_address(state, bottom, WIDTH // 8)
+    if place == 0:
+        return REFUSED
+    put(WIDTH, state + RBP, load(WIDTH, place))
+    put(64, state + RSP, bottom + WIDTH // 8)
     return DONE
 
 

@@ -8,6 +8,7 @@ from grammar import ir
 from grammar.source import Span
 from refmodel.generate import names, state
 from refmodel.generate.bounds import ones
+from refmodel.generate.clauses import Clauses
 from refmodel.generate.code import docstring, fold, indented, number
 from refmodel.generate.expressions import Expressions
 from refmodel.generate.statements import Statements
@@ -20,15 +21,16 @@ are non-negative ints below 2**width; faults and VM exits are exceptions.
 
 from typing import NamedTuple
 
-from refmodel.runtime import Abort, IndexedState, Processor, divide, remainder, shift_left
+from refmodel.runtime import Abort, IndexedState, Processor, Remembered, divide, remainder, shift_left
 '''
 
 
 class ModuleWriter:
     """Writes the parts of the module, in the order in which they stand."""
 
-    def __init__(self, program: ir.Program) -> None:
+    def __init__(self, program: ir.Program, *, covered: bool = False) -> None:
         self._program = program
+        self._clauses = Clauses() if covered else None
         self._names = names.Names(program)
         self._masks: set[int] = set()
         self._instances: dict[str, list[str]] = {}
@@ -41,6 +43,7 @@ class ModuleWriter:
         code = [*self._functions(), *self._predicates(), *self._views(), *self._bodies(), *self._tables()]
         lines = [
             HEADER,
+            *(self._clauses.text() if self._clauses is not None else []),
             *(f"{names.mask_name(width)} = {number(ones(width)).text}" for width in sorted(self._masks)),
             *self._constants(),
             *state.structs(self._program, self._names),
@@ -72,7 +75,9 @@ class ModuleWriter:
 
     def _writers(self, updated: frozenset[str] = frozenset()) -> tuple[Expressions, Statements]:
         expressions = Expressions(self._program, self._names, self._masks, updated)
-        return expressions, Statements(self._program, expressions, self._names, self._instances)
+        statements = Statements(self._program, expressions, self._names, self._instances)
+        statements.clauses = self._clauses
+        return expressions, statements
 
     def _functions(self) -> list[str]:
         return [line for f in self._program.functions.values() for line in self._function(f)]
@@ -177,6 +182,7 @@ class ModuleWriter:
             "",
             f"def {body_name(body)}({', '.join(operands)}) -> None:",
             *indented(docstring(instruction.doc, place(instruction.span))),
+            *indented(statements.entry(instruction.span, instruction.name)),
             *indented(statements.block(body.body)),
         ]
 
@@ -219,6 +225,6 @@ def body_name(body: ir.InstructionBody) -> str:
     return f"execute_{body.name}"
 
 
-def generate(program: ir.Program) -> str:
-    """The text of the generated module."""
-    return ModuleWriter(program).text()
+def generate(program: ir.Program, *, covered: bool = False) -> str:
+    """The text of the generated module; `covered`: it notes in HITS which of its CLAUSES were reached."""
+    return ModuleWriter(program, covered=covered).text()

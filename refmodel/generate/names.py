@@ -10,7 +10,18 @@ from grammar.ir import Bitfield, Bits, Bool, Enum, Newtype, Program, Struct, Typ
 MACHINE = "m"  # the first parameter of every generated function
 # Other names that generated code uses.
 _RUNTIME = frozenset(
-    {"Abort", "IndexedState", "NamedTuple", "Processor", "divide", "key", "known", "remainder", "shift_left"}
+    {
+        "Abort",
+        "IndexedState",
+        "NamedTuple",
+        "Processor",
+        "Remembered",
+        "divide",
+        "key",
+        "known",
+        "remainder",
+        "shift_left",
+    }
 )
 
 

@@ -81,7 +81,7 @@ def machine(program: ir.Program) -> list[str]:
         "def reset(self) -> None:",
         "    super().reset()",
         *indented(_resets(variables)),
-        *(f"    self.{cache} = {{}}" for cache in caches),
+        *(f"    self.{cache} = Remembered()" for cache in caches),
     ]
     return ["", "", "class Machine(Processor):", *indented(body)]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from grammar import ir
+from grammar.source import Span
 from refmodel.generate import names
 from refmodel.generate.bounds import width_of
+from refmodel.generate.clauses import OUTCOMES, Clauses
 from refmodel.generate.code import fold, indented
 from refmodel.generate.expressions import Expressions
 
@@ -14,7 +16,12 @@ _WRITE_SIZES = frozenset({8, 16, 32, 64})
 
 
 class Statements:
-    """Writes the body of one function or instruction; `instances` are those of each cached function."""
+    """Writes the body of one function or instruction; `instances` are those of each cached function.
+
+    With `clauses`, the text notes which ways through it are taken.
+    """
+
+    clauses: Clauses | None = None
 
     def __init__(
         self,
@@ -48,6 +55,10 @@ class Statements:
         lines = [line for statement in statements for line in self._statement(statement)]
         return lines or ["pass"]
 
+    def entry(self, span: Span, name: str) -> list[str]:
+        """What notes that an instruction is executed."""
+        return [] if self.clauses is None else [self.clauses.mark(span, name, "executed")]
+
     def _statement(self, statement: ir.Stmt) -> list[str]:
         lines = self._writers[type(statement)](statement)
         return [piece for line in lines for piece in fold(line)]
@@ -78,6 +89,8 @@ class Statements:
         return [self._text(s.call)]
 
     def _if(self, s: ir.If) -> list[str]:
+        if self.clauses is not None:
+            return self._covered_if(s, self.clauses)
         lines = [f"if {self._expressions.condition(s.condition).text}:", *indented(self.block(s.then))]
         if len(s.otherwise) == 1 and isinstance(s.otherwise[0], ir.If):
             nested = self._if(s.otherwise[0])
@@ -85,6 +98,14 @@ class Statements:
         if s.otherwise:
             return [*lines, "else:", *indented(self.block(s.otherwise))]
         return lines
+
+    def _covered_if(self, s: ir.If, clauses: Clauses) -> list[str]:
+        """Both ways are noted.  The condition of a `check` is the negation of what is checked."""
+        ways = []
+        for outcome, statements in zip(OUTCOMES[s.clause], (s.then, s.otherwise), strict=True):
+            body = self.block(statements) if statements else []
+            ways.append(indented([clauses.mark(s.span, s.clause, outcome), *body]))
+        return [f"if {self._expressions.condition(s.condition).text}:", *ways[0], "else:", *ways[1]]
 
     def _return(self, s: ir.Return) -> list[str]:
         return ["return" if s.value is None else f"return {self._text(s.value)}"]
@@ -102,8 +123,15 @@ class Statements:
         return lines
 
     def _forget(self, s: ir.Forget) -> list[str]:
-        caches = (names.cache_attribute(instance) for instance in self._instances.get(s.function, []))
-        return [f"{names.MACHINE}.{cache}.clear()" for cache in caches]
+        instances = self._instances.get(s.function, [])
+        return [self._forget_in(self._program.functions[instance], s.keys) for instance in instances]
+
+    def _forget_in(self, function: ir.Function, first: tuple[ir.Expr, ...]) -> str:
+        """Drops the results of a cached function whose keys begin with these."""
+        cache = f"{names.MACHINE}.{names.cache_attribute(function.name)}"
+        if not first:
+            return f"{cache}.clear()"
+        return f"{cache}.forget(({', '.join(self._text(key) for key in first)},))"
 
     def _execute(self, _: ir.Execute) -> list[str]:
         return [f"{names.MACHINE}.execute()"]

@@ -1,0 +1,113 @@
+"""How theorems about functions of the specification and single facts are stated, in an arbitrary state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+from checks.isolation.explain import explain
+from checks.isolation.instances import Instances
+from checks.isolation.patterns import Patterns
+from checks.isolation.world import FRAME_WIDTH, Sightings, World
+from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.terms import Truth, Vector
+from checks.symbolic.values import Point, Value
+from checks.theorem import Goal, Group, Witness
+from grammar import ir
+
+Proof: TypeAlias = Callable[[World, Patterns, str], Group]
+"""What builds a group of that name."""
+
+
+def symbols(world: World, function: str, names: Sequence[str]) -> list[Value]:
+    """Symbols with the names, and the types, of parameters of the function or of a step."""
+    types = {p.name: p.type for step in world.program.steps.values() for p in step.parameters}
+    types |= {p.name: p.type for p in world.program.functions[function].parameters}
+    return [world.symbol(name, types[name]) for name in names]
+
+
+def lemma(
+    world: World,
+    patterns: Patterns,
+    name: str,
+    given: tuple[Value, Sightings],
+    claim: tuple[str, *tuple[Value, ...]],
+    values: dict[str, Value],
+) -> Goal:
+    """What the invariant makes of a condition: `claim` is a predicate of the spec and its arguments."""
+    predicate, *arguments = claim
+    condition, seen = cast(Truth, given[0]), given[1]
+    conclusion, looked = world.look(predicate, world.before, *arguments)
+    assumptions = [condition, *Instances(world, patterns).at((seen, looked), list(values.items()))]
+    witness = Witness("there is such a translation", world.all_of(assumptions))
+    where = world.program.functions[predicate].span
+    told = explain(world, f"{predicate} can be false", where, values)
+    return Goal(name, world.follows(assumptions, cast(Truth, conclusion)), witnesses=(witness,), explain=told)
+
+
+def run_function(world: World, function: ir.Function, arguments: Point) -> tuple[Vector, Cursor, Sightings]:
+    """The result of a function, where control is after it, and what it looked at."""
+    evaluator, cursor = world.evaluator(), Cursor(world.before.copy(), {})
+    result = cast(Vector, evaluator.call(function, arguments, cursor, []))
+    return result, cursor, world.sightings(evaluator.touched)
+
+
+def group_about(
+    world: World,
+    name: str,
+    function: ir.Function,
+    conclusions: Mapping[str, tuple[Sequence[Truth], Truth]],
+    values: dict[str, Value],
+) -> Group:
+    """Goals about one run of a function that returns: by name, the assumptions and the conclusion."""
+    assumed = [truth for assumptions, _ in conclusions.values() for truth in assumptions]
+    witness = Witness(f"{function.source} returns", world.all_of(assumed))
+    told = explain(world, f"{function.source} can reach what is not the guest's", function.span, values)
+    goals = tuple(
+        Goal(f"{name}.{goal}", world.follows(assumptions, conclusion), witnesses=(witness,), explain=told)
+        for goal, (assumptions, conclusion) in conclusions.items()
+    )
+    return Group(name, world.context, goals)
+
+
+@dataclass(slots=True)
+class Translated:
+    """A translation as theorems about it allow: it raises, or returns the same offset in one of `frames`.
+
+    `address` names the parameter that is translated.
+    """
+
+    address: str
+    frames: list[Value] = field(default_factory=list)
+
+    def translate(
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: Point,
+        cursor: Cursor,
+        exits: Exits,  # noqa: ARG002 - what is raised does nothing to memory
+    ) -> Value:
+        """Replaces the function that translates."""
+        terms = evaluator.terms
+        number = len(self.frames)
+        frame = terms.symbol(f"translated.{number}", FRAME_WIDTH)
+        self.frames.append(frame)
+        cursor.alive = terms.conjunction((cursor.alive, terms.bool_symbol(f"permitted.{number}")))
+        names = [p.name for p in function.parameters]
+        offset = terms.extract(cast(Vector, arguments[names.index(self.address)]), 11, 0)
+        return terms.concat([(0, 12), (frame, FRAME_WIDTH), (offset, 12)])
+
+
+def frame_of(world: World, address: Vector) -> Vector:
+    """The number of the frame that an address is in."""
+    return world.terms.extract(address, 11 + FRAME_WIDTH, 12)
+
+
+def same_offset(world: World, result: Vector, address: Vector) -> Truth:
+    """The result is an address of a frame, with the offset that the address has in its page."""
+    terms = world.terms
+    offset = terms.equal(terms.extract(result, 11, 0), terms.extract(address, 11, 0), 12)
+    return terms.conjunction((offset, terms.equal(terms.extract(result, 63, 52), 0, 12)))

@@ -1,0 +1,119 @@
+"""Verdicts of groups that did not change since they were proved, without building their terms.
+
+The key of a group is a digest of all that its terms are made from: its extract of the specification, the Python code
+of this project, and the versions of Python and z3. Under it the cache has the questions that the group asks; the
+verdicts are the solvers' answers to them. A group is remembered once all its goals are proved, so that what was
+refuted is built again and explained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import z3
+
+from checks.cache import ProofCache
+from checks.digest import Digests
+from checks.extract import extract
+from checks.prover.selection import Task
+from checks.solve import versioned
+from checks.theorem import Result, Status
+from grammar import ir
+
+_PACKAGES = ("grammar", "refmodel", "fastmodel", "checks")
+
+
+@dataclass(slots=True)
+class Memo:
+    """What the cache knows of the groups of one program, by the answers of `solvers`."""
+
+    program: ir.Program
+    cache: ProofCache
+    solvers: Sequence[str]
+    _digests: Digests = field(default_factory=Digests)
+    _code: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._code = code_digest()
+
+    def recall(self, tasks: Iterable[Task]) -> tuple[list[Result], list[Task]]:
+        """The results that are known, and the tasks that are left, each with its key."""
+        known: list[Result] = []
+        left: list[Task] = []
+        for task in tasks:
+            keyed = replace(task, key=self._key(task))
+            results = self._results(keyed)
+            known += results or ()
+            left += [keyed] if results is None else ()
+        return known, left
+
+    def _key(self, task: Task) -> bytes:
+        """The digest of all that the goals of a task are made from."""
+        made_from = self._digests.of(extract(self.program, task.roots))
+        return hashlib.sha256(repr((self._code, made_from, task.group, sorted(task.ids))).encode()).digest()
+
+    def _results(self, task: Task) -> list[Result] | None:
+        """The results, if each goal of the task is known to be proved."""
+        questions = self.cache.questions(task.key)
+        if questions is None or {one["id"] for one in questions} != task.ids:
+            return None
+        if not all(self._was_proved(one["satisfiable"], one["refutable"]) for one in questions):
+            return None
+        return [_result(task, one) for one in questions]
+
+    def _was_proved(self, satisfiable: str, refutable: str) -> bool:
+        """Whether all solvers found the witness possible and the refutation, if it was asked for, impossible."""
+        return all(
+            self.cache.answer(solver, satisfiable) == "sat"
+            and all(self.cache.answer(solver, one) == "unsat" for one in refutable.split())
+            for solver in map(versioned, self.solvers)
+        )
+
+
+def _result(task: Task, known: dict[str, str]) -> Result:
+    is_syntactic = bool(known["syntactic"])
+    return Result(
+        known["id"],
+        task.group,
+        Status.PROVED,
+        0.0,
+        syntactic=is_syntactic,
+        cached=not is_syntactic,
+        witness=known["witness"],
+        satisfiable=known["satisfiable"],
+        refutable=known["refutable"],
+    )
+
+
+def remember(cache: ProofCache, key: bytes, results: Iterable[Result]) -> None:
+    """Remembers a group of which all wanted goals are proved; any other not."""
+    questions = [
+        {
+            "id": r.id,
+            "witness": r.witness,
+            "syntactic": "yes" if r.syntactic else "",
+            "satisfiable": r.satisfiable,
+            "refutable": r.refutable,
+        }
+        for r in results
+    ]
+    cache.remember_questions(key, questions)
+
+
+def code_digest() -> bytes:
+    """The digest of the code that builds terms, wherever in the project it is, and of what it runs on."""
+    digest = hashlib.sha256(repr((sys.version_info[:3], z3.get_full_version())).encode())
+    for path in _sources():
+        digest.update(f"{path.name}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def _sources() -> Iterator[Path]:
+    root = Path(__file__).resolve().parents[2]
+    for package in _PACKAGES:
+        yield from sorted((root / package).rglob("*.py"))

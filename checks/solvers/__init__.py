@@ -1,0 +1,1 @@
+"""Solvers: z3 on terms, others on SMT-LIB text."""

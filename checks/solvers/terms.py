@@ -1,0 +1,80 @@
+"""z3 on the terms of a group, and the same questions as SMT-LIB text.
+
+Verdicts are limited by `rlimit`, which counts the solver's work and so is the same on every machine and under any
+load; the wall-clock limit is a safety net only. `SimpleSolver` comes first, since it is several times faster on
+bit vectors with uninterpreted functions; what it leaves open goes to the combined `Solver`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import z3
+from z3 import z3core
+
+from checks.solvers.answer import Answer, Limits
+
+
+def script(conditions: Sequence[z3.BoolRef]) -> str:
+    """The question whether conditions, at least one, are satisfiable together, as SMT-LIB text.
+
+    It is made from the terms as they were built: what a z3 solver prints of itself is what it has made of them.
+    """
+    *others, last = conditions
+    array = (z3core.Ast * len(others))(*(one.as_ast() for one in others))
+    text = z3core.Z3_benchmark_to_smtlib_string(
+        last.ctx.ref(), "", "", "unknown", "", len(others), array, last.as_ast()
+    )
+    return str(text)
+
+
+@dataclass(slots=True)
+class TermSolver:
+    """Asks questions that share hypotheses, which are asserted once."""
+
+    context: z3.Context
+    hypotheses: Sequence[z3.BoolRef]
+    _shared: z3.Solver | None = field(default=None, init=False)
+
+    def check(self, conditions: Sequence[z3.BoolRef], limits: Limits) -> tuple[Answer, z3.Solver]:
+        """Whether hypotheses and conditions are satisfiable together, and the solver that says so: it has the model.
+
+        `release` is to be called before the next question.
+        """
+        first = self._first()
+        first.push()
+        first.add(*conditions)
+        answer = _check(first, limits.first_rlimit, limits.seconds)
+        if answer.verdict != "unknown" or answer.reason == "timeout" or not limits.second_rlimit:
+            return answer, first
+        second = z3.Solver(ctx=self.context)
+        second.add(*self.hypotheses, *conditions)
+        again = _check(second, limits.second_rlimit, max(0.0, limits.seconds - answer.seconds))
+        spent = (answer.seconds + again.seconds, answer.rlimit + again.rlimit)
+        return replace(again, seconds=spent[0], rlimit=spent[1]), second
+
+    def release(self) -> None:
+        """Forgets the conditions of the latest question."""
+        self._first().pop()
+
+    def _first(self) -> z3.Solver:
+        if self._shared is None:
+            self._shared = z3.SimpleSolver(ctx=self.context)
+            self._shared.add(*self.hypotheses)
+        return self._shared
+
+
+def _check(solver: z3.Solver, rlimit: int, seconds: float) -> Answer:
+    solver.set("rlimit", rlimit)
+    solver.set("timeout", max(1, int(seconds * 1000)))
+    before, start = _rlimit_count(solver), time.monotonic()
+    verdict = str(solver.check())
+    elapsed = time.monotonic() - start
+    reason = solver.reason_unknown() if verdict == "unknown" else ""
+    return Answer(verdict, elapsed, _rlimit_count(solver) - before, reason)
+
+
+def _rlimit_count(solver: z3.Solver) -> int:
+    return next((int(value) for name, value in solver.statistics() if name == "rlimit count"), 0)

@@ -1,0 +1,56 @@
+"""One instruction form under proof: its symbols, and the terms of its runs, made once and only when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import cast
+
+from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.terms import Vector
+from checks.trap.casefile import FormExplainer, Tools
+from checks.trap.compare import Comparer
+from checks.trap.forms import Form
+from checks.trap.operands import OperandSymbols, SymbolicOperands
+from checks.trap.runs import Act, Settings
+from checks.trap.theorems import FormProof
+from grammar import ir
+
+
+class Subject:
+    """A form, with what its goals are made from."""
+
+    def __init__(self, form: Form, settings: Settings, comparer: Comparer, tools: Tools) -> None:
+        self.form, self.settings, self.comparer, self.tools = form, settings, comparer, tools
+
+    @cached_property
+    def symbols(self) -> OperandSymbols:
+        """The symbols of the operands, the same in all runs."""
+        return OperandSymbols(self.settings.terms, self.form, self.settings.first.elements("GPR"))
+
+    @cached_property
+    def proof(self) -> FormProof:
+        """The runs of the form, and the claims about them."""
+        return self.proof_of(self.form.body.body)
+
+    def proof_of(self, body: Sequence[ir.Stmt]) -> FormProof:
+        """The same for another body in the place of the form's own."""
+        act = act_of(body, self.symbols)
+        return FormProof.of(self.settings, self.comparer, act, self.symbols.hypotheses())
+
+    def explainer(self, name: str) -> FormExplainer:
+        """Explains refutations of goals whose ids begin with `name`."""
+        return FormExplainer(self.settings, self.form.instruction.span, name, self.symbols, self.tools)
+
+
+def act_of(body: Sequence[ir.Stmt], symbols: OperandSymbols) -> Act:
+    """What a run of an instruction does: its body, after NEXT_RIP was set as `execute` sets it."""
+
+    def act(evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
+        evaluator.operands = SymbolicOperands(evaluator, symbols)
+        rip = cast(Vector, cursor.state.get("RIP"))
+        cursor.state.set("NEXT_RIP", evaluator.terms.arithmetic("+", rip, symbols.length, 64))
+        evaluator.run(body, cursor, exits)
+
+    return act

@@ -1,0 +1,177 @@
+"""A program as the text of one LLVM module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from string import Template
+
+from fastmodel import cases as rows
+from fastmodel.reference import records
+from fastmodel.reference.accesses import memory_functions
+from fastmodel.reference.caches import cache_functions
+from fastmodel.reference.layout import COMMON, OFFSET, Layout
+from fastmodel.reference.lists import list_functions
+from fastmodel.reference.operands import operand_function
+from fastmodel.reference.reach import Reach, reach
+from fastmodel.reference.statements import StatementWriter
+from fastmodel.reference.types import llvm_type
+from grammar import ir
+
+ROOTS = ("cycle", "fetch_translate", "#UD", "#GP")
+"""What runs from outside: one cycle, fetching, and what undefined and overlong bytes raise."""
+
+ACCESSORS = ("read_register", "write_register", "read_high_byte", "write_high_byte")
+MEMORY_ACCESSORS = ("read_memory_operand", "modify_memory_operand", "write_memory_operand")
+
+DECODED_BITS = 16  # the table of decoded instructions has 2**16 places
+LEFT_TO_PYTHON = 1 << 32  # a reason: not finished here
+
+
+class Module:
+    """What the writers of functions share, and the text of the module."""
+
+    def __init__(self, program: ir.Program) -> None:
+        self.program = program
+        self.reach: Reach = reach(program, self._roots())
+        cached = [f.name for f in self.reach.functions.values() if f.cached]
+        self.layout = Layout.of(program, list(self.reach.variables.values()), cached)
+        self.memory_widths: set[int] = {64}
+        self._operands: dict[tuple[str, int], str] = {}
+        self._aborts = {name: number for number, name in enumerate(program.aborts, 1)}
+        self.bodies = [b for i in program.instructions.values() for b in i.bodies]
+
+    def _roots(self) -> list[str]:
+        sources = {*ROOTS, *ACCESSORS, *MEMORY_ACCESSORS}
+        return [f.name for f in self.program.functions.values() if f.source in sources]
+
+    # --- what writers ask -------------------------------------------------------------------------
+
+    def function(self, name: str) -> str:
+        """How a function is called."""
+        return f'@"{name}"'
+
+    def instance(self, source: str, width: int | None = None) -> str | None:
+        """The name of a function's instance for a width, None if the program does not have it."""
+        widths = (width,) if width is not None else ()
+        found = (
+            f
+            for f in self.program.functions.values()
+            if f.source == source and tuple(value for _, value in f.widths) == widths
+        )
+        return next((f.name for f in found), None)
+
+    def cached_instances(self, source: str) -> list[str]:
+        """The instances of a cached function."""
+        return [name for name in self.layout.caches if self.program.functions[name].source == source]
+
+    def abort_number(self, kind: str) -> int:
+        """The number of an abort, from 1 on."""
+        return self._aborts[kind]
+
+    def operand_access(self, access: str, width: int) -> str:
+        """The function that reads, modifies or writes an operand of that width."""
+        return self._operands.setdefault((access, width), f"@operand_{access}_{width}")
+
+    # --- the text ---------------------------------------------------------------------------------
+
+    def text(self) -> str:
+        """The whole module."""
+        lines = [
+            *(line for f in self.reach.functions.values() for line in self._function(f)),
+            *(line for group in self.reach.rules.values() for line in self._rules(group)),
+            *(
+                line
+                for i in self.program.instructions.values()
+                for b in i.bodies
+                for line in self._body(i, b)
+            ),
+            *self._faults(),
+            *(line for (access, width) in self._operands for line in operand_function(self, access, width)),
+            *(list_functions(place) for place in self.layout.places.values() if place.keys),
+            *(line for width in sorted(self.memory_widths) for line in memory_functions(width)),
+            *self._tables(),
+        ]
+        runtime = Template(Path(__file__).with_name("runtime.ll").read_text("utf-8"))
+        return "\n".join([runtime.substitute(self._names()), *lines, ""])
+
+    def _names(self) -> dict[str, int]:
+        """What `$NAME` stands for in the runtime's text."""
+        layout = self.layout
+        row = {
+            name: 8 * getattr(rows, name)
+            for name in (
+                "ROW_RIP",
+                "ROW_RFLAGS",
+                "ROW_STEPS",
+                "ROW_REASON",
+                "ROW_COUNT",
+                "ROW_OTHER",
+                "ROW_LIST",
+            )
+        }
+        return {
+            **OFFSET,
+            **{name: layout.places[name].offset for name in COMMON if name in layout.places},
+            **records.offsets(),
+            **row,
+            "ROW_BYTES": 8 * rows.ROW_WORDS,
+            "MOST_WORDS": rows.MOST_WORDS,
+            "STATE_BYTES": layout.size,
+            "OTHER": layout.other,
+            "DECODED_SHIFT": 64 - DECODED_BITS,
+            "LEFT_TO_PYTHON": LEFT_TO_PYTHON,
+        }
+
+    def _function(self, function: ir.Function) -> Iterator[str]:
+        writer = StatementWriter(self, llvm_type(function.result))
+        writer.take(function.parameters)
+        name = f"{function.name}.uncached" if function.cached else function.name
+        body = writer.finish(function.body)
+        yield from self.definition(name, function.result, function.parameters, body)
+        if function.cached:
+            yield from cache_functions(self, function)
+
+    def _rules(self, group: ir.Rules) -> Iterator[str]:
+        writer = StatementWriter(self, "i1")
+        holds = "1"
+        for rule in group.rules:
+            holds = writer.value(f"and i1 {holds}, {writer.of(rule.condition)}")
+        writer.end(f"ret i1 {holds}")
+        yield from self.definition(f"holds_{group.name}", ir.BOOL, (), writer.finish(()))
+
+    def _body(self, instruction: ir.Instruction, body: ir.InstructionBody) -> Iterator[str]:
+        updated = frozenset(use.name for use in body.operands if use.reads and use.writes)
+        writer = StatementWriter(self, "void", instruction.operands, updated)
+        yield f"define internal void @body_{body.name}(ptr %state, ptr %record) {{"
+        yield from writer.finish(body.body)
+        yield "}"
+
+    def _faults(self) -> Iterator[str]:
+        """Stand-ins for a body where the bytes are undefined, or too long."""
+        for source in ("#UD", "#GP"):
+            function = self.program.functions[self.instance(source) or ""]
+            types = "".join(f", {llvm_type(p.type)} 0" for p in function.parameters)
+            yield f'define internal void @"body_{source}"(ptr %state, ptr %record) {{'
+            yield f'  call void @"{function.name}"(ptr %state{types})'
+            yield "  ret void"
+            yield "}"
+
+    def _tables(self) -> Iterator[str]:
+        names = [f"ptr @body_{body.name}" for body in self.bodies]
+        names += ['ptr @"body_#UD"', 'ptr @"body_#GP"']
+        yield f"@bodies = internal constant [{len(names)} x ptr] [{', '.join(names)}]"
+        yield "define internal void @forget_everything(ptr %state) {"
+        yield from (f"  call void @forget_{name}(ptr %state)" for name in self.layout.caches)
+        yield "  ret void"
+        yield "}"
+
+    @staticmethod
+    def definition(
+        name: str, result: ir.Type | None, parameters: Iterable[ir.Parameter], body: list[str]
+    ) -> Iterator[str]:
+        """A function with its body."""
+        typed = [f"{llvm_type(p.type)} %argument.{n}" for n, p in enumerate(parameters)]
+        yield f'define internal {llvm_type(result)} @"{name}"({", ".join(["ptr %state", *typed])}) {{'
+        yield from body
+        yield "}"
