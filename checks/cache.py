@@ -1,6 +1,6 @@
-"""Remembers between runs what solvers answered, and which questions a group of theorems asks.
+"""Remembers between runs what solvers answered, which questions a group of theorems asks, and the fates of mutants.
 
-Both are in one SQLite file. An answer is found by the solver, its version and the SMT-LIB text of the question. The
+All are in one SQLite file. An answer is found by the solver, its version and the SMT-LIB text of the question. The
 questions of a group are found by a digest of all that its terms are made from (`checks.prover.memo`), so that a group
 that did not change need not be built to look its answers up.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 NAME = "proofs.sqlite"
 VERSION = 3
-_TABLES = ("answers", "groups")
+_TABLES = ("answers", "groups", "mutants")
 CHECK_BYTES = 8
 
 Questions = list[dict[str, str]]
@@ -58,6 +58,14 @@ class ProofCache:
     def remember_questions(self, key: bytes, questions: Iterable[dict[str, str]]) -> None:
         """Remembers that all these goals of a group were proved."""
         self._put("groups", key, json.dumps(list(questions)))
+
+    def verdict(self, key: bytes) -> str | None:
+        """What was found out about the mutant with that digest."""
+        return self._get("mutants", key)
+
+    def remember_verdict(self, key: bytes, verdict: str) -> None:
+        """Remembers what was found out about a mutant."""
+        self._put("mutants", key, verdict)
 
     def _get(self, table: str, key: bytes) -> str | None:
         if self._connection is None:

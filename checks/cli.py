@@ -79,6 +79,17 @@ COMMANDS = (
         ("nonroot prove", "nonroot prove 'trap.RDMSR.*' -j 2", "nonroot prove --json results.json"),
     ),
     Command(
+        "matrix",
+        "show what makes each instruction exit, what virtualizes it, and which policies it needs",
+        (
+            "nonroot matrix",
+            "nonroot matrix HLT SMSW",
+            "nonroot matrix --policies",
+            "nonroot matrix --vmx-off",
+            "nonroot matrix --check docs/trap-matrix.md",
+        ),
+    ),
+    Command(
         "replay",
         "replay a counterexample, a fuzz case or recorded vectors on a model",
         ("nonroot replay counterexamples/x.json", "nonroot replay cases.jsonl.gz -o out.jsonl"),

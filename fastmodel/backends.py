@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import FunctionType
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from fastmodel import cases, loop
 from fastmodel.compiler import primitives
@@ -20,6 +20,11 @@ from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
 from fastmodel.handlers import HANDLERS
 from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP
+
+if TYPE_CHECKING:
+    from fastmodel.block import Block
+    from fastmodel.translator.hotness import Translator
+    from fastmodel.translator.regions import Routine
 
 ROUTINES = {
     STEP: loop.step,
@@ -45,6 +50,10 @@ class Backend(Protocol):
 
     def run_cases(self, state: int, row: int, count: int) -> None:
         """Calls `cases.run_cases` with the addresses of a state block and of rows."""
+        ...
+
+    def translator(self, block: Block) -> Translator | None:
+        """A translator of hot code for a state block, if there is one."""
 
 
 def routines(bindings: dict[str, Meaning]) -> list[tuple[str, Instance]]:
@@ -88,6 +97,7 @@ class NativeBackend:
                 target.convention,
             )
 
+        self._target = target
         self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
         names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
@@ -102,6 +112,23 @@ class NativeBackend:
     def run_cases(self, state: int, row: int, count: int) -> None:
         """Calls `cases.run_cases`."""
         self._run_cases(state, row, count)
+
+    @cached_property
+    def _routines(self) -> dict[int, Routine]:
+        """The routines by code."""
+        from fastmodel.translator.regions import Routine
+
+        going_on = {handler.name for handler in HANDLERS if handler.falls_through}
+        found = routines(loop_bindings(threaded=True))
+        return {self.codes[name]: Routine(text, name in going_on) for name, text in found}
+
+    def translator(self, block: Block) -> Translator | None:
+        """A translator of hot code for a state block, where there is threaded code."""
+        if not self._target.convention.threaded:
+            return None
+        from fastmodel.translator.hotness import Translator
+
+        return Translator(self._target, self._routines, self._code.address, block)
 
 
 class PlainBackend:
@@ -125,6 +152,10 @@ class PlainBackend:
     def run_cases(self, state: int, row: int, count: int) -> None:
         """Calls `cases.run_cases`."""
         self._run_cases(state, row, count)
+
+    def translator(self, _block: Block) -> Translator | None:
+        """There is none."""
+        return None
 
     def _invoke(self, state: int, place: int, remaining: int) -> int:
         number = field(64, place + CODE)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastmodel import backends, state, table
 from grammar.ir import Program
 from refmodel.memory import RecordingMemory
+
+if TYPE_CHECKING:
+    from fastmodel.translator.hotness import Translator
 
 PAGE_SIZE = 0x1000
 
@@ -53,8 +56,13 @@ class Block:
         decoded = allocate(state.DECODED_BYTES, self._keep)
         for offset in (state.DECODED, state.DECODED_NEXT):
             self.set(offset, decoded)
+        wide = allocate(state.WIDE_BYTES, self._keep)
+        self.set(state.WIDE_READS, wide)
+        self.set(state.WIDE_WRITES, wide + state.WIDE_BYTES // 2)
         self.set(state.DECODED_END, decoded + state.DECODED_BYTES)
         self.remembered: list[int] = []  # versions of what the reference remembered at the last run
+        self.translator: Translator | None = None
+        self.until_sample = 1  # instructions until the translator takes its next sample
         self.forget_translations()
 
     def get(self, offset: int) -> int:
@@ -68,6 +76,11 @@ class Block:
     def forget_translations(self) -> None:
         """Empties the tables of translations."""
         ctypes.memset(self.address + state.READ_TLB, 0xFF, state.SIZE - state.READ_TLB)
+        generation = self.get(state.WIDE_GENERATION) + state.FIRST_GENERATION
+        if generation >> 64:
+            generation = state.FIRST_GENERATION
+            ctypes.memset(self.get(state.WIDE_READS), 0, state.WIDE_BYTES)
+        self.set(state.WIDE_GENERATION, generation)
 
 
 def allocate(size: int, keep: list[Any], fill: int = 0) -> int:

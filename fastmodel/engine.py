@@ -37,14 +37,18 @@ class FastEngine:
 
     `backend` is "native" or "python"; by default native code is used if llvmlite is installed. What was translated is
     kept until the reference forgets translations, or for another CR3, EPT pointer or privilege level; decoded
-    instructions until the bytes they came from have changed.
+    instructions until the bytes they came from have changed. Code that runs for long is translated, unless `translates`
+    is false.
     """
 
-    def __init__(self, program: Program, machine: Any, backend: str | None = None) -> None:
+    def __init__(
+        self, program: Program, machine: Any, backend: str | None = None, *, translates: bool = True
+    ) -> None:
         self.machine = machine
         self.reason = Reason.BUDGET
         self._backend = backends.choose(backend)
         self._shared = Shared(program, machine.PHYSICAL, self._backend)
+        self._translates = translates
         self._blocks: dict[tuple[int, int, int], Block] = {}
         self._caches = [f"cache_{f.name}" for f in program.functions.values() if f.cached]
 
@@ -65,7 +69,7 @@ class FastEngine:
             return 0
         block = self._enter_space()
         self._copy_in(block)
-        done: int = budget - self._backend.run(block.address, budget)
+        done = budget - self._execute(block, budget)
         self._copy_out(block, done)
         reason = Reason(block.get(state.REASON))
         self.reason = Reason.UNSUPPORTED_STATE if reason is Reason.BUDGET and done < steps else reason
@@ -100,6 +104,21 @@ class FastEngine:
         block.set(state.JOURNAL_LIMIT, state.JOURNAL_LENGTH)
         block.forget_translations()
 
+    def _execute(self, block: Block, budget: int) -> int:
+        """Runs in pieces, after each of which the translator takes a sample; returns how many instructions are left."""
+        if block.translator is None:
+            return self._backend.run(block.address, budget)
+        while budget:
+            piece = min(budget, block.until_sample)
+            left = self._backend.run(block.address, piece)
+            budget -= piece - left
+            block.until_sample -= piece - left
+            if block.until_sample == 0:
+                block.until_sample = block.translator.sample()
+            if left:
+                break
+        return budget
+
     # --- the state block ---
 
     def _enter_space(self) -> Block:
@@ -120,6 +139,7 @@ class FastEngine:
             self._blocks.clear()
             self._shared.unmark_code_pages()
         block = Block(self._shared)
+        block.translator = self._backend.translator(block) if self._translates else None
         for offset, value in zip((state.CR3, state.EPT_POINTER, state.MODE), space, strict=True):
             block.set(offset, value)
         return block

@@ -35,6 +35,7 @@ from fastmodel.state import (
     REMAINING,
     RFLAGS,
     RIP,
+    SAMPLE,
     STOP,
     STOPPED_INDIRECT,
     STOPPED_REFUSED,
@@ -137,6 +138,7 @@ def find_trace(state: int, remaining: int) -> int:
     """The decoded instructions at RIP; 0, with REASON set, if they cannot be fetched."""
     rip = get(64, state + RIP)
     if remaining < TRACE_LIMIT:
+        put(64, state + SAMPLE, rip)
         return decode_trace(state, rip, remaining)
     place = known_trace(state, rip)
     if place != 0:

@@ -50,6 +50,11 @@ CODE_PAGES = 288  # address of one byte for each page of memory: 1 if instructio
 CODE_WRITES = 296  # 1 while a store to such a page is let through
 CODE_LIST = 304  # address of the list of the pages that this block's instructions were decoded from
 CODE_COUNT = 312  # its length
+WIDE_READS = 568  # addresses of the wide tables of translations
+WIDE_WRITES = 576
+WIDE_GENERATION = 584  # bits 63..52 change when they are emptied; never 0, as in an entry that is empty
+FIRST_GENERATION = 1 << 52
+SAMPLE = 560  # RIP where the last trace was decoded that was cut short
 CODE_KEPT = 552  # how many of them have a copy of what they held, for the next run
 REFUSE_CODE = 320  # the routines that every trace needs: codes of `refuse` and `end_of_trace`
 END_CODE = 328
@@ -84,6 +89,8 @@ SIZE = WRITE_TLB + TLB_ENTRIES * TLB_ENTRY
 
 # --- sizes of the tables the block points to ---
 
+WIDE_ENTRIES = 1 << 14  # of TLB_ENTRY bytes; bits 63..52 of a tag are the generation
+WIDE_BYTES = 2 * WIDE_ENTRIES * TLB_ENTRY  # both wide tables
 TRACE_SLOTS = 4096
 TRACE_SLOT = 16  # tag: RIP ^ GENERATION; place
 CODE_LIST_LENGTH = 256

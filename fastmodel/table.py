@@ -10,7 +10,7 @@ from itertools import product
 
 from fastmodel import decoder
 from fastmodel.handlers import HANDLERS, Handler
-from fastmodel.handlers.registry import BRANCH, JUMP, REPEAT, STEP
+from fastmodel.handlers.registry import REPEAT, STEP
 from grammar.ir import Enum, Instruction, OperandCode, Program
 from refmodel.decoder import choose_row, opcode_rows
 from refmodel.encoding import REP, REPNE, Pattern, Prefixes, encoded_bits
@@ -88,6 +88,10 @@ def _group(
         )
         repeats = [choose_row(candidates, replace(prefixes, repeat=prefix), modrm) for prefix in (REP, REPNE)]
         takes_repeat = repeats == [chosen, chosen]
+        # An entry for REX.W is used with the prefix 66 too.
+        is_ambiguous |= choose_row(
+            candidates, replace(prefixes, operand_size=True), modrm
+        ) != chosen and bool(prefixes.rex)
         entries.append(
             _entry(chosen, prefixes, bool(mode), takes_repeat, by_key, program)
             if chosen and not is_ambiguous
@@ -166,7 +170,7 @@ def _flow(handler: Handler) -> int:
     """How the decoder goes on behind an instruction."""
     if handler.flow == STEP:
         return decoder.FALLS_THROUGH
-    return decoder.ENDS_TRACE if handler.flow in (BRANCH, JUMP) else decoder.MAY_FALL_THROUGH
+    return decoder.MAY_FALL_THROUGH if handler.falls_through else decoder.ENDS_TRACE
 
 
 def _register_source(code: OperandCode) -> int:

@@ -16,7 +16,7 @@ from grammar.parse import Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
 from grammar.tree import Node
-from grammar.widths import operand_sizes, operand_width
+from grammar.widths import every_operand_size, operand_width
 
 _STATE_KINDS = ("register", "vmcs", "state", "ghost")
 # Functions of the specification, with the width as first parameter, that operands are read and written by.
@@ -354,7 +354,7 @@ class SpecificationChecker:
             for row in rows
             for name in row.operands
             if codes[name].kind not in MEMORY_KINDS
-            for size in operand_sizes(row)
+            for size in every_operand_size(row)
         }
 
 

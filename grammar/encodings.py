@@ -9,7 +9,7 @@ from grammar.environment import fail, parse_number
 from grammar.parse import Item
 from grammar.source import Span
 from grammar.tree import Node
-from grammar.widths import operand_sizes, operand_width
+from grammar.widths import every_operand_size, operand_width
 
 KINDS = frozenset(
     {
@@ -35,7 +35,7 @@ KINDS = frozenset(
 # Kinds whose row gives the number of a general register before the width.
 REGISTER_KINDS = frozenset({"register", "memory_at", "es_memory_at"})
 WIDTHS = frozenset({"8", "16", "32", "64", "128", "v", "z", "y", "none"})
-ATTRIBUTES = frozenset({"d64", "f64", "lock", "rep", "repe"})
+ATTRIBUTES = frozenset({"d64", "f64", "i64", "o64", "lock", "rep", "repe"})
 # Operands that are memory and never a register.
 MEMORY_KINDS = frozenset({"rm_memory", "memory_at", "es_memory_at", "offset"})
 # A value operand that cannot be assigned to.
@@ -115,8 +115,9 @@ def _opcode(item: Item, node: Node, family: tuple[str, int] | None) -> ir.Opcode
 
 
 def width_tuples(row: ir.EncodingRow, codes: dict[str, ir.OperandCode]) -> list[tuple[int | None, ...]]:
-    """The distinct tuples of operand widths a row gives over its operand sizes."""
-    tuples = [tuple(operand_width(codes[o], size) for o in row.operands) for size in operand_sizes(row)]
+    """The distinct tuples of operand widths a row gives over its operand sizes, in code of any size."""
+    sizes = every_operand_size(row)
+    tuples = [tuple(operand_width(codes[o], size) for o in row.operands) for size in sizes]
     return list(dict.fromkeys(tuples))
 
 

@@ -18,6 +18,7 @@ from grammar.tree import Node
 INSTRUCTION_PROPERTIES = {
     "instruction_length": ir.Bits(64),
     "address_size": ir.Bits(64),
+    "operand_size": ir.Bits(64),
     "repeat": ir.Bits(8),
 }
 

@@ -282,7 +282,7 @@ class OperandAttribute:
 
 @dataclass(frozen=True)
 class InstructionProperty:
-    """A property of the current instruction: `instruction_length`, `address_size` or `repeat`."""
+    """A property of the current instruction: `instruction_length`, `address_size`, `operand_size` or `repeat`."""
 
     type: Bits
     name: str

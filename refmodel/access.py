@@ -114,16 +114,17 @@ class ImmediateAccess(OperandAccess):
 
 
 class RelativeAccess(OperandAccess):
-    """A branch target, relative to the next instruction."""
+    """A branch target of `width` bits, relative to the next instruction."""
 
-    __slots__ = ("distance",)
+    __slots__ = ("distance", "mask")
 
-    def __init__(self, distance: int) -> None:
+    def __init__(self, distance: int, width: int) -> None:
         super().__init__(Immediate(distance))
         self.distance = distance
+        self.mask = (1 << width) - 1
 
     def read(self, machine: Any) -> int:  # noqa: D102
-        target: int = machine.NEXT_RIP + self.distance & _MASK_64
+        target: int = machine.NEXT_RIP + self.distance & self.mask
         return target
 
 

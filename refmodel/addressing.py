@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from refmodel.encoding import MAX_LENGTH, Prefixes
 
 ES, SS, DS = 0, 2, 3
-RSP, RBP = 4, 5
+RBX, RSP, RBP, RSI, RDI = 3, 4, 5, 6, 7
+
+# Base and index by the r/m field where addresses have 16 bits.  SDM 2A table 2-1
+PAIRS_16 = (
+    (RBX, RSI),
+    (RBX, RDI),
+    (RBP, RSI),
+    (RBP, RDI),
+    (RSI, None),
+    (RDI, None),
+    (RBP, None),
+    (RBX, None),
+)
 
 
 class Truncated(Exception):
@@ -82,7 +94,9 @@ class ModRM:
         return SS if self.base in (RSP, RBP) else DS
 
 
-def read_modrm(cursor: Cursor, prefixes: Prefixes, always_register: bool = False) -> ModRM:
+def read_modrm(
+    cursor: Cursor, prefixes: Prefixes, address_bits: int = 64, always_register: bool = False
+) -> ModRM:
     """Reads a ModR/M byte and what belongs to it; with `always_register`, mod is taken for 3 (MOV CR and DR)."""
     byte = cursor.unsigned(1)
     mod = 3 if always_register else byte >> 6
@@ -90,11 +104,20 @@ def read_modrm(cursor: Cursor, prefixes: Prefixes, always_register: bool = False
     rm = byte & 7
     if mod == 3:
         return ModRM(3, reg, rm | prefixes.rex_b << 3)
+    if address_bits == 16:
+        return _read_16_bit_address(cursor, mod, reg, rm)
     if rm == 4:
         return _read_sib(cursor, prefixes, mod, reg)
     if mod == 0 and rm == 5:
-        return ModRM(mod, reg, displacement=cursor.signed(4), rip_relative=True)
+        return ModRM(mod, reg, displacement=cursor.signed(4), rip_relative=prefixes.code_size == 64)
     return ModRM(mod, reg, base=rm | prefixes.rex_b << 3, displacement=_displacement(cursor, mod))
+
+
+def _read_16_bit_address(cursor: Cursor, mod: int, reg: int, rm: int) -> ModRM:
+    if mod == 0 and rm == 6:
+        return ModRM(mod, reg, displacement=cursor.signed(2))
+    base, index = PAIRS_16[rm]
+    return ModRM(mod, reg, base=base, index=index, displacement=cursor.signed(mod) if mod else 0)
 
 
 def _read_sib(cursor: Cursor, prefixes: Prefixes, mod: int, reg: int) -> ModRM:

@@ -64,15 +64,23 @@ class _Head:
     """The prefixes as they were read."""
 
     prefixes: Prefixes
-    segment: int | None  # FS or GS; the other overrides have no effect in 64-bit mode
+    segment: int | None  # in 64-bit mode FS or GS; the other overrides have no effect there
     address_bits: int
     lock: bool
 
 
 class Decoder:
-    """Decodes with the rows of a program; remembers what it decoded by the bytes."""
+    """Decodes code of one size with the rows of a program; remembers what it decoded by the bytes."""
 
-    def __init__(self, program: Program, functions: Mapping[str, Run], bodies: Mapping[str, Run]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        functions: Mapping[str, Run],
+        bodies: Mapping[str, Run],
+        code_size: int = 64,
+    ) -> None:
+        self.code_size = code_size
+        self.offset_mask = (1 << (64 if code_size == 64 else 32)) - 1  # of RIP or EIP
         self._operands = program.operands
         self._bodies = bodies
         self._accessors = Accessors(functions)
@@ -99,7 +107,9 @@ class Decoder:
             return Decoded(data, 0, lambda machine: self._general_protection(machine, 0))
 
     def _instruction(self, cursor: Cursor) -> Decoded:
-        head = _read_head(cursor)
+        head = _read_head(cursor, self.code_size)
+        if self._is_vex(cursor):
+            raise NotModelled(cursor.data)
         escape, opcode = _read_opcode(cursor)
         candidates = self._rows.get((escape, opcode), [])
         modrm = cursor.peek() if any(p.has_modrm for p, _ in candidates) else 0
@@ -107,7 +117,11 @@ class Decoder:
         if chosen is None:
             raise NotModelled(cursor.data)
         row, instruction = chosen
-        place = read_modrm(cursor, head.prefixes, row.always_register) if row.has_modrm else None
+        place = (
+            read_modrm(cursor, head.prefixes, head.address_bits, row.always_register)
+            if row.has_modrm
+            else None
+        )
         if instruction is None or (head.lock and not _may_lock(row, place)):
             return Decoded(cursor.data, cursor.position, self._undefined)
         size = row.operand_size(head.prefixes)
@@ -125,6 +139,13 @@ class Decoder:
             head.prefixes,
             head.lock,
         )
+
+    def _is_vex(self, cursor: Cursor) -> bool:
+        """Whether a VEX or EVEX prefix follows, and no instruction of the opcode tables."""
+        if cursor.peek() not in encoding.VEX_PREFIXES:
+            return False
+        following = cursor.data[cursor.position + 1 : cursor.position + 2]
+        return self.code_size == 64 or following >= b"\xc0"
 
     def _operand(
         self, cursor: Cursor, code: OperandCode, opcode: int, place: ModRM | None, size: int, head: _Head
@@ -161,7 +182,7 @@ class Decoder:
     def _trailing(cursor: Cursor, code: OperandCode, size: int, width: int | None) -> OperandAccess:
         length = encoded_bits(code, size) // 8
         if code.kind == "relative":
-            return RelativeAccess(cursor.signed(length))
+            return RelativeAccess(cursor.signed(length), size)
         if code.kind == "signed_immediate":
             return ImmediateAccess(cursor.signed(length) & (1 << size) - 1, size)
         if code.kind == "immediate":
@@ -193,12 +214,18 @@ def opcode_rows(program: Program) -> dict[tuple[bytes, int], list[tuple[Pattern,
 def choose_row(
     candidates: list[tuple[Pattern, Instruction | None]], prefixes: Prefixes, modrm: int
 ) -> tuple[Pattern, Instruction | None] | None:
-    """The first row that the prefixes and the ModR/M byte (or what stands in its place) fit."""
+    """The first row that the prefixes and the ModR/M byte (or what stands in its place) fit.
+
+    Bytes that are an instruction only in code of another size are undefined.
+    """
+    elsewhere = None
     for candidate in candidates:
         row = candidate[0]
         if row.accepts_prefixes(prefixes) and (not row.has_modrm or row.accepts_modrm(modrm)):
-            return candidate
-    return None
+            if row.exists(prefixes.code_size):
+                return candidate
+            elsewhere = elsewhere or (row, None)
+    return elsewhere
 
 
 def _may_lock(row: Pattern, place: ModRM | None) -> bool:
@@ -206,30 +233,30 @@ def _may_lock(row: Pattern, place: ModRM | None) -> bool:
     return row.lockable and place is not None and place.mod != 3
 
 
-def _read_head(cursor: Cursor) -> _Head:
-    """Reads the prefixes.  REX counts only right before the opcode.  SDM 2A 2.1.1, 2.2.1"""
+def _read_head(cursor: Cursor, code_size: int) -> _Head:
+    """Reads the prefixes.  REX is one in 64-bit mode only, and only right before the opcode.  SDM 2A 2.1.1, 2.2.1"""
     operand_size = lock = False
     repeat = rex = 0
     segment: int | None = None
-    address_bits = 64
+    address_bits = code_size
     while True:
         byte = cursor.peek()
         if byte in encoding.LEGACY_PREFIXES:
             rex = 0
-        elif byte & 0xF0 == 0x40:
+        elif byte & 0xF0 == 0x40 and code_size == 64:
             rex = byte
         else:
-            return _Head(Prefixes(operand_size, repeat, rex), segment, address_bits, lock)
+            return _Head(Prefixes(operand_size, repeat, rex, code_size), segment, address_bits, lock)
         cursor.skip()
         if byte == encoding.OPERAND_SIZE:
             operand_size = True
         elif byte == encoding.ADDRESS_SIZE:
-            address_bits = 32
+            address_bits = encoding.other_address_size(code_size)
         elif byte in (encoding.REP, encoding.REPNE):
             repeat = byte
         elif byte == encoding.LOCK:
             lock = True
-        elif byte in (0x64, 0x65):
+        elif byte in (0x64, 0x65) or code_size != 64:
             segment = encoding.SEGMENT_PREFIXES[byte]
 
 

@@ -21,8 +21,9 @@ from refmodel.encoding import (
     Pattern,
     Prefixes,
     encoded_bits,
+    other_address_size,
 )
-from refmodel.fields import Fields, fits_signed, place_memory
+from refmodel.fields import Fields, address_width, fits_signed, place_memory
 from refmodel.forms import Form, bind, forms
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register
@@ -40,14 +41,20 @@ class EncodingError(Exception):
 
 
 class Encoder:
-    """Encodes instructions of a program by mnemonic."""
+    """Encodes instructions of a program by mnemonic, for code of one size."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, code_size: int = 64) -> None:
+        self.code_size = code_size
+        self._program = program
         self._rows = opcode_rows(program)
         self.by_mnemonic: dict[str, list[Form]] = {}
-        for form in forms(program):
+        for form in forms(program, code_size):
             for mnemonic in form.template.mnemonics:
                 self.by_mnemonic.setdefault(mnemonic, []).append(form)
+
+    def for_code(self, code_size: int) -> Encoder:
+        """The encoder of the same program for code of another size."""
+        return self if code_size == self.code_size else Encoder(self._program, code_size)
 
     def encode(
         self, mnemonic: str, operands: tuple[Operand, ...], address: int = 0, prefix: str = ""
@@ -107,12 +114,12 @@ class Encoder:
             fields.set_modrm(shape.fixed_modrm)
         widths = form.widths()
         for name, code, width in zip(form.instruction.operands, shape.operands, widths, strict=True):
-            if not _place(fields, code, operands[name], width, form.size):
+            if not _place(fields, code, operands[name], width, form):
                 return None
         if not _register_fits_opcode(shape, fields):
             return None
         rex = _rex(form, fields)
-        if (rex and fields.forbids_rex) or not self._means(form, fields, rex):
+        if (rex and (fields.forbids_rex or form.code_size != 64)) or not self._means(form, fields, rex):
             return None
         return _emit(form, fields, rex, address, prefix)
 
@@ -120,9 +127,10 @@ class Encoder:
         """Whether these bytes are decoded as this row: 90 is NOP, not XCHG EAX, EAX."""
         shape = form.pattern
         prefixes = Prefixes(
-            operand_size=form.size == 16 or shape.mandatory == OPERAND_SIZE,
+            operand_size=form.is_prefixed or shape.mandatory == OPERAND_SIZE,
             repeat=0 if shape.mandatory == OPERAND_SIZE else shape.mandatory,
             rex=rex,
+            code_size=form.code_size,
         )
         opcode = _opcode(shape, fields)
         chosen = choose_row(self._rows[shape.escape, opcode], prefixes, fields.modrm)
@@ -150,18 +158,18 @@ def _opcode(shape: Pattern, fields: Fields) -> int:
     return shape.opcode + ((fields.opcode_register or 0) & 7 if shape.register_in_opcode else 0)
 
 
-def _place(fields: Fields, code: OperandCode, operand: Operand, width: int | None, size: int) -> bool:
+def _place(fields: Fields, code: OperandCode, operand: Operand, width: int | None, form: Form) -> bool:
     """Puts an operand where its code says; False if it does not fit."""
     if code.kind in ("immediate", "signed_immediate", "relative", "one"):
-        return isinstance(operand, Immediate) and _place_number(fields, code, operand, width, size)
+        return isinstance(operand, Immediate) and _place_number(fields, code, operand, width, form.size)
     if isinstance(operand, Memory):
         if width is not None and operand.width not in (None, width):
             return False
         if code.kind == "offset":
-            return _place_offset(fields, operand)
+            return _place_offset(fields, operand, form.code_size)
         if code.kind in ("memory_at", "es_memory_at"):
-            return _place_implied(fields, code, operand)
-        return code.kind in ("rm", "rm_memory") and place_memory(fields, operand)
+            return _place_implied(fields, code, operand, form.code_size)
+        return code.kind in ("rm", "rm_memory") and place_memory(fields, operand, form.code_size)
     return isinstance(operand, Register) and _place_register(fields, code, operand, width)
 
 
@@ -205,20 +213,21 @@ def _place_number(fields: Fields, code: OperandCode, number: Immediate, width: i
     return in_range
 
 
-def _place_offset(fields: Fields, memory: Memory) -> bool:
-    """A bare 64-bit address (moffs)."""
+def _place_offset(fields: Fields, memory: Memory, code_size: int) -> bool:
+    """A bare address (moffs)."""
     fields.segment = memory.segment
-    fields.trailing.append((memory.displacement, 8, False))
+    width = fields.address_width = address_width(memory, code_size)
+    fields.trailing.append((memory.displacement, width // 8, False))
     bare = memory.base is None and memory.index is None and not memory.relative
-    return bare and -(1 << 63) <= memory.displacement < 1 << 64
+    return bare and -(1 << width - 1) <= memory.displacement < 1 << width
 
 
-def _place_implied(fields: Fields, code: OperandCode, memory: Memory) -> bool:
+def _place_implied(fields: Fields, code: OperandCode, memory: Memory, code_size: int) -> bool:
     """Memory at a register that the opcode implies; only its segment and address size can be chosen."""
     in_es = code.kind == "es_memory_at"
     if not in_es and memory.segment is not None:
         fields.segment = memory.segment
-    fields.address_32 |= memory.address_width == 32
+    fields.address_width = code_size if memory.address_width == 64 else memory.address_width
     bare = memory.index is None and memory.displacement == 0 and not memory.relative
     return bare and memory.base == code.register and (not in_es or memory.segment in (None, ES))
 
@@ -231,9 +240,11 @@ def _emit(form: Form, fields: Fields, rex: int, address: int, prefix: str) -> by
         code.append(_PREFIX_BYTES[prefix])
     if fields.segment is not None:
         code.append(_PREFIX_OF_SEGMENT[fields.segment])
-    if fields.address_32:
+    if fields.address_width not in (None, form.code_size):
+        if fields.address_width != other_address_size(form.code_size):
+            return None
         code.append(ADDRESS_SIZE)
-    if form.size == 16 and shape.mandatory != OPERAND_SIZE:
+    if form.is_prefixed and shape.mandatory != OPERAND_SIZE:
         code.append(OPERAND_SIZE)
     if shape.mandatory:
         code.append(shape.mandatory)
@@ -245,28 +256,28 @@ def _emit(form: Form, fields: Fields, rex: int, address: int, prefix: str) -> by
         code.append(fields.modrm)
     if fields.sib is not None:
         code.append(fields.sib)
-    return _append_numbers(code, fields, address)
+    return _append_numbers(code, fields, address, 64 if form.code_size == 64 else form.size)
 
 
-def _append_numbers(code: bytearray, fields: Fields, address: int) -> bytes | None:
+def _append_numbers(code: bytearray, fields: Fields, address: int, width: int) -> bytes | None:
     numbers = [*fields.displacement, *fields.trailing]
-    end = address + len(code) + sum(size for _, size, _ in numbers)
-    for value, size, relative in numbers:
+    end = address + len(code) + sum(length for _, length, _ in numbers)
+    half = 1 << width - 1  # targets wrap at the operand size
+    for value, length, relative in numbers:
         number = value - end if relative else value
         if relative:
-            number = (number + (1 << 63)) % (1 << 64) - (1 << 63)
-            if not fits_signed(number, 8 * size):
+            number = (number + half) % (2 * half) - half
+            if not fits_signed(number, 8 * length):
                 return None
-        code += (number % (1 << 8 * size)).to_bytes(size, "little")
+        code += (number % (1 << 8 * length)).to_bytes(length, "little")
     return bytes(code)
 
 
 def _rex(form: Form, fields: Fields) -> int:
     """The REX prefix, 0 if none is needed.  SDM 2A 2.2.1"""
     shape = form.pattern
-    wide = form.size == 64 and not shape.default_64 and not shape.always_64
     bits = (
-        8 * (wide or bool(shape.rex_w))
+        8 * (form.is_wide or bool(shape.rex_w))
         | 4 * (fields.reg > 7 or bool(shape.rex_r))
         | 2 * (fields.index > 7)
         | (fields.rm > 7 or (fields.opcode_register or 0) > 7 or bool(shape.rex_b))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from grammar import widths
 from grammar.ir import EncodingRow, OperandCode
-from grammar.widths import operand_sizes, operand_width, scaled_width
+from grammar.widths import operand_width, scaled_width
 
 MAX_LENGTH = 15  # bytes of an instruction; longer ones are #GP(0).  SDM 2A 2.3.11
 
@@ -20,6 +21,8 @@ REPNE = 0xF2
 REP = 0xF3
 LOCK = 0xF0
 SEGMENT_PREFIXES = {0x26: 0, 0x2E: 1, 0x36: 2, 0x3E: 3, 0x64: 4, 0x65: 5}  # byte → segment register number
+# VEX and EVEX; outside 64-bit mode only before a byte that would be a ModR/M byte with mod 3.  SDM 2A 2.3, 2.7
+VEX_PREFIXES = frozenset({0x62, 0xC4, 0xC5})
 LEGACY_PREFIXES = frozenset({OPERAND_SIZE, ADDRESS_SIZE, REPNE, REP, LOCK, *SEGMENT_PREFIXES})
 
 # Kinds of operand that sit in the ModR/M byte, and those whose bytes follow the opcode.
@@ -30,11 +33,15 @@ TRAILING_KINDS = frozenset({"immediate", "signed_immediate", "relative", "offset
 
 @dataclass(frozen=True, slots=True)
 class Prefixes:
-    """The prefixes of an instruction that choose between rows.  `repeat` is F2, F3 or 0 (the last one counts)."""
+    """The prefixes of an instruction that choose between rows, and the size of the code that it is in.
+
+    `repeat` is F2, F3 or 0 (the last one counts); `code_size` is 64, 32 or 16.
+    """
 
     operand_size: bool = False
     repeat: int = 0
     rex: int = 0  # the REX byte, 0 if there is none
+    code_size: int = 64
 
     @property
     def rex_w(self) -> bool:
@@ -79,8 +86,6 @@ class Pattern:
     rex_w: bool | None
     rex_r: bool | None
     rex_b: bool | None
-    default_64: bool
-    always_64: bool
     lockable: bool
 
     @property
@@ -136,15 +141,15 @@ class Pattern:
 
     def operand_size(self, prefixes: Prefixes) -> int:
         """The operand size in bits: 16, 32 or 64.  SDM 1 3.6.1"""
-        if self.always_64 or prefixes.rex_w:
-            return 64
-        if prefixes.operand_size:
-            return 16
-        return 64 if self.default_64 else 32
+        return widths.operand_size(self.row, prefixes.code_size, prefixes.operand_size, prefixes.rex_w)
 
-    def operand_sizes(self) -> tuple[int, ...]:
-        """The operand sizes that some choice of prefixes gives."""
-        return operand_sizes(self.row)
+    def operand_sizes(self, code_size: int) -> tuple[int, ...]:
+        """The operand sizes that some choice of prefixes gives in code of a size."""
+        return widths.operand_sizes(self.row, code_size)
+
+    def exists(self, code_size: int) -> bool:
+        """Whether the row is an instruction in code of a size; where it is not, its bytes are #UD."""
+        return widths.exists(self.row, code_size)
 
     def widths(self, size: int) -> tuple[int | None, ...]:
         """The widths of the operands, which choose the body of the instruction."""
@@ -173,8 +178,6 @@ def pattern(row: EncodingRow, operands: Mapping[str, OperandCode]) -> Pattern:
         rex_w=True if "REX.W" in prefixes else False if "W0" in prefixes else None,
         rex_r=True if "REX.R" in prefixes else None,
         rex_b=True if "REX.B" in prefixes else None,
-        default_64="d64" in row.attributes,
-        always_64="f64" in row.attributes,
         lockable="lock" in row.attributes,
     )
 
@@ -190,6 +193,11 @@ def _mode(codes: tuple[OperandCode, ...]) -> str:
     if "rm_memory" in kinds:
         return "memory"
     return "register" if "rm_register" in kinds else "any"
+
+
+def other_address_size(code_size: int) -> int:
+    """The address size that the prefix 67 asks for.  SDM 1 tables 3-3, 3-4"""
+    return 16 if code_size == 32 else 32
 
 
 def encoded_bits(code: OperandCode, size: int, address_bits: int = 64) -> int:

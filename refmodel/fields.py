@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from refmodel.addressing import PAIRS_16, RBP, RSP
 from refmodel.operands import Memory
 
-RSP = 4
-RBP = 5
 _SCALE_BITS = {1: 0, 2: 1, 4: 2, 8: 3}
 
 
@@ -28,7 +27,7 @@ class Fields:
     displacement: list[tuple[int, int, bool]] = field(default_factory=list)
     trailing: list[tuple[int, int, bool]] = field(default_factory=list)
     segment: int | None = None
-    address_32: bool = False
+    address_width: int | None = None
     needs_rex: bool = False
     forbids_rex: bool = False
 
@@ -47,14 +46,26 @@ def fits_signed(value: int, bits: int) -> bool:
     return -(1 << bits - 1) <= value < 1 << bits - 1
 
 
-def place_memory(fields: Fields, memory: Memory) -> bool:
+def address_width(memory: Memory, code_size: int) -> int:
+    """The address size of a memory operand: without registers, 64 stands for that of the code."""
+    is_bare = memory.base is None and memory.index is None
+    return code_size if is_bare and memory.address_width == 64 else memory.address_width
+
+
+def place_memory(fields: Fields, memory: Memory, code_size: int) -> bool:
     """Fills in the shortest ModR/M, SIB and displacement; False if there is none.  SDM 2A 2.1.5, 2.2.1.3"""
     fields.segment = memory.segment
-    fields.address_32 = memory.address_width == 32
+    fields.address_width = address_width(memory, code_size)
+    if fields.address_width == 16:
+        return _place_16_bit_address(fields, memory)
     if memory.relative:
         fields.mod, fields.rm = 0, RBP
         fields.displacement.append((memory.displacement, 4, True))
-        return memory.base is None and memory.index is None
+        return memory.base is None and memory.index is None and code_size == 64
+    if code_size != 64 and memory.base is None and memory.index is None:
+        fields.mod, fields.rm = 0, RBP
+        fields.displacement.append((memory.displacement, 4, False))
+        return -(1 << 31) <= memory.displacement < 1 << 32
     displacement = _signed_displacement(memory)
     base, index = memory.base, memory.index
     if index == RSP and memory.scale == 1:  # RSP cannot be an index
@@ -73,6 +84,23 @@ def place_memory(fields: Fields, memory: Memory) -> bool:
     low_base = RBP if base is None else base & 7
     fields.sib = _SCALE_BITS[memory.scale] << 6 | (fields.index & 7) << 3 | low_base
     fields.rm = RSP | (8 if base is not None and base > 7 else 0)
+    return True
+
+
+def _place_16_bit_address(fields: Fields, memory: Memory) -> bool:
+    """SDM 2A table 2-1"""
+    value = (memory.displacement + (1 << 15)) % (1 << 16) - (1 << 15)
+    if memory.base is None and memory.index is None:
+        fields.mod, fields.rm = 0, 6
+        fields.displacement.append((value, 2, False))
+        return not memory.relative
+    pair = next((p for p in PAIRS_16 if {*p} == {memory.base, memory.index}), None)
+    if pair is None or memory.scale != 1:
+        return False
+    fields.rm = PAIRS_16.index(pair)
+    fields.mod = 0 if value == 0 and fields.rm != 6 else 1 if fits_signed(value, 8) else 2
+    if fields.mod:
+        fields.displacement.append((value, fields.mod, False))
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grammar.ir import EncodingRow, Instruction, OperandCode, Program
-from grammar.widths import operand_width
+from grammar.widths import operand_size, operand_width
 from refmodel.addressing import ES
 from refmodel.encoding import Pattern, pattern
 from refmodel.operands import Immediate, Memory, Operand
@@ -15,12 +15,13 @@ from refmodel.syntax import Template, template
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """An instruction in one of its encodings at one operand size."""
+    """An instruction in one of its encodings at one operand size, in code of one size."""
 
     instruction: Instruction
     pattern: Pattern
     size: int
     template: Template
+    code_size: int = 64
 
     @property
     def row(self) -> EncodingRow:
@@ -31,17 +32,27 @@ class Form:
         """The widths of the operands' values."""
         return self.pattern.widths(self.size)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether REX.W gives the operand size."""
+        return self.size == 64 and operand_size(self.row, self.code_size, is_prefixed=False) != 64
 
-def forms(program: Program) -> list[Form]:
-    """Every form of every instruction, in the order of the specification."""
+    @property
+    def is_prefixed(self) -> bool:
+        """Whether the prefix 66 gives the operand size."""
+        return not self.is_wide and self.size != operand_size(self.row, self.code_size, is_prefixed=False)
+
+
+def forms(program: Program, code_size: int = 64) -> list[Form]:
+    """Every form of every instruction in code of a size, in the order of the specification."""
     result = []
     for instruction in program.instructions.values():
         bodies = {body.widths for body in instruction.bodies}
         for row in instruction.rows:
             shape = pattern(row, program.operands)
             result += [
-                Form(instruction, shape, size, template(instruction, shape.widths(size)))
-                for size in shape.operand_sizes()
+                Form(instruction, shape, size, template(instruction, shape.widths(size)), code_size)
+                for size in shape.operand_sizes(code_size)
                 if shape.widths(size) in bodies
             ]
     return result

@@ -15,6 +15,7 @@ from typing import Any
 
 from grammar.cachedir import cache_directory, write_atomically
 from grammar.ir import Enum, Program
+from grammar.widths import CODE_SIZES
 from refmodel.decoder import Decoder, NotModelled
 from refmodel.generate import generate
 from refmodel.memory import PhysicalMemory
@@ -52,10 +53,15 @@ class Model:
         bodies: dict[str, Function] = self.namespace["INSTRUCTIONS"]
         return bodies
 
-    @cached_property
+    @property
     def decoder(self) -> Decoder:
-        """The decoder of the program's encodings."""
-        return Decoder(self.program, self.functions, self.instructions)
+        """The decoder of code in 64-bit mode."""
+        return self.decoders[64]
+
+    @cached_property
+    def decoders(self) -> Mapping[int, Decoder]:
+        """The decoders of the program's encodings, by the size of the code."""
+        return {size: Decoder(self.program, self.functions, self.instructions, size) for size in CODE_SIZES}
 
     @cached_property
     def outside(self) -> tuple[type[Exception], ...]:
@@ -79,10 +85,14 @@ class Model:
             f"{group}.{rule}" for group, rule in rules if not self.functions[f"rule_{group}_{rule}"](machine)
         ]
 
-    def machine(self, memory: PhysicalMemory | int = DEFAULT_MEMORY) -> Any:
-        """A machine in its reset state, with this memory or with so many bytes of it."""
+    def machine(self, memory: PhysicalMemory | int = DEFAULT_MEMORY, kind: type | None = None) -> Any:
+        """A machine in its reset state, with this memory or with so many bytes of it.
+
+        `kind` is a subclass of the generated class `Machine`, or that itself.
+        """
         physical = PhysicalMemory(memory) if isinstance(memory, int) else memory
-        return self.namespace["Machine"](physical, self.decoder, self.functions["fetch_translate"])
+        frame = (self.functions[name] for name in ("code_size", "fetch_translate"))
+        return (kind or self.namespace["Machine"])(physical, self.decoders, *frame)
 
 
 def build(program: Program, key: str | None = None, *, covered: bool = False) -> Model:

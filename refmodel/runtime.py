@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any
 
@@ -10,7 +10,6 @@ from refmodel.decoder import Decoded, Decoder, Truncated
 from refmodel.encoding import MAX_LENGTH
 from refmodel.memory import PhysicalMemory
 
-MASK_64 = (1 << 64) - 1
 PAGE_SIZE = 0x1000  # bytes; instruction bytes are fetched page by page
 _VERSIONS = count()
 
@@ -82,8 +81,9 @@ class Processor:
 
     __slots__ = (
         "PHYSICAL",
+        "code_size",
         "current",
-        "decoder",
+        "decoders",
         "fetch_translate",
         "instruction_length",
         "listeners",
@@ -92,10 +92,15 @@ class Processor:
     )
 
     def __init__(
-        self, memory: PhysicalMemory, decoder: Decoder, fetch_translate: Callable[[Any, int], int]
+        self,
+        memory: PhysicalMemory,
+        decoders: Mapping[int, Decoder],
+        code_size: Callable[[Any], int],
+        fetch_translate: Callable[[Any, int], int],
     ) -> None:
         self.PHYSICAL = memory
-        self.decoder = decoder
+        self.decoders = decoders
+        self.code_size = code_size
         self.fetch_translate = fetch_translate
         self.instruction_length = 0
         self.current: Decoded | None = None  # the instruction executed last, for traces and reports
@@ -113,8 +118,13 @@ class Processor:
 
     @property
     def address_size(self) -> int:
-        """The address size of the current instruction in bits, 32 or 64."""
+        """The address size of the current instruction in bits: 16, 32 or 64."""
         return self.current.address_size if self.current is not None else 64
+
+    @property
+    def operand_size(self) -> int:
+        """The operand size of the current instruction in bits: 16, 32 or 64."""
+        return self.current.size if self.current is not None else 64
 
     @property
     def repeat(self) -> int:
@@ -134,21 +144,24 @@ class Processor:
     def execute(self: Any) -> None:  # Any: the registers are the subclass's
         """Fetches, decodes and executes one instruction; RIP moves on if it completes."""
         rip = self.NEXT_RIP = self.RIP  # a VM exit during the fetch has an instruction length of 0
+        decoder = self.decoders[self.code_size(self)]
         physical = self.fetch_translate(self, rip)
-        data = self.PHYSICAL.read_bytes(physical, min(MAX_LENGTH, PAGE_SIZE - rip % PAGE_SIZE))
-        decoded = self.decoder.known.get(data)
+        data = self.PHYSICAL.read_bytes(physical, min(MAX_LENGTH, PAGE_SIZE - physical % PAGE_SIZE))
+        decoded = decoder.known.get(data)
         if decoded is None:
-            decoded = self._decode(rip, data)
+            decoded = self._decode(decoder, rip, data)
         self.current = decoded
         self.instruction_length = length = decoded.length
-        self.NEXT_RIP = rip + length & MASK_64
+        if decoder.code_size != 64 and length:  # the last byte, too, lies within the limit of the segment
+            self.fetch_translate(self, rip + length - 1)
+        self.NEXT_RIP = rip + length & decoder.offset_mask
         decoded.run(self, *decoded.operands)
         self.RIP = self.NEXT_RIP
 
-    def _decode(self, rip: int, data: bytes) -> Decoded:
+    def _decode(self, decoder: Decoder, rip: int, data: bytes) -> Decoded:
         """Decodes bytes seen for the first time, with those of the next page if the instruction reaches into it."""
         try:
-            return self.decoder.decode(data)
+            return decoder.decode(data)
         except Truncated:
-            following = self.fetch_translate(self, (rip | PAGE_SIZE - 1) + 1 & MASK_64)
-            return self.decoder.decode(data + self.PHYSICAL.read_bytes(following, MAX_LENGTH - len(data)))
+            following = self.fetch_translate(self, rip + len(data) & decoder.offset_mask)
+            return decoder.decode(data + self.PHYSICAL.read_bytes(following, MAX_LENGTH - len(data)))

@@ -40,7 +40,7 @@ def _prefixes(decoded: Decoded) -> str:
 
 def _access_text(access: OperandAccess, following: int) -> str:
     if isinstance(access, RelativeAccess):
-        return f"{following + access.distance & _MASK_64:#x}"
+        return f"{following + access.distance & access.mask:#x}"
     return operand_text(access.written, following)
 
 

@@ -91,7 +91,7 @@ class Cases:
             form.instruction.operands, form.pattern.operands, form.widths(), strict=True
         ):
             operand = operands[name] = self._operand(code, width, registers, form.size)
-            if branches and isinstance(operand, Register):
+            if branches and isinstance(operand, Register) and code.kind != "register":
                 registers[operand.number] = self._target()
         self._stay_in_bounds(form, operands, registers)
         prefix = self._prefix(form)

@@ -109,6 +109,8 @@ def run_in_python(model: Model, machine: Any, start: Start) -> tuple[object, ...
     done, end = 0, ""
     try:
         for _ in range(STEPS):
+            if model.functions["code_size"](machine) != 64:  # the compiled reference leaves it to Python
+                return done, "NotModelled"
             model.functions["cycle"](machine)
             done += 1
     except (Abort, NotModelled) as error:

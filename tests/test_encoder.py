@@ -14,8 +14,10 @@ import iced_x86
 import pytest
 
 import grammar
+from grammar.widths import CODE_SIZES
 from refmodel.encoder import Encoder
 from refmodel.encoding import encoded_bits
+from refmodel.fields import address_width
 from refmodel.forms import Form, forms, implied
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import BY_NAME, CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register
@@ -23,8 +25,8 @@ from refmodel.registers import BY_NAME, CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGM
 ADDRESS = 0x40_0000
 
 PROGRAM = grammar.load()
-ENCODER = Encoder(PROGRAM)
-FORMS = forms(PROGRAM)
+ENCODERS = {size: Encoder(PROGRAM, size) for size in CODE_SIZES}
+FORMS = [form for size in CODE_SIZES for form in forms(PROGRAM, size)]
 
 MEMORY = (
     Memory(base=3),
@@ -39,6 +41,9 @@ MEMORY = (
     Memory(displacement=ADDRESS + 0x1000, relative=True),
     Memory(base=0, segment=4),
     Memory(base=2, displacement=4, address_width=32),
+    Memory(base=4, index=5, scale=4, displacement=-1, address_width=32),
+    Memory(base=5, displacement=0x1234, address_width=16),
+    Memory(base=3, index=6, segment=4, address_width=16),
 )
 
 
@@ -76,9 +81,10 @@ def written(form: Form, index: int) -> Iterator[Operand]:
         case "one":
             yield Immediate(1)
         case "offset":
-            yield Memory(displacement=0x1122334455667788, width=width)
+            yield Memory(displacement=0x1122334455667788 % (1 << form.code_size), width=width)
         case "relative":
-            yield from (Immediate(ADDRESS + d) for d in (-100, 0, 100, -0x10000, 0x10000))
+            far = 0x7000 if form.size == 16 else 0x10000
+            yield from (Immediate(ADDRESS + d) for d in (-100, 0, 100, -far, far))
         case _:
             bits = encoded_bits(code, form.size)
             yield from (Immediate(v) for v in (0, 1, -1, (1 << bits - 1) - 1, -(1 << bits - 1)))
@@ -101,11 +107,12 @@ def cases(form: Form) -> Iterator[dict[str, Operand]]:
     return (dict(zip(form.instruction.operands, operands, strict=True)) for operands in sorted(seen, key=str))
 
 
-def decode(code: bytes) -> iced_x86.Instruction:
-    decoder = iced_x86.Decoder(64, code, ip=ADDRESS)
+def decode(code: bytes, code_size: int) -> iced_x86.Instruction:
+    decoder = iced_x86.Decoder(code_size, code, ip=ADDRESS)
     return decoder.decode()
 
 
+NEAR = (iced_x86.OpKind.NEAR_BRANCH16, iced_x86.OpKind.NEAR_BRANCH32, iced_x86.OpKind.NEAR_BRANCH64)
 MNEMONICS = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).items() if isinstance(value, int)}
 
 # iced-x86 has other names for forms of 16 bits and with REX.W, the second encoding of SHL, and NOPs to which
@@ -113,8 +120,8 @@ MNEMONICS = {value: name.lower() for name, value in vars(iced_x86.Mnemonic).item
 OTHER_NAMES = {
     "cwd": "cdq",
     "cbw": "cwde",
-    "pushf": "pushfq",
-    "popf": "popfq",
+    **{name: f"{name}w" for name in ("pushf", "popf", "pusha", "popa", "iret")},
+    **dict.fromkeys(("jcxz", "jecxz"), "jrcxz"),
     "sal": "shl",
     **dict.fromkeys(("endbr64", "cldemote", "prefetch", "prefetchwt1", "prefetchreserved"), "nop"),
     **dict.fromkeys(("prefetchit0", "prefetchit1", "rdsspd", "rdsspq", "reservednop"), "nop"),
@@ -123,7 +130,8 @@ OTHER_NAMES = {
 }
 
 # iced-x86 shows the whole register of an operand of which the instruction uses the low part, whatever the size.
-LOW_PARTS = {"LMSW", "LAR", "LSL", "VERR", "VERW", "LLDT", "LTR", "MOV_TO_SEGMENT", "UMWAIT", "TPAUSE"}
+LOW_PARTS = {"LMSW", "LAR", "LSL", "VERR", "VERW", "LLDT", "LTR", "MOV_TO_SEGMENT", "ARPL"}
+LOW_PARTS |= {"UMONITOR", "UMWAIT", "TPAUSE"}
 
 # iced-x86 shows a 16-bit register for BSWAP with prefix 66.
 UNCOMPARED = {("BSWAP", 16)}
@@ -134,11 +142,11 @@ def test_iced_decodes_what_was_encoded(name: str) -> None:
     tried = 0
     for form in (f for f in FORMS if f.instruction.name == name):
         for operands in cases(form):
-            code = ENCODER.encode_form(form, operands, ADDRESS)
+            code = ENCODERS[form.code_size].encode_form(form, operands, ADDRESS)
             if code is None:
                 continue
             tried += 1
-            instruction = decode(code)
+            instruction = decode(code, form.code_size)
             told = f"{form.row.operands} size {form.size}: {operands} -> {code.hex(' ')} -> {instruction}"
             assert instruction.code != iced_x86.Code.INVALID, told
             assert instruction.len == len(code), told
@@ -151,11 +159,20 @@ def check_operands(
 ) -> None:
     """The mnemonic and every operand that the syntax shows, in iced-x86's own view of the instruction."""
     mnemonic = MNEMONICS[decoded.mnemonic]
-    if decoded.is_call_far_indirect or decoded.is_jmp_far_indirect:
+    far = (decoded.is_call_far, decoded.is_jmp_far, decoded.is_call_far_indirect, decoded.is_jmp_far_indirect)
+    if any(far):
         mnemonic = f"l{mnemonic}"
     assert OTHER_NAMES.get(mnemonic, mnemonic) in form.template.mnemonics, told
     shown = [p if not isinstance(p, str) else operands[p] for p in form.template.operands]
     if (form.instruction.name, form.size) in UNCOMPARED or not shown:
+        return
+    if decoded.op0_kind in (iced_x86.OpKind.FAR_BRANCH16, iced_x86.OpKind.FAR_BRANCH32):
+        target = decoded.far_branch16 if form.size == 16 else decoded.far_branch32
+        found = (decoded.far_branch_selector, target)
+        selector, offset = operands["selector"], operands["offset"]
+        assert isinstance(selector, Immediate)
+        assert isinstance(offset, Immediate)
+        assert found == (selector.value % (1 << 16), offset.value % (1 << form.size)), told
         return
     assert decoded.op_count == len(shown) or mnemonic == "reservednop", told  # with reg
     if mnemonic == "xchg" and decoded.op0_kind == decoded.op1_kind == iced_x86.OpKind.REGISTER:
@@ -164,19 +181,19 @@ def check_operands(
         if form.instruction.name in LOW_PARTS and isinstance(operand, Register):
             assert iced_x86.RegisterExt.number(decoded.op_register(index)) == operand.number, told
         else:
-            check_operand(decoded, index, operand, told)
+            check_operand(decoded, index, operand, form, told)
 
 
-def check_operand(decoded: iced_x86.Instruction, index: int, operand: Operand, told: str) -> None:
+def check_operand(decoded: iced_x86.Instruction, index: int, operand: Operand, form: Form, told: str) -> None:
     kind = decoded.op_kind(index)
     if isinstance(operand, Register):
         assert kind == iced_x86.OpKind.REGISTER, told
         assert decoded.op_register(index) == iced_register(operand), told
     elif isinstance(operand, Memory):
         assert kind == iced_x86.OpKind.MEMORY, told
-        check_memory(decoded, operand, told)
-    elif kind == iced_x86.OpKind.NEAR_BRANCH64:
-        assert decoded.near_branch64 == operand.value % 2**64, told
+        check_memory(decoded, operand, address_width(operand, form.code_size), told)
+    elif kind in NEAR:
+        assert decoded.near_branch_target == operand.value % 2**form.size, told
     else:
         assert (decoded.immediate(index) - operand.value) % (1 << immediate_bits(kind)) == 0, told
 
@@ -199,13 +216,17 @@ def iced_register(register: Register) -> int:
     return int(getattr(iced_x86.Register, name.upper()))
 
 
-def check_memory(decoded: iced_x86.Instruction, memory: Memory, told: str) -> None:
+def check_memory(decoded: iced_x86.Instruction, memory: Memory, width: int, told: str) -> None:
     if memory.relative:
         assert decoded.is_ip_rel_memory_operand, told
         assert decoded.memory_displacement == memory.displacement, told
         return
-    names = {64: ("rax rcx rdx rbx rsp rbp rsi rdi", ""), 32: ("eax ecx edx ebx esp ebp esi edi", "d")}
-    low, suffix = names[memory.address_width]
+    names = {
+        64: ("rax rcx rdx rbx rsp rbp rsi rdi", ""),
+        32: ("eax ecx edx ebx esp ebp esi edi", "d"),
+        16: ("ax cx dx bx sp bp si di", "w"),
+    }
+    low, suffix = names[width]
     registers_ = [*low.split(), *(f"r{n}{suffix}" for n in range(8, 16))]
 
     def number(register: int) -> int | None:
@@ -218,6 +239,6 @@ def check_memory(decoded: iced_x86.Instruction, memory: Memory, told: str) -> No
     assert number(decoded.memory_base) == memory.base, told
     assert number(decoded.memory_index) == memory.index, told
     assert memory.index is None or decoded.memory_index_scale == memory.scale, told
-    assert (decoded.memory_displacement - memory.displacement) % (1 << memory.address_width) == 0, told
+    assert (decoded.memory_displacement - memory.displacement) % (1 << width) == 0, told
     prefix = decoded.segment_prefix
     assert (prefix == iced_x86.Register.FS) == (memory.segment == 4), told

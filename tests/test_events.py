@@ -382,9 +382,3 @@ def test_iretq_ends_the_blocking_of_the_guests_nmis(
     push_return_frame(m, (CODE, KERNEL_CODE, 2, STACK, KERNEL_DATA))
     step(model, m, IRETQ)
     assert (m.INTERRUPTIBILITY == 8) == blocked
-
-
-def test_code_outside_64_bit_mode_is_not_guessed(model: Model, m: Any) -> None:
-    m.SEGMENT_RIGHTS[CS] = 0xC09B
-    with pytest.raises(Abort, match="Unspecified"):
-        step(model, m, NOP)

@@ -150,6 +150,7 @@ def test_every_handler_is_the_handler_of_some_encoding(model: Model) -> None:
         "658b00",  # mov eax, gs:[rax]
         "4190",  # xchg eax, r8d: not nop
         "8d c0",  # lea of a register: undefined
+        "66490faefd",  # sfence with the prefix 66: undefined, with REX.W too
         "0f0b",  # ud2
         "f4",  # hlt
         "9d",  # popfq of flags with TF

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fastmodel import FastEngine
+from fastmodel import FastEngine, Reason
 from refmodel.model import Model
 
 SIZE = 1 << 18  # bytes of memory
@@ -142,3 +142,18 @@ def assert_only_used_bits_changed(world: World, before: tuple[Any, ...]) -> None
         assert new & old == old
         memory[place : place + 8] = before[3][place : place + 8]
     assert memory == before[3]
+
+
+def test_a_translation_known_many_flushes_ago_is_not_known_any_more(model: Model) -> None:
+    """The generations of the wide tables wrap; so do addresses at the end of the address space."""
+    world = World(model.machine(SIZE), uses_ept=False)
+    world.build(random.Random(0))
+    world.m.CR4 = 0x20
+    engine = FastEngine(model.program, world.m)
+    for _ in range(4100):
+        world.place_instruction(INSTRUCTIONS["read"], 0)
+        world.m.GPR[3] = -PAGE % (1 << 64)
+        assert not engine.execute_one()
+        assert engine.reason is Reason.MEMORY_ACCESS
+    world.place_instruction(INSTRUCTIONS["read"], 0)
+    assert engine.execute_one()

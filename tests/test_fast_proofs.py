@@ -52,7 +52,7 @@ def test_every_handler_has_a_theorem(model: Model) -> None:
         "CMOVLE/r32,m32",
         "POPFQ/rsp",
         "CALL/m64",
-        "RET",
+        "RET/rsp",
     ],
 )
 def test_handlers_are_proved(model: Model, goal: str) -> None:
@@ -86,8 +86,8 @@ FAULTS = [
     ("SET{cc}", wrong.set_if_not, "fast.SETG/r8"),
     ("PUSH", wrong.push_changing_top_first, "fast.PUSH/r64"),
     ("POPFQ", wrong.pop_flags_keeping_direction, "fast.POPFQ/rsp"),
-    ("RET", wrong.return_anywhere, "fast.RET"),
-    ("CALL", wrong.call_pushing_this_address, "fast.CALL/rel"),
+    ("RET", wrong.return_anywhere, "fast.RET/rsp"),
+    ("CALL", wrong.call_pushing_this_address, "fast.CALL/rel64"),
 ]
 
 

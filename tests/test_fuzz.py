@@ -27,6 +27,7 @@ from checks.fuzz.corpus import Corpus
 from checks.fuzz.coverage import Coverage, covered_model
 from checks.fuzz.difference import Divergence
 from checks.fuzz.engines import DONE, Factory, FastEngine
+from checks.fuzz.full_speed import CODES, STATES, FullSpeed
 from checks.fuzz.generate import Generator
 from checks.fuzz.long import LongCampaign
 from fastmodel import backends
@@ -326,3 +327,20 @@ def test_malformed_case(change: dict[str, object]) -> None:
     parse_case(document)
     with pytest.raises(CaseError):
         parse_case({**document, **change})
+
+
+def test_a_broken_handler_is_found_at_full_speed(model: Model, tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    with broken_handlers("XOR", "OR", tmp_path):
+        found = FullSpeed(model, Generator(model.program, ["XOR"])).batch(SEED)
+        divergences = [Comparison(model, FastEngine).examine(case) for case in found]
+    assert len(found) > 1
+    assert all(d is not None and d.case.instruction == "XOR" for d in divergences)
+
+
+def test_nothing_differs_at_full_speed(model: Model) -> None:
+    pytest.importorskip("llvmlite")
+    names = FastEngine(model).instructions(model.program)
+    full_speed = FullSpeed(model, Generator(model.program, names))
+    assert [case for _ in range(4) for case in full_speed.batch(SEED)] == []
+    assert full_speed.speed.cases == 4 * CODES * STATES

@@ -114,6 +114,8 @@ function #UD()
   raise Failure { code: 6 }
 function #GP(error: bits(32))
   raise Failure { code: 13 }
+function code_size() -> bits(64)
+  return 64
 function fetch_translate(address: bits(64)) -> bits(64)
   return address
 """

@@ -16,7 +16,7 @@ PAGE = 0x40000000 + 3 * 0x200000 + 5 * 0x1000  # linear; one entry of each table
 PRESENT, WRITABLE, USER, ACCESSED, DIRTY, LARGE, XD = 1, 2, 4, 0x20, 0x40, 0x80, 1 << 63
 ALL = PRESENT | WRITABLE | USER
 READ, WRITE, EXECUTE = range(3)
-SS = 2
+CS, SS = 1, 2
 GP, PF, AC = 13, 14, 17
 WRITE_ERROR, USER_ERROR, RESERVED_ERROR, FETCH_ERROR = 2, 4, 8, 16
 WP, AM = 1 << 16, 1 << 18
@@ -35,7 +35,7 @@ def m(model: Model) -> Any:
     for level, entry in entries.items():
         machine.PHYSICAL.write_64(PLACES[level], entry)
     machine.PHYSICAL.write_64(PLACES[1] + 8, FRAME + 0x1000 | ALL)
-    machine.SEGMENT_RIGHTS[SS] = 0x93
+    machine.SEGMENT_RIGHTS[CS], machine.SEGMENT_RIGHTS[SS] = 0xA09B, 0x93
     return machine
 
 
@@ -132,7 +132,7 @@ def fresh(model: Model, m: Any) -> Any:
     machine = model.machine(m.PHYSICAL)
     for name in ("CR0", "CR3", "CR4", "EFER", "RFLAGS"):
         setattr(machine, name, getattr(m, name))
-    machine.SEGMENT_RIGHTS[SS] = m.SEGMENT_RIGHTS[SS]
+    machine.SEGMENT_RIGHTS = list(m.SEGMENT_RIGHTS)
     return machine
 
 

@@ -48,12 +48,13 @@ class Fast:
     """The fast model, at once until the kernel ends."""
 
     name = "fast"
+    translates = True
 
     def __init__(self, model: Model) -> None:
         from fastmodel import FastEngine
 
         self._machine = make_machine(model)
-        self._engine = FastEngine(model.program, self._machine)
+        self._engine = FastEngine(model.program, self._machine, translates=self.translates)
 
     def prepare(self, kernel: Kernel, code: bytes) -> None:
         """Puts the kernel into memory."""
@@ -64,6 +65,13 @@ class Fast:
         seconds, instructions = timed(lambda: self._engine.run(WHOLE_RUN))
         has_ended = self._machine.RIP == END
         return Run(seconds, instructions, self._machine.GPR[RAX] if has_ended else None)
+
+
+class Interpreter(Fast):
+    """The fast model without its translator."""
+
+    name = "interpreter"
+    translates = False
 
 
 class Reference:
@@ -144,7 +152,7 @@ class Native:
         return Run(seconds, None, result)
 
 
-ENGINES: tuple[Callable[[Model], Engine], ...] = (Native, Fast, Unicorn, Reference)
+ENGINES: tuple[Callable[[Model], Engine], ...] = (Native, Fast, Interpreter, Unicorn, Reference)
 
 
 def timed(act: Callable[[], Any]) -> tuple[float, int]:

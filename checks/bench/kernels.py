@@ -13,7 +13,7 @@ MASK = (1 << 64) - 1
 
 ALU_BITS = 21
 SIEVE_SIZE = 1 << 20  # bytes, one for each number
-FIBONACCI = 25
+FIBONACCI = 30
 PAGES = 8192
 PAGE_SIZE = 4096
 PAGE_PASSES = 32

@@ -15,11 +15,15 @@ from refmodel.model import Model
 
 SCHEMA_VERSION = 1
 FAST = "fast"
+WARM_UPS = 3  # runs of each engine that are not measured: those that translate do it then
 # name: (the faster engine, the slower one); how many times as fast the first is.
 RATIOS = {
     "fast_vs_unicorn": ("fast", "unicorn"),
     "fast_vs_reference": ("fast", "reference"),
     "native_vs_fast": ("native", "fast"),
+    "interpreter_vs_unicorn": ("interpreter", "unicorn"),
+    "interpreter_vs_reference": ("interpreter", "reference"),
+    "native_vs_interpreter": ("native", "interpreter"),
 }
 
 
@@ -64,13 +68,14 @@ def measure(
 def _measure(kernel: Kernel, code: bytes, engines: Sequence[Engine], repeats: int) -> Measurement:
     expected = kernel.expected()
     runs: dict[str, list[Run]] = {engine.name: [] for engine in engines}
-    for _ in range(repeats):
+    for number in range(WARM_UPS + repeats):
         for engine in engines:
             engine.prepare(kernel, code)
             run = engine.run()
             if run.result != expected and (run.result is not None or run.instructions is None):
                 raise WrongResult(f"{kernel.name}: {engine.name} gives {run.result}, not {expected}")
-            runs[engine.name].append(run)
+            if number >= WARM_UPS:
+                runs[engine.name].append(run)
     counted = [run for run in runs[FAST] if run.instructions is not None]
     if not counted or counted[0].result is None:
         raise WrongResult(f"{kernel.name}: the fast engine does not run it to its end")

@@ -21,6 +21,9 @@ _WORDS = {
     "fast_vs_unicorn": "fast is faster than Unicorn by",
     "fast_vs_reference": "fast is faster than the reference by",
     "native_vs_fast": "native code is faster than fast by",
+    "interpreter_vs_unicorn": "without the translator: than Unicorn by",
+    "interpreter_vs_reference": "than the reference by",
+    "native_vs_interpreter": "native code is faster by",
 }
 
 

@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("sample", "all"),
         help="compare the opcode tables with iced-x86 too: about a minute, or all of some 100 million codes",
     )
+    parser.add_argument(
+        "--agreement",
+        type=int,
+        metavar="N",
+        help="evaluate N random states of every instruction form through the symbolic terms that proofs are made"
+        " from, and through the reference model: both must do the same (10 states: about a minute)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     import grammar
     from grammar.files import check_directory, check_files
 
+    if args.agreement is not None and args.agreement < 1:
+        raise UsageError("check: --agreement must be above 0")
     if args.files:
         diagnostics, sources = check_files(args.files, args.spec)
     else:
@@ -41,31 +50,64 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(diagnostics)} error{'s' * (len(diagnostics) != 1)}", file=sys.stderr)
         return 2
     print(f"{len(sources)} file{'s' * (len(sources) != 1)}: no errors")
-    return _compare_encodings(args) if args.encodings else 0
+    status = _compare_encodings(args) if args.encodings else 0
+    return max(status, _compare_back_ends(args) if args.agreement else 0)
+
+
+def _compare_back_ends(args: argparse.Namespace) -> int:
+    """Prints each form of which the terms and the reference do not do the same; status 1 if there is one."""
+    from rich.console import Console
+    from rich.progress import track
+
+    import grammar
+    from checks.agreement.compare import Comparison
+    from refmodel.model import build
+
+    program = grammar.load(args.spec)
+    comparison = Comparison(build(program))
+    forms, ends, failures, missing = comparison.forms(), Counter[str](), 0, 0
+    for form in track(forms, "comparing", console=Console(stderr=True), transient=True):
+        found = comparison.compare(form, args.agreement)
+        ends.update(found.ends)
+        if found.difference:
+            failures += 1
+            print(f"{found.name}: {found.difference}", file=sys.stderr)
+        if found.missing:
+            missing += 1
+            print(f"{found.name} cannot be compared: {found.missing}")
+    counted = ", ".join(f"{count} {end}" for end, count in ends.most_common())
+    print(
+        f"{len(forms)} forms in {ends.total()} states ({counted}): {failures} differ, {missing} not compared"
+    )
+    return 1 if failures else 0
 
 
 def _compare_encodings(args: argparse.Namespace) -> int:
     """Prints where iced-x86 reads codes differently; status 1 if that has no known reason, or if rows overlap."""
     import grammar
+    from grammar.widths import CODE_SIZES
 
     try:
         from checks.encodings import Comparison, every_code, overlaps, sampled_codes
     except ModuleNotFoundError as error:
         raise UsageError(f"check --encodings needs {error.name} (pip install 'nonroot[oracles]')") from None
     program = grammar.load(args.spec)
-    comparison = Comparison(program)
-    failures = 0
+    failures = agreed = 0
     for line in overlaps(program):
         print(f"overlap: {line}", file=sys.stderr)
         failures += 1
     reasons: Counter[str] = Counter()
-    for difference in comparison.differences(sampled_codes() if args.encodings == "sample" else every_code()):
-        reasons[difference.reason] += 1
-        if not difference.reason:
-            print(difference, file=sys.stderr)
+    codes = sampled_codes if args.encodings == "sample" else every_code
+    for code_size in CODE_SIZES:
+        comparison = Comparison(program, code_size)
+        for difference in comparison.differences(codes(code_size)):
+            reasons[difference.reason] += 1
+            if not difference.reason:
+                print(f"in code of {code_size} bits: {difference}", file=sys.stderr)
+        agreed += comparison.agreed
     for reason, count in reasons.items():
         if reason:
             print(f"{count} codes differ: {reason}")
     failures += reasons[""]
-    print(f"{comparison.agreed} codes are read alike, {failures} differ without a reason or overlap")
+    print(f"{agreed} codes are read alike, {failures} differ without a reason or overlap")
     return 1 if failures else 0

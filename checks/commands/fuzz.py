@@ -14,7 +14,10 @@ from checks.commands.errors import UsageError
 
 if TYPE_CHECKING:
     from checks.fuzz.campaign import Campaign
+    from checks.fuzz.full_speed import FullSpeed
+    from checks.fuzz.generate import Generator
     from checks.fuzz.progress import Status
+    from refmodel.model import Model
 
 SCHEMA_VERSION = 1
 DEFAULT_SECONDS = {"quick": 30.0, "ci": 60.0, "batch": None}
@@ -118,14 +121,27 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
     covered = Comparison(covered_model(model), factory)
     names = _chosen(covered.tested.instructions(model.program), args.instruction)
     kind = LongCampaign if args.mode == "batch" else Campaign
+    generator = Generator(model.program, names, covered.tested.scope)
     return kind(
         covered,
         Coverage(covered.model, covered.tested.cycle.root, names),
         lambda: Comparison(model, factory),
-        Generator(model.program, names, covered.tested.scope),
+        generator,
         Corpus(args.corpus),
         status.show,
+        _full_speed(model, generator) if covered.tested.name == "fast" else None,
     )
+
+
+def _full_speed(model: Model, generator: Generator) -> FullSpeed | None:
+    """The comparison with the compiled reference; None, which is said, where nothing can be compiled."""
+    from checks.fuzz.full_speed import FullSpeed
+
+    try:
+        return FullSpeed(model, generator)
+    except ImportError:
+        print("llvmlite is not installed: nothing is compared at full speed", file=sys.stderr)
+        return None
 
 
 def _chosen(known: Sequence[str], wanted: Sequence[str] | None) -> Sequence[str]:
@@ -172,6 +188,7 @@ def _document(campaign: Campaign) -> dict[str, object]:
         "cases": outcome.cases,
         "seconds": round(outcome.seconds, 3),
         "replayed": outcome.replayed,
+        "full_speed": None if campaign.full_speed is None else vars(campaign.full_speed.speed),
         "corrupt": campaign.corpus.problems,
         "instructions": vars(campaign.tally),
         "clauses": {

@@ -15,7 +15,7 @@ from checks.commands.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from checks.mutate.campaign import Campaign
+    from checks.mutate.campaign import Campaign, Setup
     from checks.mutate.judge import Verdict
     from checks.mutate.places import Mutant
 
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="processes (1)")
     parser.add_argument("--sample", type=int, metavar="N", help="judge N mutants only, chosen at random")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sample (0)")
+    parser.add_argument("--no-cache", action="store_true", help="judge again what earlier runs have judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("-v", "--verbose", action="store_true", help="one line a mutant")
 
@@ -39,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Judges mutants: 0 if each is killed, equivalent or explained, 1 if some survived, 130 if interrupted."""
     from rich.console import Console
 
-    import grammar
-    from checks.mutate.campaign import Campaign, is_open, write_json
+    from checks.mutate.campaign import Setup, is_open, write_json
     from checks.mutate.reach import FAMILIES
 
     unknown = set(args.family) - set(FAMILIES)
@@ -48,10 +48,11 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"mutate: there is no family '{min(unknown)}' ({', '.join(FAMILIES)})")
     if args.jobs < 1 or (args.sample is not None and args.sample < 1):
         raise UsageError("mutate: -j and --sample must be above 0")
-    campaign = Campaign(grammar.load(args.spec), args.family)
+    setup = Setup(args.spec, args.family, _cache(args))
+    campaign = setup.campaign()
     chosen = _chosen(campaign, args)
     console = Console(soft_wrap=True, highlight=False)
-    found, interrupted = _judge(args, campaign, chosen)
+    found, interrupted = _judge(args, campaign, setup, chosen)
     _report(console, campaign, found, len(chosen))
     if args.json is not None:
         write_json(found, campaign.unreached, args.json)
@@ -72,23 +73,40 @@ def _chosen(campaign: Campaign, args: argparse.Namespace) -> list[Mutant]:
     return campaign.sample(args.sample, args.seed)
 
 
+def _cache(args: argparse.Namespace) -> Path | None:
+    """The file that has the answers and verdicts of earlier runs."""
+    from checks.cache import NAME
+    from grammar.cachedir import cache_directory
+
+    directory = None if args.no_cache else cache_directory()
+    return directory / NAME if directory is not None else None
+
+
 def _judge(
-    args: argparse.Namespace, campaign: Campaign, chosen: Sequence[Mutant]
+    args: argparse.Namespace, campaign: Campaign, setup: Setup, chosen: Sequence[Mutant]
 ) -> tuple[list[Verdict], bool]:
-    """The verdicts, and whether an interrupt ended it."""
+    """The verdicts, and whether an interrupt ended it; those of an earlier run that was stopped are kept."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from checks.mutate.campaign import is_open, verdicts
+    from checks.mutate.memory import Memory
 
+    memory = None
     found: list[Verdict] = []
+    left = chosen
+    if campaign.cache is not None:
+        memory = Memory.of(campaign.program, args.family, campaign.cache)
+        found, left = memory.recall(chosen)
     columns = (MofNCompleteColumn(), TextColumn("mutants, {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("0 survivors", total=len(chosen))
+        task = progress.add_task("0 survivors", total=len(chosen), completed=len(found))
         try:
-            for verdict in verdicts(campaign, args.spec, args.family, chosen, args.jobs):
+            for verdict in verdicts(campaign, setup, left, args.jobs):
                 found.append(verdict)
+                if memory is not None:
+                    memory.remember(verdict)
                 progress.update(task, advance=1, description=f"{sum(map(is_open, found))} survivors")
                 if args.verbose:
                     progress.console.print(escape(_line(verdict)), soft_wrap=True, highlight=False)

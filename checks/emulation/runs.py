@@ -118,7 +118,7 @@ class Player:
             cast(Record, fault.value) if fault is not None else None,
             completed.state if completed is not None else start,
             fault.state if fault is not None else start,
-            tuple(self.settings.contract.aborts),
+            tuple(self.settings.contract.faults),
         )
 
     def _function(self, name: str) -> ir.Function:

@@ -11,7 +11,7 @@ from iced_x86 import OpKind
 from checks.encodings.enumerate import Code
 from checks.encodings.known import KNOWN, LOW_PARTS, OTHER_NAMES, UNCOMPARED
 from grammar.ir import Program
-from refmodel.access import OperandAccess, RelativeAccess
+from refmodel.access import ImmediateAccess, OperandAccess, RelativeAccess
 from refmodel.decoder import Decoded, Decoder, NotModelled, opcode_rows
 from refmodel.forms import forms
 from refmodel.model import build
@@ -28,6 +28,7 @@ _REGISTERS = {
     value: name.lower() for name, value in vars(iced_x86.Register).items() if isinstance(value, int)
 }
 _NEAR = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
+_FAR = (OpKind.FAR_BRANCH16, OpKind.FAR_BRANCH32)  # one operand there, a selector and an offset here
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +46,35 @@ class Difference:
 
 @dataclass(slots=True)
 class Comparison:
-    """Compares codes; `agreed` counts those that both read as the same instruction."""
+    """Compares codes for code of one size; `agreed` counts those that both read as the same instruction."""
 
     program: Program
+    code_size: int = 64
     agreed: int = 0
     _decoder: Decoder = field(init=False)
     _rows: frozenset[tuple[bytes, int]] = field(init=False)
     _mnemonics: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._decoder = build(self.program).machine(0x1000).decoder
+        self._decoder = build(self.program).decoders[self.code_size]
         self._rows = frozenset(opcode_rows(self.program))
-        self._mnemonics = frozenset(m for form in forms(self.program) for m in form.template.mnemonics)
+        self._mnemonics = frozenset(
+            m for form in forms(self.program, self.code_size) for m in form.template.mnemonics
+        )
 
     def differences(self, codes: Iterable[Code]) -> Iterator[Difference]:
         """The codes that are read differently."""
         for escape, opcode, code in codes:
-            theirs = iced_x86.Decoder(64, code, ip=ADDRESS).decode()
+            theirs = iced_x86.Decoder(self.code_size, code, ip=ADDRESS).decode()
             mnemonic = _MNEMONICS[theirs.mnemonic]
-            if theirs.is_call_far_indirect or theirs.is_jmp_far_indirect:
+            if any(
+                (
+                    theirs.is_call_far,
+                    theirs.is_call_far_indirect,
+                    theirs.is_jmp_far,
+                    theirs.is_jmp_far_indirect,
+                )
+            ):
                 mnemonic = f"l{mnemonic}"
             mnemonic = OTHER_NAMES.get(mnemonic, mnemonic)
             ours = self._decode(code) if (escape, opcode) in self._rows else None
@@ -75,7 +86,7 @@ class Comparison:
                 self.agreed += 1
                 continue
             name = ours.instruction.name if ours is not None and ours.instruction is not None else ""
-            reason = next((known.reason for known in KNOWN if known.matches(name, theirs)), "")
+            reason = next((k.reason for k in KNOWN if k.matches(name, theirs, self.code_size)), "")
             yield Difference(code, problem, str(theirs) or "invalid", reason)
 
     def _decode(self, code: bytes) -> Decoded | None:
@@ -122,12 +133,18 @@ def _same_numbers(ours: Decoded, theirs: iced_x86.Instruction) -> bool:
 
 def _same(access: OperandAccess, length: int, theirs: iced_x86.Instruction, index: int) -> bool:
     """Whether an operand is the same."""
-    if index >= theirs.op_count:
+    kind = theirs.op_kind(0) if theirs.op_count == 1 else OpKind.REGISTER
+    if kind not in _FAR and index >= theirs.op_count:
         return False
-    kind = theirs.op_kind(index)
+    kind = kind if kind in _FAR else theirs.op_kind(index)
     if isinstance(access, RelativeAccess):
-        target = ADDRESS + length + access.distance & (1 << 64) - 1
+        target = ADDRESS + length + access.distance & access.mask
         return kind in _NEAR and theirs.near_branch_target == target
+    if kind in _FAR:
+        return isinstance(access, ImmediateAccess) and access.value in (
+            theirs.far_branch_selector,
+            theirs.far_branch16 if kind == OpKind.FAR_BRANCH16 else theirs.far_branch32,
+        )
     match access.written:
         case Register() as register:
             return kind == OpKind.REGISTER and _name(register) == _REGISTERS[theirs.op_register(index)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations, product
 
 from grammar.ir import Instruction, Program
+from grammar.widths import CODE_SIZES
 from refmodel.decoder import opcode_rows
 from refmodel.encoding import REP, REPNE, Pattern, Prefixes
 
@@ -26,7 +27,9 @@ def overlaps(program: Program) -> Iterator[str]:
 
 
 def _meet(one: Pattern, other: Pattern) -> bool:
-    """Whether some prefixes and ModR/M byte fit both rows."""
+    """Whether some code, prefixes and ModR/M byte fit both rows."""
+    if not any(one.exists(size) and other.exists(size) for size in CODE_SIZES):
+        return False
     modrm = one.has_modrm or other.has_modrm
     bytes_fit = any(_fits(one, byte) and _fits(other, byte) for byte in range(256)) if modrm else True
     return bytes_fit and any(one.accepts_prefixes(p) and other.accepts_prefixes(p) for p in _PREFIXES)

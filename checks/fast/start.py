@@ -24,12 +24,14 @@ from checks.trap.runs import LINEAR_WIDTH
 from checks.trap.unknown import Unknowns
 from fastmodel import state as layout
 from fastmodel.compiler.program import instance
+from fastmodel.controls import CS, RIGHTS_LONG
 from fastmodel.handlers.flags import RF, rflags
 from grammar import ir
 
 FLAGS = "RFLAGS"
 # The flag with which the fast model does not run: TF.  fastmodel/controls.py
 NOT_RUN_WITH = 0x100
+RIGHTS = "SEGMENT_RIGHTS"
 
 
 class ReferenceEvaluator(Evaluator):
@@ -60,6 +62,17 @@ class Source:
         return self.symbols.value(variable.name, variable, point)
 
 
+@dataclass(slots=True)
+class FastSource(Source):
+    """The same for states that the fast model runs in: those in 64-bit mode."""
+
+    def element(self, variable: ir.StateVariable, point: Point) -> Value:
+        """The initial value of an element of an indexed variable."""
+        if variable.name == RIGHTS and point == (CS,):
+            return RIGHTS_LONG
+        return self.symbols.value(variable.name, variable, point)
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """The common start of one group's proofs.  `hypotheses` hold wherever the fast model runs.
@@ -83,7 +96,7 @@ class Start:
         symbols, paths = Symbols(terms), Paths(terms)
         accesses = Accesses(terms, Unknowns(terms))
         memory = ByteMemory(terms, LINEAR_WIDTH, lambda address: symbols.byte(LINEAR, address, LINEAR_WIDTH))
-        source, resumed = Source(symbols), Source(symbols)
+        source, resumed = FastSource(symbols), FastSource(symbols)
         state, resumed_state = (
             State(Surroundings(program, terms, one, {LINEAR: memory})) for one in (source, resumed)
         )

@@ -108,8 +108,9 @@ class Comparison:
             raise CaseError(f"there is no base '{base}'; the bases are {', '.join(BASES)}")
         self._bases.prepare(machine, base)
         self._snapshots[id(machine)] = (base, Snapshot(machine, self._view))
-        if len(machine.decoder.known) > _MOST_DECODED:
-            machine.decoder.known.clear()
+        for decoder in machine.decoders.values():
+            if len(decoder.known) > _MOST_DECODED:
+                decoder.known.clear()
 
     def _step(self) -> tuple[Step, Step]:
         """One instruction on both; what the tested engine refuses, the reference does on its machine too."""

@@ -15,8 +15,8 @@ from checks.fuzz.bases import BASES, CODE, NOP, PAGE_SIZE
 from checks.fuzz.operands import TARGETS, Draft, Operands, draw_value
 from checks.fuzz.values import boundaries, constants_of, flag_bits
 from grammar.ir import Program
+from refmodel.addressing import RSP
 from refmodel.encoder import Encoder
-from refmodel.fields import RSP
 from refmodel.forms import Form, forms
 from refmodel.operands import Operand
 
@@ -96,9 +96,17 @@ class Generator:
 
     def _cases(self, source: Random, base: str) -> Iterator[Case]:
         """Cases with one code: decoding it, and translating it, costs more than running it."""
-        draft = self._draft(source, self._drawn(source))
+        draft = self.draft(source)
         for _ in range(_STATES):
             yield self._finish(draft, base)
+
+    def draft(self, source: Random) -> Draft:
+        """A code of a few instructions, and what its operands need."""
+        return self._draft(source, self._drawn(source))
+
+    def value(self, draft: Draft) -> int:
+        """A 64-bit number for a register or a word of memory of a draft."""
+        return draw_value(draft.source, self._values[draft.names[-1]])
 
     def of_form(self, source: Random, form: Form, base: str) -> Case:
         """A case with one instruction, of this form."""
@@ -177,14 +185,17 @@ class Generator:
         if source.random() < 0.3:
             draft.put_on_stack(draft.address + source.randrange(-8, 64))
 
-    def _draw_flags(self, draft: Draft) -> None:
-        source, state = draft.source, draft.state
+    def flags(self, source: Random) -> int:
+        """RFLAGS: any status flags, and sometimes another one."""
         chosen = source.getrandbits(len(self._status))
         flags = sum(bit for n, bit in enumerate(self._status) if chosen >> n & 1)
         if source.random() < 0.25:
             flags |= source.choice(self._flags)
-        if flags:
-            state["RFLAGS"] = _RFLAGS_FIXED | flags
+        return _RFLAGS_FIXED | flags
+
+    def _draw_flags(self, draft: Draft) -> None:
+        source, state = draft.source, draft.state
+        state["RFLAGS"] = self.flags(source)
         if self.scope.control_bits and source.random() < 0.3:
             name, value = source.choice(self._controls)
             state[name] = value

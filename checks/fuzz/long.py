@@ -9,6 +9,7 @@ from typing import Any
 from checks.case import Case
 from checks.fuzz.campaign import Campaign, Limits, Outcome
 from checks.fuzz.coverage import Clause, Coverage
+from checks.fuzz.full_speed import Speed
 from refmodel.vectors import CaseError
 
 _WRITE_SECONDS = 20.0  # between two writings of the state
@@ -43,6 +44,8 @@ class LongCampaign(Campaign):
         self._batch, self.outcome.cases = int(state["batch"]), int(state["cases"])
         self._before = float(state["seconds"])
         self._comparison.tally.known.update(state["known"])
+        if self.full_speed is not None:
+            self.full_speed.speed = Speed(**state["full_speed"])
         self.coverage.add({(str(p), str(k), str(o)) for p, k, o in state["clauses"]})
         self.coverage.drawn.update(state["drawn"])
 
@@ -72,6 +75,7 @@ class LongCampaign(Campaign):
                 "batch": self._batch,
                 "cases": self.outcome.cases,
                 "seconds": round(self.outcome.seconds, 1),
+                "full_speed": vars(self.full_speed.speed if self.full_speed is not None else Speed()),
                 "known": dict(self._comparison.tally.known),
                 "clauses": coverage.reached_clauses(),
                 "drawn": coverage.drawn,

@@ -9,8 +9,8 @@ from random import Random
 from checks.fuzz.bases import CODE, DATA, MEMORY_SIZE, PAGE_SIZE, SPECIAL_PAGES, STACK_TOP
 from checks.fuzz.values import MASK_64, WIDTHS, boundaries
 from grammar.ir import OperandCode
+from refmodel.addressing import RSP
 from refmodel.encoding import encoded_bits
-from refmodel.fields import RSP
 from refmodel.forms import implied
 from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import BY_NAME, CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register

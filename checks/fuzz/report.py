@@ -47,6 +47,15 @@ def summary(campaign: Campaign) -> str:
         ),
         f"{coverage.reached} of {coverage.total} clauses reached (--coverage lists the others)",
     ]
+    if campaign.full_speed is not None:
+        speed = campaign.full_speed.speed
+        rate = speed.cases / max(speed.seconds, 0.001)
+        unconfirmed = (
+            f", {speed.unconfirmed} not confirmed by the plain reference" if speed.unconfirmed else ""
+        )
+        lines.append(
+            f"{speed.cases} cases against the compiled reference ({rate:,.0f} a second){unconfirmed}"
+        )
     if tally.known:
         known = ", ".join(f"{name} {count}" for name, count in tally.known.most_common())
         lines.append(f"{sum(tally.known.values())} known differences: {known}")

@@ -49,9 +49,9 @@ class Inverted:
 
         Steps before it are to be made with plain values: an undefined value that was inverted twice would be as it was.
         """
-        machine.decoder = self._model.decoder
+        machine.decoders = self._model.decoders
         self._cycle(machine)
-        machine.decoder = self._plain.decoder
+        machine.decoders = self._plain.decoders
 
     @cached_property
     def _model(self) -> Model:

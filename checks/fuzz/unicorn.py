@@ -89,7 +89,7 @@ class UnicornEngine:
         """One instruction, or one iteration of a repeated one."""
         m = self.machine
         try:
-            m.current = current = m.decoder.decode(m.PHYSICAL.read_bytes(m.RIP, MAX_LENGTH))
+            m.current = current = m.decoders[64].decode(m.PHYSICAL.read_bytes(m.RIP, MAX_LENGTH))
         except NotModelled:
             return NOT_MODELLED
         is_stepping = m.RFLAGS & _TRAP  # POPF has set it; the trap is not Unicorn's to compare
@@ -122,7 +122,7 @@ class UnicornEngine:
             execute(m)
 
         kind = type("UnicornMachine", (model.namespace["Machine"],), {"execute": execute_machine})
-        return kind(RecordingMemory(MEMORY_SIZE), model.decoder, model.functions["fetch_translate"])
+        return model.machine(RecordingMemory(MEMORY_SIZE), kind)
 
     # --- Unicorn ---
 

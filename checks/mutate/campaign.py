@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import grammar
+from checks.cache import ProofCache
 from checks.families import families
 from checks.mutate import equivalence
 from checks.mutate.judge import Fate, Verdict, judge
@@ -22,6 +23,10 @@ from checks.mutate.reach import FAMILIES, Reach, candidates
 from grammar import ir
 
 SCHEMA_VERSION = 1
+MANY_GROUPS = 10
+"""With so many groups to prove, it pays to ask first whether the place does the same as before."""
+MOST_TRIED = 16
+"""So many groups are proved at most, the most likely first; what none of them notices counts as survived."""
 EXPLAINED = Path(__file__).with_name("explained.toml")
 
 
@@ -49,9 +54,11 @@ def explanations(path: Path = EXPLAINED) -> list[Explanation]:
 class Campaign:
     """The mutants of one program, and the theorems that could notice them."""
 
-    def __init__(self, program: ir.Program, wanted: Sequence[str] = ()) -> None:
+    def __init__(
+        self, program: ir.Program, wanted: Sequence[str] = (), cache: ProofCache | None = None
+    ) -> None:
         known = families()
-        self.program = program
+        self.program, self.cache = program, cache
         self.reach = Reach(program, [known[name] for name in wanted or FAMILIES])
         everything = candidates(program)
         self.reached = [mutant for mutant in everything if self.reach.groups(mutant)]
@@ -69,9 +76,13 @@ class Campaign:
     def judge(self, mutant: Mutant) -> Verdict:
         """The fate of one mutant; of one that survived, whether it is equivalent or explained."""
         groups = self.reach.groups(mutant)
-        verdict = judge(self.program, mutant, groups)
+        if len(groups) > MANY_GROUPS and equivalence.is_same_alone(self.program, mutant):
+            return Verdict(mutant, Fate.EQUIVALENT, equivalence.SAME)
+        verdict = judge(self.program, mutant, groups[:MOST_TRIED], self.cache)
         if verdict.fate is not Fate.SURVIVED:
             return verdict
+        if len(groups) > MOST_TRIED:
+            verdict = replace(verdict, by=f"{MOST_TRIED} of {len(groups)} groups of theorems tried")
         proved = equivalence.reason(self.program, mutant, groups)
         if proved:
             fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED
@@ -80,25 +91,37 @@ class Campaign:
         return verdict if listed is None else replace(verdict, fate=Fate.EXPLAINED, by=listed)
 
 
-def verdicts(
-    campaign: Campaign, spec: Path | None, wanted: Sequence[str], chosen: Sequence[Mutant], jobs: int
-) -> Iterator[Verdict]:
+def verdicts(campaign: Campaign, setup: Setup, chosen: Sequence[Mutant], jobs: int) -> Iterator[Verdict]:
     """The verdicts as they come."""
     if jobs == 1:
         yield from map(campaign.judge, chosen)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _start_worker, (spec, wanted)) as pool:
+    with context.Pool(jobs, _start_worker, (setup,)) as pool:
         yield from pool.imap_unordered(_judge_in_worker, chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a campaign is made from in each process: the specification, the names of families, the cache's file."""
+
+    specification: Path | None
+    families: Sequence[str]
+    cache: Path | None
+
+    def campaign(self) -> Campaign:
+        """The campaign of this process."""
+        cache = ProofCache(self.cache) if self.cache is not None else None
+        return Campaign(grammar.load(self.specification), self.families, cache)
 
 
 _workers: list[Campaign] = []
 """The campaign of this process, if it is a worker."""
 
 
-def _start_worker(spec: Path | None, wanted: Sequence[str]) -> None:
+def _start_worker(setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the parent to handle
-    _workers.append(Campaign(grammar.load(spec), wanted))
+    _workers.append(setup.campaign())
 
 
 def _judge_in_worker(mutant: Mutant) -> Verdict:

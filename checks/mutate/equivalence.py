@@ -47,20 +47,32 @@ EQUIVALENT = frozenset({SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS})
 
 _ORDER = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS, STRICTER, INFORMATION, EXITS, "")
 
+_CANNOT_COMPARE = (UnsupportedError, UnalignedAccessError, KeyError, StopIteration, z3.Z3Exception)
+
 MOST_GROUPS = 3
 """Instructions and steps that use a changed function are compared one by one only if they are so few groups."""
 
 
+def is_same_alone(program: ir.Program, mutant: Mutant) -> bool:
+    """Whether a function, policy or invariant is proved to do by itself what it did before."""
+    if mutant.kind not in ("functions", "policies", "invariants"):
+        return False
+    try:
+        return _same_alone(program, mutated(program, mutant), mutant)
+    except _CANNOT_COMPARE:
+        return False
+
+
 def reason(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> str:
     """Why a mutant is no worse than the original, one of the reasons above; empty if none was found."""
+    if is_same_alone(program, mutant):
+        return SAME
+    if len(groups) > MOST_GROUPS:
+        return ""
     changed = mutated(program, mutant)
     try:
-        if mutant.kind in ("functions", "policies", "invariants") and _same_alone(program, changed, mutant):
-            return SAME
-        if len(groups) > MOST_GROUPS:
-            return ""
         found = [_reason_of_group(program, changed, reached) for reached in groups]
-    except (UnsupportedError, UnalignedAccessError, KeyError, StopIteration, z3.Z3Exception):
+    except _CANNOT_COMPARE:
         return ""
     return max(found, key=_ORDER.index, default="")
 
@@ -168,7 +180,7 @@ def _forms(program: ir.Program, changed: ir.Program, names: Sequence[str]) -> It
 def _compare_form(program: ir.Program, changed: ir.Program, old: Form, new: Form) -> str:
     settings = Settings.create(Ownership(program), AbstractTerms(z3.Context()))
     terms = settings.terms
-    symbols = OperandSymbols(terms, old, settings.first.elements("GPR"))
+    symbols = OperandSymbols.of(settings, old)
     assumed = [*symbols.hypotheses(), *(condition for _, condition in settings.promises())]
     versions = ((program, old), (changed, new))
     (first, second), (bare, other) = (

@@ -12,7 +12,7 @@ import z3
 from checks.families import build_alone
 from checks.mutate.places import Mutant, mutated
 from checks.mutate.reach import Reached
-from checks.solve import GroupRunner, Limits
+from checks.solve import Cache, GroupRunner, Limits
 from checks.symbolic.expressions import UnsupportedError
 from checks.theorem import Goal, Group, Status
 from grammar import ir
@@ -50,15 +50,20 @@ class Verdict:
 LIMITS = Limits(seconds=20.0)
 
 
-def judge(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> Verdict:
-    """The first theorem of these groups that fails for a mutant; SURVIVED if none does."""
+def judge(
+    program: ir.Program, mutant: Mutant, groups: Sequence[Reached], cache: Cache | None = None
+) -> Verdict:
+    """The first theorem of these groups that fails for a mutant; SURVIVED if none does.
+
+    Many questions are those of the specification without the fault: the cache has the answers.
+    """
     start = time.monotonic()
     if not groups:
         return Verdict(mutant, Fate.UNREACHED)
     changed = mutated(program, mutant)
     is_open = False
     for number, reached in enumerate(groups, start=1):
-        for fate, by in _failures(changed, reached):
+        for fate, by in _failures(changed, reached, cache):
             if fate.is_caught:
                 return Verdict(mutant, fate, by, time.monotonic() - start, number)
             is_open = True
@@ -66,7 +71,7 @@ def judge(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> Ver
     return Verdict(mutant, fate, "", time.monotonic() - start, len(groups))
 
 
-def _failures(program: ir.Program, reached: Reached) -> Iterator[tuple[Fate, str]]:
+def _failures(program: ir.Program, reached: Reached, cache: Cache | None) -> Iterator[tuple[Fate, str]]:
     """All goals of a group that are not proved: first what is refuted, then what is vacuous."""
     try:
         group = build_alone(program, reached.family, reached.group, z3.Context(), reached.ids)
@@ -74,10 +79,10 @@ def _failures(program: ir.Program, reached: Reached) -> Iterator[tuple[Fate, str
         yield Fate.REJECTED, f"{reached.group}: {type(error).__name__}: {error}"
         return
     hasty = tuple(replace(goal, witnesses=(), minimise=None, explain=None) for goal in group.goals)
-    found = _results(replace(group, goals=hasty))
+    found = _results(replace(group, goals=hasty), cache)
     yield from found
     assumed = tuple(_assumptions_of(goal, group.context) for goal in group.goals)
-    yield from _results(replace(group, goals=assumed))
+    yield from _results(replace(group, goals=assumed), cache)
 
 
 def _assumptions_of(goal: Goal, context: z3.Context) -> Goal:
@@ -85,8 +90,8 @@ def _assumptions_of(goal: Goal, context: z3.Context) -> Goal:
     return replace(goal, conclusion=z3.BoolVal(True, context))
 
 
-def _results(group: Group) -> Iterator[tuple[Fate, str]]:
+def _results(group: Group, cache: Cache | None) -> Iterator[tuple[Fate, str]]:
     fates = {Status.REFUTED: Fate.KILLED, Status.VACUOUS: Fate.VACUOUS}
-    for result in GroupRunner(group, LIMITS).run():
+    for result in GroupRunner(group, LIMITS, cache).run():
         if result.status is not Status.PROVED:
             yield fates.get(result.status, Fate.UNKNOWN), result.id

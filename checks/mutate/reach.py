@@ -21,14 +21,30 @@ from grammar.source import Span
 Item: TypeAlias = tuple[str, str]
 """A table of the program and the source name of an item in it."""
 
+Field: TypeAlias = tuple[str, int, int]
+"""Bits, the highest first, of a state variable."""
+
 FAMILIES = ("isolation", "trap")
 """The families that mutants are judged by: those about virtualization."""
 
 _BOUNDARY = frozenset(LOADS) | frozenset(STORES)
 _HOST_SPACES = frozenset({"vmcs", "state", "ghost"})
-_WALK_CLAIMS = ("is_walking", "is_cached", "is_data_of", "walk_finds_own", "starts_at_own_root")
-_TRANSLATION_CLAIMS = (walks.EPT_TRANSLATE, "runs_with_own_tables", "is_own_table", "is_data_of")
-_STEP_CLAIMS: tuple[str, ...] = ("is_data_of_others",)
+_STEP_CLAIMS = ("is_data_of_others",)
+_CLAIMS: dict[str, tuple[str, ...]] = {
+    "walk": ("is_walking", "is_cached", "is_data_of", "walk_finds_own", "starts_at_own_root"),
+    walks.EPT_TRANSLATE: (walks.EPT_TRANSLATE, "runs_with_own_tables", "is_own_table", "is_data_of"),
+    "translate": ("translate", "is_data_of"),
+    "device_walk": (
+        *("is_device_walking", "device_walk_finds_own", "is_reached"),
+        *("is_memory_of_owner", "may_interrupt", "is_vector_of"),
+    ),
+    "dma_translate": ("dma_translate", "is_memory_of_owner", "is_in_use", "has_own_context"),
+    "dma_write": ("dma_write", "is_memory_of_owner"),
+    "remap_interrupt": ("remap_interrupt", "is_interrupt_of", "interrupt_index", "has_own_context"),
+}
+"""The functions of the specification that the theorems of a group are about."""
+_BEHIND = {"translate": EPT_BOUNDARY, "dma_write": frozenset({"dma_translate"})}
+"""What stands behind a contract in a group: other groups are about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +60,11 @@ class Reached:
     subject: tuple[str, ...]
     own: frozenset[Item]
     shared: frozenset[Item]
+    fields: frozenset[Field] = frozenset()
 
-    def rank(self, item: Item) -> tuple[bool, int]:
-        """The groups most likely to notice a fault in the item come first."""
-        return item not in self.own, len(self.own)
+    def rank(self, item: Item, fields: frozenset[Field]) -> tuple[bool, int, int]:
+        """The groups most likely to notice a fault in an item that reads these fields come first."""
+        return item not in self.own, -len(fields & self.fields), len(self.own)
 
 
 class Reach:
@@ -67,7 +84,11 @@ class Reach:
         """The groups that could notice a mutant, the most likely first."""
         item = (mutant.kind, mutant.name)
         found = [group for group in self._groups if item in group.own or item in group.shared]
-        return sorted(found, key=lambda group: (*group.rank(item), group.subject))
+        fields = fields_read(one for name, one in self._items(mutant.kind) if name == mutant.name)
+        return sorted(found, key=lambda group: (*group.rank(item, fields), group.subject))
+
+    def _items(self, kind: str) -> Iterator[tuple[str, object]]:
+        return ((source_name(one), one) for one in getattr(self.program, kind).values())
 
     def _reached(self, family: str, outline: Outline) -> Iterator[Reached]:
         subject, ids = outline.group.removeprefix(f"{family}."), frozenset(outline.ids)
@@ -80,21 +101,20 @@ class Reach:
         program = self.program
         if subject == structure.SUBJECT:  # dropping or changing a write makes none that is not allowed
             return frozenset(), frozenset()
-        if subject == "translate":
-            body = [program.functions[subject].body, program.functions["is_data_of"].body]
-            return _functions(program, body, EPT_BOUNDARY) | {("functions", subject)}, frozenset()
+        claims = _STEP_CLAIMS if subject in program.steps else _CLAIMS[subject]
+        bodies = [program.functions[name].body for name in claims]
+        own = {("functions", name) for name in claims}
+        if subject in program.steps:
+            own.add(("steps", subject))
+            bodies.append(program.steps[subject].body)
+        own |= _functions(program, bodies, _BEHIND.get(subject, frozenset()))
+        if subject in _BEHIND:
+            return frozenset(own), frozenset()
         shared = {("invariants", name) for name in program.invariants}
         shared |= _functions(program, [i.condition for i in program.invariants.values()])
-        claims: tuple[str, ...] = _WALK_CLAIMS if subject == "walk" else _TRANSLATION_CLAIMS
-        own: set[Item] = set()
-        if subject in program.steps:
-            claims = _STEP_CLAIMS
-            own = {("steps", subject)} | _functions(program, [program.steps[subject].body])
-        elif subject == walks.EPT_TRANSLATE:
+        if subject == walks.EPT_TRANSLATE:
             shared |= {("policies", name) for name in program.policies}
             shared |= _functions(program, [p.condition for p in program.policies.values()])
-        own |= {("functions", name) for name in claims}
-        own |= _functions(program, [program.functions[name].body for name in claims])
         return frozenset(own), frozenset(shared)
 
 
@@ -132,7 +152,9 @@ class _TrapReach:
             yield Reached(*whole, *self._made_from([events[subject].body], own))
         else:
             for names, ids in self._by_block(outline.ids):
-                yield Reached("trap", outline.group, ids, names, *self._instructions(names))
+                bodies = [self.program.instructions[name].bodies for name in names]
+                used = self._instructions(names)
+                yield Reached("trap", outline.group, ids, names, *used, fields_read(bodies))
 
     def _by_block(self, ids: Iterable[str]) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:
         """The names of the instructions of each block, and the goals about them."""
@@ -172,6 +194,19 @@ def _functions(
     return frozenset(("functions", f.source) for f in reachable_functions(program, roots, without))
 
 
+def fields_read(roots: Iterable[object]) -> frozenset[Field]:
+    """The fields of state that are read, such as a control."""
+    found: set[Field] = set()
+    for root in roots:
+        for node in nodes(root):
+            match node:
+                case ir.Bit(base=ir.Read(name=name), index=ir.Literal(value=index)):
+                    found.add((name, index, index))
+                case ir.Slice(base=ir.Read(name=name), high=high, low=low):
+                    found.add((name, high, low))
+    return frozenset(found)
+
+
 def _state_named(roots: Iterable[object]) -> Iterator[str]:
     for root in roots:
         for node in nodes(root):
@@ -197,10 +232,11 @@ class _Scope:
         roots: list[object] = [s.body for s in program.steps.values()]
         roots += [p.condition for p in (*program.invariants.values(), *program.policies.values())]
         roots += [h.body for h in program.handlers.values()]
-        roots += [program.functions[name].body for name in (*_WALK_CLAIMS, *_TRANSLATION_CLAIMS)]
+        claims = {*_STEP_CLAIMS, *(name for names in _CLAIMS.values() for name in names)}
+        roots += [program.functions[name].body for name in claims]
         vmm = {f.source for f in reachable_functions(program, roots, frozenset())}
         vmm |= {f.source for f in program.functions.values() if self._is_touched(f.body)}
-        self._functions = vmm | {*_WALK_CLAIMS, *_TRANSLATION_CLAIMS}
+        self._functions = vmm | claims
         self._places: set[Span] = set()
         for instruction in program.instructions.values():
             for node in nodes(instruction.bodies):

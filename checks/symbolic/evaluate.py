@@ -90,6 +90,10 @@ class Evaluator(ExpressionEvaluator):
         own = [e for e in exits if e.kind == kind]
         return self._paths.merge_exits(own, self.program.aborts[kind].type, scope) if own else None
 
+    def merge_returns(self, returns: Exits, scope: Cursor) -> Exit:
+        """All returns, at least one, as one."""
+        return self._paths.merge_exits(returns, None, scope)
+
     # --- statements ------------------------------------------------------------------------------
 
     def run(self, body: Sequence[ir.Stmt], cursor: Cursor, exits: Exits) -> None:

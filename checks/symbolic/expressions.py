@@ -35,7 +35,7 @@ class Operands(Protocol):
         ...
 
     def property(self, name: str) -> Vector:
-        """`instruction_length`, `address_size` or `repeat`."""
+        """`instruction_length`, `address_size`, `operand_size` or `repeat`."""
         ...
 
 

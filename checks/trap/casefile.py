@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, cast
 
+import z3
+
 from checks.case import Case
 from checks.symbolic.paths import Cursor
 from checks.symbolic.values import Value
@@ -50,6 +52,12 @@ class FormExplainer(Explainer):
         """The operands' symbols."""
         operands = self.operands
         return (*operands.numbers.values(), *operands.values.values(), *operands.addresses.values())
+
+    def minimise(self, claim: Claim) -> tuple[z3.ExprRef, ...]:
+        """Code in 64-bit mode, if it can be, and then as everywhere."""
+        distance = self.settings.terms.arithmetic("^", self.operands.code_size, 64, 64)
+        rest = Explainer.minimise(self, claim)
+        return (distance, *rest) if isinstance(distance, z3.ExprRef) else rest
 
     def shown(self, sides: Sides) -> tuple[str, dict[str, object] | None]:
         """Bytes and text of the instruction, and the case."""

@@ -126,13 +126,19 @@ def write_instruction(
                 registers[f"GPR[{memory.base}]"] = concrete.number(symbols.addresses[name])
         else:
             operands[name] = _operand(concrete, symbols, name, kind)
-    code = encoder.encode_form(symbols.form.encoded, operands, rip, _prefix(concrete, symbols))
-    return Written(code, _text(symbols.form.encoded, operands, rip), registers) if code is not None else None
+    encoded = _encoded(concrete, symbols)
+    code = encoder.for_code(encoded.code_size).encode_form(encoded, operands, rip, _prefix(concrete, symbols))
+    return Written(code, _text(encoded, operands, rip), registers) if code is not None else None
+
+
+def _encoded(concrete: Concrete, symbols: OperandSymbols) -> Form:
+    """The row of the opcode table in the code that the model has."""
+    return symbols.form.encoded[concrete.number(symbols.code_size)]
 
 
 def _prefix(concrete: Concrete, symbols: OperandSymbols) -> str:
     """The word for the prefix that repeats a string instruction."""
-    attributes = symbols.form.encoded.row.attributes
+    attributes = _encoded(concrete, symbols).row.attributes
     repeat = concrete.number(symbols.repeat)
     if not repeat or not {"rep", "repe"}.intersection(attributes):
         return ""
@@ -148,7 +154,7 @@ def _text(form: Form, operands: dict[str, Operand], following: int) -> str:
 def _memory(concrete: Concrete, symbols: OperandSymbols, name: str, base: int, kind: OperandKind) -> Memory:
     segment = concrete.number(symbols.segments[name])
     override = segment if segment >= FS else None
-    code = symbols.form.encoded.pattern.operands[symbols.form.instruction.operands.index(name)]
+    code = _encoded(concrete, symbols).pattern.operands[symbols.form.instruction.operands.index(name)]
     if code.kind == "offset":
         return Memory(
             displacement=concrete.number(symbols.addresses[name]), width=kind.width, segment=override

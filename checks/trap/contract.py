@@ -59,16 +59,17 @@ class Contract:
     """The overrides for one program.
 
     `inputs(function)` is what the function's translation depends on. `alike` maps the values of inputs in one run to
-    those in another that the lemma `trap.translation` proves to be equal. `aborts` collects the conditions under which
-    accesses fault or exit; without `may_exit` none exits.
+    those in another that the lemma `trap.translation` proves to be equal. `faults` and `violations` collect the
+    conditions under which accesses fault, and exit because of EPT; without `may_exit` none exits.
     """
 
     program: ir.Program
     inputs: Callable[[ir.Function], Sequence[ir.Expr]]
     unknowns: Unknowns
     alike: dict[object, Value] = field(default_factory=dict)
-    aborts: list[Truth] = field(default_factory=list)
     may_exit: bool = True
+    faults: list[Truth] = field(default_factory=list)
+    violations: list[Truth] = field(default_factory=list)
 
     def overrides(self) -> dict[str, Override]:
         """The functions to replace, by source name.  `locate` may not be reached in another way."""
@@ -136,7 +137,8 @@ class Contract:
         guard = cast(ir.Expr, self.program.aborts[VM_EXIT].guard)
         in_non_root = self.may_exit and cast(Truth, evaluator.pure(guard, cursor.state))
         violation = evaluator.terms.conjunction((in_non_root, violates))
-        self.aborts.extend((faults, violation))
+        self.faults.append(faults)
+        self.violations.append(violation)
         evaluator.touched.element(LINEAR, (self._address(function, arguments),))
         evaluator.abort(VM_EXIT, violation, zero(exit_type), cursor, exits)
 

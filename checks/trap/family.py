@@ -20,7 +20,7 @@ from checks.trap.contract import LOADS, STORES
 from checks.trap.events import event_functions, event_goals
 from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.lemmas import lemma_goals, lemma_ids
-from checks.trap.operands import FUNCTIONS
+from checks.trap.operands import CODE_SIZE, FUNCTIONS
 from checks.trap.ownership import Ownership
 from checks.trap.runs import Settings
 from checks.trap.subject import Subject
@@ -122,4 +122,4 @@ def _roots(forms: Sequence[Form]) -> Roots:
     """The instructions of a block, what reads and writes their operands, and what a case asks of the start state."""
     names = tuple(dict.fromkeys(form.instruction.name for form in forms))
     operands = FUNCTIONS if any(form.kinds for form in forms) else frozenset()
-    return Roots(names, functions=operands | {"cpl"}, has_invariants=False)
+    return Roots(names, functions=operands | {"cpl", CODE_SIZE}, has_invariants=False)

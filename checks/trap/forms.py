@@ -13,6 +13,7 @@ from itertools import product
 
 import refmodel.forms
 from grammar import ir
+from grammar.widths import CODE_SIZES
 from refmodel.registers import BY_NAME, GENERAL, Register
 
 
@@ -46,12 +47,12 @@ class OperandKind:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """An instruction with widths and kinds of operands; `encoded` is a row of the opcode table that has it."""
+    """An instruction with widths and kinds of operands; `encoded` has for each size of code a row that is it."""
 
     instruction: ir.Instruction
     body: ir.InstructionBody
     kinds: tuple[OperandKind, ...]
-    encoded: refmodel.forms.Form
+    encoded: dict[int, refmodel.forms.Form]
 
     @property
     def name(self) -> str:
@@ -63,9 +64,13 @@ class Form:
 def forms_by_instruction(program: ir.Program) -> dict[str, list[Form]]:
     """The forms of each instruction; one that another covers (rAX where any register may stand) is left out."""
     found: dict[str, dict[tuple[OperandKind, ...], Form]] = {name: {} for name in program.instructions}
-    for encoded in sorted(refmodel.forms.forms(program), key=lambda one: _SIZES.index(one.size)):
-        for form in _forms_of(encoded):
-            found[form.instruction.name].setdefault(form.kinds, form)
+    for code_size in CODE_SIZES:
+        for encoded in sorted(
+            refmodel.forms.forms(program, code_size), key=lambda one: _SIZES.index(one.size)
+        ):
+            for form in _forms_of(encoded):
+                known = found[form.instruction.name].setdefault(form.kinds, form)
+                known.encoded.setdefault(code_size, encoded)
     return {
         name: [form for form in forms.values() if not any(_covers(o, form) for o in forms.values())]
         for name, forms in found.items()
@@ -81,7 +86,7 @@ def _forms_of(encoded: refmodel.forms.Form) -> Iterator[Form]:
             for code, kind in zip(encoded.pattern.operands, kinds, strict=True)
         )
         if is_allowed:
-            yield Form(encoded.instruction, encoded.instruction.body(widths), kinds, encoded)
+            yield Form(encoded.instruction, encoded.instruction.body(widths), kinds, {})
 
 
 def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
@@ -103,7 +108,7 @@ def _kinds(code: ir.OperandCode, width: int | None) -> tuple[OperandKind, ...]:
         case "immediate" | "signed_immediate":
             return (OperandKind(f"imm{bits}", Place.VALUE, width),)
         case "relative":
-            return (OperandKind("rel", Place.VALUE, width),)
+            return (OperandKind(f"rel{bits}", Place.VALUE, width),)
         case "one":
             return (OperandKind("1", Place.VALUE, width, fixed=1),)
         case "register":

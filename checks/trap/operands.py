@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -11,9 +12,12 @@ from checks.symbolic.state import Elements
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value, choose
 from checks.trap.forms import Form, OperandKind, Place
+from checks.trap.runs import Settings
 from grammar import ir
 from refmodel.encoding import REP, REPNE
 
+CODE_SIZE = "code_size"
+"""The function that says what code the processor is in."""
 FUNCTIONS = frozenset(
     {
         *("read_register", "write_register", "read_high_byte", "write_high_byte"),
@@ -27,14 +31,16 @@ FUNCTIONS = frozenset(
 class OperandSymbols:
     """The symbols of a form: `number`, `address`, `segment` and `value` by operand name.
 
-    `has_rex` decides what the byte registers 4 to 7 are; `length` is the instruction's length in bytes, `address_size`
-    is 32 or 64 and `repeat` the prefix F2 or F3, or 0. `registers` are the general registers at the start, one of which
-    holds the address of a string operand.
+    `has_rex` decides what the byte registers 4 to 7 are; `length` is the instruction's length in bytes; `address_size`
+    and `operand_size` are 16, 32 or 64, and `repeat` is the prefix F2 or F3, or 0. `registers` are the general
+    registers at the start, one of which holds the address of a string operand; `code_size` says what code the
+    instruction is in.
     """
 
     terms: Terms
     form: Form
     registers: Elements
+    code_size: Vector = 64
     numbers: dict[str, Vector] = field(default_factory=dict)
     addresses: dict[str, Vector] = field(default_factory=dict)
     segments: dict[str, Vector] = field(default_factory=dict)
@@ -43,12 +49,23 @@ class OperandSymbols:
     has_rex: Truth = field(init=False)
     length: Vector = field(init=False)
     address_size: Vector = field(init=False)
+    operand_size: Vector = field(init=False)
     repeat: Vector = field(init=False)
+
+    @classmethod
+    def of(cls, settings: Settings, form: Form) -> OperandSymbols:
+        """The symbols of a form in a group, in code of the size that the start states say."""
+        function = settings.program.functions[CODE_SIZE]
+        evaluator = Evaluator(settings.program, settings.terms)
+        code_size = evaluator.call(function, (), Cursor(settings.first, {}), [])
+        return cls(settings.terms, form, settings.first.elements("GPR"), cast(Vector, code_size))
 
     def __post_init__(self) -> None:
         self.has_rex = self.terms.bool_symbol("operands.rex")
         self.length = self.terms.extend(self.terms.symbol("operands.length", 4), 4, 64, is_signed=False)
-        self.address_size = self._prefixed("address_size", 32, 64, 64)
+        other = self.terms.choose(self._is_code(32), 16, 32, 64)
+        self.address_size = self._prefixed("address_size", other, self.code_size, 64)
+        self.operand_size = self._prefixed("word", 16, self._prefixed("quadword", 64, 32, 64), 64)
         self.repeat = self._prefixed("repeat", REP, self._prefixed("repne", REPNE, 0, 8), 8)
         for name, kind in self.kinds().items():
             self._declare(name, kind)
@@ -81,8 +98,25 @@ class OperandSymbols:
         if kind.fixed is None:
             return self.terms.symbol(f"{name}.address", 64)
         whole = cast(Vector, self.registers.read((kind.fixed,)))
-        low = self.terms.extend(self.terms.extract(whole, 31, 0), 32, 64, is_signed=False)
-        return self.terms.choose(self.terms.equal(self.address_size, 32, 64), low, whole, 64)
+        address = whole
+        for size in (32, 16):
+            low = self.terms.extend(self.terms.extract(whole, size - 1, 0), size, 64, is_signed=False)
+            address = self.terms.choose(self.terms.equal(self.address_size, size, 64), low, address, 64)
+        return address
+
+    def _is_code(self, size: int) -> Truth:
+        return self.terms.equal(self.code_size, size, 64)
+
+    def _code_hypotheses(self) -> Iterator[Truth]:
+        """The form exists in this code; outside 64-bit mode there is no REX, and so there are eight registers."""
+        terms, is_64_bit = self.terms, self._is_code(64)
+        if 64 not in self.form.encoded:
+            yield terms.negation(is_64_bit)
+        elif len(self.form.encoded) == 1:
+            yield is_64_bit
+            return
+        low = [terms.compare("<", n, 8, 4) for n in self.numbers.values()]
+        yield terms.disjunction((is_64_bit, terms.conjunction((terms.negation(self.has_rex), *low))))
 
     def hypotheses(self) -> list[Truth]:
         """What holds of the symbols of every encoding."""
@@ -92,7 +126,8 @@ class OperandSymbols:
             (number, 4, kinds[name].limit) for name, number in self.numbers.items() if kinds[name].limit < 16
         ]
         limits += [(segment, 3, kinds[name].limit) for name, segment in self.segments.items()]
-        return [terms.compare("<", value, limit, width) for value, width, limit in limits]
+        within = [terms.compare("<", value, limit, width) for value, width, limit in limits]
+        return [*within, *(one for one in self._code_hypotheses() if one is not True)]
 
 
 @dataclass(slots=True)
@@ -115,11 +150,12 @@ class SymbolicOperands:
         return sources[attribute].get(name, 0)
 
     def property(self, name: str) -> Vector:
-        """`instruction_length`, `address_size` or `repeat`."""
+        """`instruction_length`, `address_size`, `operand_size` or `repeat`."""
         symbols = self.symbols
         return {
             "instruction_length": symbols.length,
             "address_size": symbols.address_size,
+            "operand_size": symbols.operand_size,
             "repeat": symbols.repeat,
         }[name]
 

@@ -96,9 +96,10 @@ class Player:
 
     def run(self, machine: Any) -> Outcome:
         """Decodes and executes the instruction; fetching it is not part of the theorems."""
-        decoded = self.model.decoder.decode(self.case.code)
+        decoder = self.model.decoders[self.model.functions["code_size"](machine)]
+        decoded = decoder.decode(self.case.code)
         machine.instruction_length = decoded.length
-        machine.NEXT_RIP = machine.RIP + decoded.length & (1 << 64) - 1
+        machine.NEXT_RIP = machine.RIP + decoded.length & decoder.offset_mask
         fault, vm_exit = (self.model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))
         try:
             decoded.run(machine, *decoded.operands)

@@ -29,7 +29,8 @@ class Run:
     """The outcome of one run: it completes, faults or exits, under conditions that exclude each other.
 
     `completed` and `faulted` are the states after it in the first two cases, `fault` is what was raised, None if it
-    cannot fault. `aborts` are the conditions under which accesses to memory fault or exit.
+    cannot fault. `aborts` are the conditions under which accesses to memory fault or exit, and
+    `violations` those of them under which they exit.
     """
 
     evaluator: Evaluator
@@ -41,6 +42,7 @@ class Run:
     completed: State
     faulted: State
     aborts: tuple[Truth, ...]
+    violations: tuple[Truth, ...] = ()
 
 
 Act = Callable[[Evaluator, Cursor, Exits], None]
@@ -110,7 +112,7 @@ class Settings:
         """What `act` does from a state."""
         evaluator = Evaluator(self.program, self.terms, overrides=self.contract.overrides())
         cursor, exits = Cursor(start.copy(), {}), list[Exit]()
-        earlier = len(self.contract.aborts)
+        faulting, violating = len(self.contract.faults), len(self.contract.violations)
         act(evaluator, cursor, exits)
         cursor.leave(RETURN, None, None, exits)
         paths = Paths(self.terms)
@@ -128,7 +130,8 @@ class Settings:
             cast(Record, fault.value) if fault is not None else None,
             completed.state if completed is not None else start,
             fault.state if fault is not None else start,
-            tuple(self.contract.aborts[earlier:]),
+            (*self.contract.faults[faulting:], *self.contract.violations[violating:]),
+            tuple(self.contract.violations[violating:]),
         )
 
     def promises(self) -> list[tuple[str, Truth]]:

@@ -8,11 +8,11 @@ from typing import cast
 
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
-from checks.symbolic.terms import Vector
+from checks.symbolic.terms import Terms, Vector
 from checks.trap.casefile import FormExplainer, Tools
 from checks.trap.compare import Comparer
 from checks.trap.forms import Form
-from checks.trap.operands import OperandSymbols, SymbolicOperands
+from checks.trap.operands import CODE_SIZE, OperandSymbols, SymbolicOperands
 from checks.trap.runs import Act, Settings
 from checks.trap.theorems import FormProof
 from grammar import ir
@@ -27,7 +27,7 @@ class Subject:
     @cached_property
     def symbols(self) -> OperandSymbols:
         """The symbols of the operands, the same in all runs."""
-        return OperandSymbols(self.settings.terms, self.form, self.settings.first.elements("GPR"))
+        return OperandSymbols.of(self.settings, self.form)
 
     @cached_property
     def proof(self) -> FormProof:
@@ -49,8 +49,16 @@ def act_of(body: Sequence[ir.Stmt], symbols: OperandSymbols) -> Act:
 
     def act(evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
         evaluator.operands = SymbolicOperands(evaluator, symbols)
-        rip = cast(Vector, cursor.state.get("RIP"))
-        cursor.state.set("NEXT_RIP", evaluator.terms.arithmetic("+", rip, symbols.length, 64))
+        code_size = evaluator.call(evaluator.program.functions[CODE_SIZE], (), cursor, exits)
+        following = _next_rip(evaluator.terms, cursor, symbols.length, cast(Vector, code_size))
+        cursor.state.set("NEXT_RIP", following)
         evaluator.run(body, cursor, exits)
 
     return act
+
+
+def _next_rip(terms: Terms, cursor: Cursor, length: Vector, code_size: Vector) -> Vector:
+    """RIP plus the length, EIP plus it outside 64-bit mode."""
+    following = terms.arithmetic("+", cast(Vector, cursor.state.get("RIP")), length, 64)
+    low = terms.extend(terms.extract(following, 31, 0), 32, 64, is_signed=False)
+    return terms.choose(terms.equal(code_size, 64, 64), following, low, 64)

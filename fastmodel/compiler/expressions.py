@@ -96,14 +96,22 @@ class ExpressionWriter:
 
     # --- expressions ---
 
+    def known(self, node: ast.expr) -> int | None:
+        """The value of an expression if it is known already."""
+        return fold(node, self.inside)
+
+    def slot(self, name: str) -> str:
+        """Where a local lives."""
+        return f"%{name}.slot"
+
     def integer(self, node: ast.expr) -> str:
         """An expression that is an integer."""
-        known = fold(node, self.inside)
+        known = self.known(node)
         if known is not None and not isinstance(known, bool):
             return str(primitives.wrap(known))
         match node:
             case ast.Name(id=name) if name in self.source.locals:
-                return self.value(f"load i64, ptr %{name}.slot")
+                return self.value(f"load i64, ptr {self.slot(name)}")
             case ast.Name(id=name):
                 raise self.error(node, f"{name} is no number here")
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in OPERATORS:
@@ -128,7 +136,7 @@ class ExpressionWriter:
 
     def condition(self, node: ast.expr) -> str:
         """An expression that is a condition."""
-        known = fold(node, self.inside)
+        known = self.known(node)
         if isinstance(known, bool):
             return "true" if known else "false"
         match node:
@@ -169,7 +177,7 @@ class ExpressionWriter:
 
     def choice(self, node: ast.IfExp, kind: str) -> str:
         """`a if c else b`."""
-        decided = fold(node.test, self.inside)
+        decided = self.known(node.test)
         evaluate = self.integer if kind == "i64" else self.condition
         if decided is not None:
             return evaluate(node.body if decided else node.orelse)
@@ -202,11 +210,10 @@ class ExpressionWriter:
         """A call: the type and name of its result."""
         function = self.word(node)
         if function in READS:
-            width, address = self.width(node), self.pointer(node.args[1])
-            read = self.value(f"load i{width}, ptr {address}, align 1, !tbaa !{READS[function]}")
-            return "i64", read if width == 64 else self.value(f"zext i{width} {read} to i64")
+            return "i64", self.read_memory(node, READS[function])
         if function in WRITES:
-            return self.write_memory(node, WRITES[function])
+            self.write_memory(node, WRITES[function])
+            return "none", ""
         if function in DIVISIONS or function in HIGH_PRODUCTS or function in BIT_SCANS:
             return "i64", self.computation(function, [self.integer(a) for a in node.args])
         match function:
@@ -254,20 +261,28 @@ class ExpressionWriter:
 
     def invocation(self, how: str, node: ast.Call) -> str:
         """A call of the routine that stands at a place."""
-        arguments = [self.integer(a) for a in node.args]
+        return self.invoked(how, [self.integer(a) for a in node.args])
+
+    def invoked(self, how: str, arguments: list[str]) -> str:
+        """As `invocation`, with the arguments computed."""
         word = self.value(f"inttoptr i64 {arguments[1]} to ptr")
         routine = self.value(f"load ptr, ptr {word}, align 8, !tbaa !{READS[primitives.field]}")
         passed = ", ".join(f"i64 {a}" for a in arguments)
         return self.value(f"{how} {self.convention.routine} i64 {routine}({passed})")
 
-    def write_memory(self, node: ast.Call, kind: int) -> tuple[str, str]:
+    def read_memory(self, node: ast.Call, kind: int) -> str:
+        """`get`, `load` and `field`."""
+        width, address = self.width(node), self.pointer(node.args[1])
+        read = self.value(f"load i{width}, ptr {address}, align 1, !tbaa !{kind}")
+        return read if width == 64 else self.value(f"zext i{width} {read} to i64")
+
+    def write_memory(self, node: ast.Call, kind: int) -> None:
         """`put`, `store` and `set_field`."""
         width, address = self.width(node), self.pointer(node.args[1])
         value = self.integer(node.args[2])
         if width != 64:
             value = self.value(f"trunc i64 {value} to i{width}")
         self.emit(f"store i{width} {value}, ptr {address}, align 1, !tbaa !{kind}")
-        return "none", ""
 
     def extension(self, node: ast.Call, how: str) -> str:
         """`signed` and `unsigned`."""
@@ -279,7 +294,7 @@ class ExpressionWriter:
 
     def width(self, node: ast.Call) -> int:
         """The first argument of a word: a constant width."""
-        width = fold(node.args[0], self.inside) if node.args else None
+        width = self.known(node.args[0]) if node.args else None
         if width is None or not 1 <= width <= 64:
             raise self.error(node, "the width must be a constant from 1 to 64")
         return width

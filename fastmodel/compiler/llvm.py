@@ -9,7 +9,7 @@ import ast
 
 from fastmodel.compiler import primitives
 from fastmodel.compiler.expressions import Convention, ExpressionWriter, quoted
-from fastmodel.compiler.program import Instance, Names, fold
+from fastmodel.compiler.program import Instance, Names
 
 # The kinds of memory for alias analysis: what expressions.py refers to by number; and intrinsics.
 PREAMBLE = """\
@@ -38,14 +38,14 @@ class FunctionWriter(ExpressionWriter):
         """The definition of the function as LLVM IR."""
         parameters = self.source.parameters
         for local in sorted(self.source.locals):
-            self.emit(f"%{local}.slot = alloca i64")
+            self.emit(f"{self.slot(local)} = alloca i64")
         for parameter in parameters:
-            self.emit(f"store i64 %{parameter}, ptr %{parameter}.slot")
+            self.emit(f"store i64 %{parameter}, ptr {self.slot(parameter)}")
         self.body(self.source.tree.body)
         if not self.ended:
             self.emit("unreachable")
         arguments = ", ".join(f"i64 %{p}" for p in parameters)
-        linkage = "" if exported else "internal "
+        linkage = "" if exported or self.inside.is_exported else "internal "
         convention = (
             "" if exported else self.convention.routine if routine else self.convention.of(self.source)
         )
@@ -84,14 +84,12 @@ class FunctionWriter(ExpressionWriter):
         """One statement."""
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                self.emit(f"store i64 {self.integer(value)}, ptr %{name}.slot")
+                self.assign(name, value)
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                self.emit(f"store i64 {self.integer(value)}, ptr %{name}.slot")
+                self.assign(name, value)
             case ast.AugAssign(target=ast.Name() as target, op=operator, value=value):
                 combined = ast.BinOp(ast.Name(target.id, ast.Load()), operator, value)
-                self.emit(
-                    f"store i64 {self.integer(ast.copy_location(combined, node))}, ptr %{target.id}.slot"
-                )
+                self.assign(target.id, ast.copy_location(combined, node))
             case ast.If():
                 self.if_statement(node)
             case ast.While(test=test, body=body, orelse=[]):
@@ -107,9 +105,13 @@ class FunctionWriter(ExpressionWriter):
             case _:
                 raise self.error(node, f"statement {type(node).__name__} is outside the restricted Python")
 
+    def assign(self, name: str, value: ast.expr) -> None:
+        """Gives a local a value."""
+        self.emit(f"store i64 {self.integer(value)}, ptr {self.slot(name)}")
+
     def if_statement(self, node: ast.If) -> None:
         """`if`, decided here if it can be."""
-        decided = fold(node.test, self.inside)
+        decided = self.known(node.test)
         if decided is not None:
             self.body(node.body if decided else node.orelse)
             return
@@ -129,7 +131,7 @@ class FunctionWriter(ExpressionWriter):
         """`while`."""
         again, inside, end = self.label(), self.label(), self.label()
         self.begin(again)
-        if fold(test, self.inside):
+        if self.known(test):
             self.jump(inside)
         else:
             self.branch(self.condition(test), inside, end)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import FunctionType
-from typing import Any
+from typing import Any, Protocol
 
 from fastmodel.compiler import primitives
 from fastmodel.compiler.primitives import Parameter, wrap
@@ -66,6 +67,25 @@ class Source:
     def error(self, node: ast.AST, message: str) -> SubsetError:
         """An error at a place in this function."""
         return SubsetError(message, self.file, getattr(node, "lineno", self.tree.lineno))
+
+    @cached_property
+    def assigned(self) -> Counter[str]:
+        """How many assignments there are to each name."""
+        names = (node for node in ast.walk(self.tree) if isinstance(node, ast.Name))
+        return Counter(node.id for node in names if isinstance(node.ctx, ast.Store))
+
+    @cached_property
+    def has_loops(self) -> bool:
+        """Whether an assignment may happen more than once."""
+        return any(isinstance(node, ast.While) for node in ast.walk(self.tree))
+
+    @cached_property
+    def only_expression(self) -> ast.expr | None:
+        """What a function returns that does nothing else, None for others."""
+        body = self.tree.body
+        if isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body = body[1:]  # the documentation
+        return body[0].value if len(body) == 1 and isinstance(body[0], ast.Return) else None
 
     @property
     def parameters(self) -> list[str]:
@@ -149,9 +169,23 @@ class Instance:
         """The text of the function."""
         return source_of(self.function)
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether code outside of the module calls it too, by its own name: a slow function that is not specialised."""
+        return "slow" in self.source.marks and not self.bindings
+
     def resolve(self, name: str) -> Meaning | None:
         """What a name in the function stands for."""
         return meaning(self.source, name, dict(self.bindings))
+
+    def number(self, name: str) -> int | None:
+        """The number that a name stands for, None if it stands for something else."""
+        named = None if name in self.source.locals else self.resolve(name)
+        return named if isinstance(named, int) else None
+
+    def number_of_call(self, _node: ast.Call) -> int | None:
+        """No call is known before the text runs."""
+        return None
 
     def callee(self, function: FunctionType) -> Instance:
         """The instance of a function that is called from this one."""
@@ -176,7 +210,8 @@ class Names:
     def of(self, wanted: Instance) -> str:
         """The name of an instance."""
         if wanted not in self.known:
-            self.known[wanted] = f"{wanted.function.__name__}.{len(self.known)}"
+            name = wanted.function.__name__
+            self.known[wanted] = name if wanted.is_exported else f"{name}.{len(self.known)}"
             self.waiting.append(wanted)
         return self.known[wanted]
 
@@ -205,14 +240,27 @@ _FOLDED_OPERATORS: dict[type[ast.AST], Callable[[int, int], int]] = {
 }
 
 
-def fold(node: ast.expr, inside: Instance) -> int | None:
-    """The value of an expression made of numbers and names of numbers, None if it is not one."""
+class Knows(Protocol):
+    """What is known of names and calls when a text is compiled."""
+
+    def number(self, name: str) -> int | None:
+        """The number that a name stands for, if it does."""
+        ...
+
+    def number_of_call(self, node: ast.Call) -> int | None:
+        """What a call returns, if that is known."""
+        ...
+
+
+def fold(node: ast.expr, inside: Knows) -> int | None:
+    """The value of an expression made of what is known, None if it is not one."""
     match node:
         case ast.Constant(value=int(value)):
             return value
-        case ast.Name(id=name) if name not in inside.source.locals:
-            named = inside.resolve(name)
-            return named if isinstance(named, int) else None
+        case ast.Name(id=name):
+            return inside.number(name)
+        case ast.Call():
+            return inside.number_of_call(node)
         case ast.UnaryOp(op=operator, operand=operand):
             return _fold_unary(operator, fold(operand, inside))
         case ast.BinOp(left=left, op=operator, right=right):

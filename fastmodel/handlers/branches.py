@@ -92,13 +92,13 @@ def call_indirectly(state: int, u: int) -> int:
     return push_value(state, field(64, u + NEXT))
 
 
-@handles("RET", flow=JUMP)
+@handles("RET", widths=[(64,)], forms="r", flow=JUMP)
 def return_(state: int, u: int) -> int:  # noqa: ARG001  every handler is given these
     """RET."""
     return return_and_release(state, 0)
 
 
-@handles("RET_RELEASE", widths=[(16,)], forms="i", flow=JUMP)
+@handles("RET_RELEASE", widths=[(16, 64)], forms="ir", flow=JUMP)
 def return_releasing(state: int, u: int) -> int:
     """RET that releases bytes of parameters."""
     return return_and_release(state, field(16, u + IMMEDIATE))

@@ -41,6 +41,11 @@ class Handler:
         return self.instruction, self.widths, self.form
 
     @property
+    def falls_through(self) -> bool:
+        """Whether the next instruction may follow."""
+        return self.flow not in (BRANCH, JUMP)
+
+    @property
     def name(self) -> str:
         """A readable name of its own, such as `ADD 32,32 rm`."""
         widths = ",".join(str(w) for w in self.widths)

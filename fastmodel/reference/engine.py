@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import signal
 from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastmodel.cases import ROW_WORDS
-from fastmodel.compiler import build
 from fastmodel.reference import records
 from fastmodel.reference.caches import table_bytes
 from fastmodel.reference.layout import LIST_LENGTH, OFFSET, Place
@@ -17,6 +19,7 @@ from refmodel.model import Model
 
 JOURNAL_LENGTH = 4096  # entries
 KEY_BYTES = 16  # of an instruction, of which the last is their number
+MOST_RECORDS = 1 << 15  # then all are forgotten: a long run decodes ever new bytes
 MASK_64 = (1 << 64) - 1
 
 
@@ -31,12 +34,16 @@ class CompiledReference:
     """
 
     def __init__(self, model: Model, machine: Any) -> None:
+        from fastmodel.compiler import build  # needs llvmlite, which may be missing
+
         self._model = model
         self._machine = machine
         module = Module(model.program)
         self._layout = module.layout
         self._numbers = {f"execute_{body.name}": n for n, body in enumerate(module.bodies)}
         self._records: dict[bytes, ctypes.Array[ctypes.c_uint64]] = {}
+        self._no_instruction = _words([0, 0, records.UNKNOWN & MASK_64])
+        self._failure: Exception | None = None
         self._kept: list[Any] = []
         self._state = ctypes.create_string_buffer(self._layout.size)
         self._pristine = bytearray(self._layout.size)
@@ -61,8 +68,13 @@ class CompiledReference:
         address, length = rows.buffer_info()
         if rows.itemsize != 8 or length % ROW_WORDS:
             raise ValueError(f"rows are {ROW_WORDS} words of 64 bits each")
+        if len(self._records) > MOST_RECORDS:
+            self._forget_decoded()
         pristine = ctypes.addressof(ctypes.c_char.from_buffer(self._pristine))
-        self._run(ctypes.addressof(self._state), pristine, address, length // ROW_WORDS)
+        with _uninterrupted():
+            self._run(ctypes.addressof(self._state), pristine, address, length // ROW_WORDS)
+        if self._failure is not None:
+            raise self._failure
 
     # --- the state block --------------------------------------------------------------------------
 
@@ -75,7 +87,8 @@ class CompiledReference:
         self._put(OFFSET["MEMORY_SIZE"], memory.size)
         self._put(OFFSET["JOURNAL"], self._allocate(16 * JOURNAL_LENGTH))
         self._put(OFFSET["JOURNAL_LIMIT"], JOURNAL_LENGTH)
-        self._put(OFFSET["DECODED"], self._allocate(8 << DECODED_BITS))
+        self._decoded = self._allocate(8 << DECODED_BITS)
+        self._put(OFFSET["DECODED"], self._decoded)
         self._put(OFFSET["DECODE"], decode or 0)
         for name, offset in self._layout.caches.items():
             keys = len(self._model.program.functions[name].keys)
@@ -112,14 +125,25 @@ class CompiledReference:
                 self._put(entry + 8 * position, key)
             self._put(entry + 8 * place.keys, value, size)
 
+    def _forget_decoded(self) -> None:
+        ctypes.memset(self._decoded, 0, 8 << DECODED_BITS)
+        self._records.clear()
+        self._model.decoder.known.clear()
+
     # --- decoding ---------------------------------------------------------------------------------
 
     def _decode(self, key: int) -> int:
-        """Called from native code with the bytes of an instruction: the address of its record."""
+        """Called from native code with the bytes of an instruction: the address of its record.
+
+        Nothing can be raised through native code: it gets a record of no instruction, and the error is raised later.
+        """
         data = ctypes.string_at(key, KEY_BYTES)
-        record = self._records.get(data)
-        if record is None:
-            record = self._records[data] = self._record(data)
+        try:
+            record = self._records.get(data)
+            if record is None:
+                record = self._records[data] = self._record(data)
+        except Exception as error:  # noqa: BLE001
+            self._failure, record = error, self._no_instruction
         return ctypes.addressof(record)
 
     def _record(self, data: bytes) -> ctypes.Array[ctypes.c_uint64]:
@@ -132,17 +156,32 @@ class CompiledReference:
             words += [records.UNKNOWN & MASK_64]
         else:
             words += self._decoded_words(decoded)
-        return (ctypes.c_uint64 * len(words))(*words)
+        return _words(words)
 
     def _decoded_words(self, decoded: Decoded) -> list[int]:
-        words = [self._body_of(decoded), decoded.length, decoded.address_size, decoded.prefixes.repeat]
+        sizes = (decoded.address_size, decoded.size)
+        words = [self._body_of(decoded), decoded.length, *sizes, decoded.prefixes.repeat]
         for operand in decoded.operands:
             words += records.operand_words(operand, self._layout)
         return words
 
     def _body_of(self, decoded: Decoded) -> int:
-        """The number of the function that executes it; #UD and #GP come last."""
+        """The number of the function that executes it: #UD and #GP come last."""
         if decoded.instruction is None:
             return len(self._numbers) + (decoded.length == 0)
         name: str = decoded.run.__name__
         return self._numbers[name]
+
+
+def _words(words: list[int]) -> ctypes.Array[ctypes.c_uint64]:
+    return (ctypes.c_uint64 * len(words))(*words)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits: it must not arrive in a call from native code."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

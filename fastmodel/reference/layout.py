@@ -29,6 +29,7 @@ HEADER = (
     "DECODE",  # a function that decodes bytes seen for the first time
     "INSTRUCTION_LENGTH",
     "ADDRESS_SIZE",
+    "OPERAND_SIZE",
     "REPEAT",
 )
 OFFSET = {name: 8 * number for number, name in enumerate(HEADER)}

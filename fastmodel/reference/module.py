@@ -18,7 +18,7 @@ from fastmodel.reference.statements import StatementWriter
 from fastmodel.reference.types import llvm_type
 from grammar import ir
 
-ROOTS = ("cycle", "fetch_translate", "#UD", "#GP")
+ROOTS = ("cycle", "code_size", "fetch_translate", "#UD", "#GP")
 """What runs from outside: one cycle, fetching, and what undefined and overlong bytes raise."""
 
 ACCESSORS = ("read_register", "write_register", "read_high_byte", "write_high_byte")

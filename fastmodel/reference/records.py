@@ -14,7 +14,7 @@ from refmodel.access import (
 from refmodel.registers import HIGH_BYTE, Register
 
 # Words of a record, by number; the first two are the bytes.
-BODY, LENGTH, ADDRESS_SIZE, REPEAT, OPERANDS = 2, 3, 4, 5, 6
+BODY, LENGTH, ADDRESS_SIZE, OPERAND_SIZE, REPEAT, OPERANDS = 2, 3, 4, 5, 6, 7
 
 # Words of an operand, by number. VALUE is the constant, the distance, or the displacement.
 KIND, INDEX, SEGMENT, BASE, INDEX_REGISTER, SCALE, VALUE, MASK, OPERAND_WORDS = range(9)
@@ -38,7 +38,13 @@ def offsets() -> dict[str, int]:
     """The offsets and numbers that `runtime.ll` uses, by their names there."""
     operand = {"INDEX": INDEX, "SEGMENT": SEGMENT, "BASE": BASE, "INDEX_REGISTER": INDEX_REGISTER}
     operand |= {"SCALE": SCALE, "VALUE": VALUE, "MASK": MASK}
-    record = {"BODY": BODY, "LENGTH": LENGTH, "RECORD_ADDRESS_SIZE": ADDRESS_SIZE, "RECORD_REPEAT": REPEAT}
+    record = {
+        "BODY": BODY,
+        "LENGTH": LENGTH,
+        "RECORD_ADDRESS_SIZE": ADDRESS_SIZE,
+        "RECORD_OPERAND_SIZE": OPERAND_SIZE,
+        "RECORD_REPEAT": REPEAT,
+    }
     return {
         **{name: 8 * number for name, number in record.items()},
         **{f"OPERAND_{name}": 8 * number for name, number in operand.items()},

@@ -130,10 +130,18 @@ end:
 
 ; --- fetching and decoding ---
 
-; Executes one instruction; RIP moves on if it completes.
+; Executes one instruction; RIP moves on if it completes. Code outside 64-bit mode is left to Python.
 define internal void @execute(ptr %state) {
 entry:
   %key = alloca [16 x i8], align 16
+  %code.size = call i64 @code_size(ptr %state)
+  %is.64.bit = icmp eq i64 %code.size, 64
+  br i1 %is.64.bit, label %begin, label %left
+left:
+  %left.at = getelementptr i8, ptr %state, i64 $OUTSIDE
+  store i64 1, ptr %left.at
+  ret void
+begin:
   %rip.at = getelementptr i8, ptr %state, i64 $RIP
   %next.at = getelementptr i8, ptr %state, i64 $NEXT_RIP
   %rip = load i64, ptr %rip.at
@@ -256,6 +264,10 @@ begin:
   %size = load i64, ptr %size.at
   %address.size.at = getelementptr i8, ptr %state, i64 $ADDRESS_SIZE
   store i64 %size, ptr %address.size.at
+  %operand.size.from = getelementptr i8, ptr %record, i64 $RECORD_OPERAND_SIZE
+  %operand.size = load i64, ptr %operand.size.from
+  %operand.size.at = getelementptr i8, ptr %state, i64 $OPERAND_SIZE
+  store i64 %operand.size, ptr %operand.size.at
   %prefix.at = getelementptr i8, ptr %record, i64 $RECORD_REPEAT
   %prefix = load i64, ptr %prefix.at
   %repeat.at = getelementptr i8, ptr %state, i64 $REPEAT

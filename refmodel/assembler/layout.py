@@ -12,6 +12,7 @@ from functools import partial
 
 from lark import Token, Tree
 
+from grammar.widths import CODE_SIZES
 from refmodel.assembler.expressions import ExpressionError, Scope, number, operand, string_bytes
 from refmodel.assembler.source import AssemblyError, AssemblyErrors, Line, Node, parse, parts
 from refmodel.encoder import Encoder, EncodingError
@@ -65,6 +66,7 @@ class _Assembler:
 
     def __init__(self, lines: list[Line], encoder: Encoder) -> None:
         self.lines = lines
+        self.encoders = {encoder.code_size: encoder}
         self.encoder = encoder
         self.symbols: dict[str, int] = {}
         self.lengths = [0] * len(lines)
@@ -72,6 +74,7 @@ class _Assembler:
 
     def _begin(self, *, final: bool) -> None:
         self.final = final
+        self.encoder = next(iter(self.encoders.values()))
         self.origin = 0
         self.code = bytearray()
         self.parent = ""
@@ -187,9 +190,13 @@ class _Assembler:
         self._append(node, bytes(self._count(_one(node, operands))))
 
     def bits(self, node: Node, operands: list[Node]) -> None:
-        """Accepts `bits 64`, so that NASM takes the same sources."""
-        if number(_one(node, operands), self._scope()) != 64:
-            raise ExpressionError(node, "only 'bits 64' is known")
+        """Says what the code behind it is for: 64-bit mode, or segments of 32 or 16 bits."""
+        size = number(_one(node, operands), self._scope())
+        if size not in CODE_SIZES:
+            raise ExpressionError(node, "'bits' takes 64, 32 or 16")
+        if size not in self.encoders:
+            self.encoders[size] = self.encoder.for_code(size)
+        self.encoder = self.encoders[size]
 
     def _append(self, node: Node, data: bytes) -> None:
         self._room(node, len(data))

@@ -1,0 +1,1 @@
+"""The trap matrix: what makes each instruction exit, what virtualizes it, and which policies its theorems need."""

@@ -1,0 +1,160 @@
+"""Partial evaluation: the routines of a region as one LLVM function.
+
+The place of a routine is known, so that what `field` reads of a decoded instruction is a number. The guest's registers
+are loaded where the region is entered and written back where it is left; between, LLVM keeps them in registers of the
+processor. Going on at a place of the region is a jump.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+
+from fastmodel import state as layout
+from fastmodel.compiler import primitives
+from fastmodel.compiler.expressions import Convention
+from fastmodel.compiler.llvm import PREAMBLE
+from fastmodel.compiler.program import Instance
+from fastmodel.decoded import DECODED_SIZE, LINK
+from fastmodel.translator.frames import CONTROLS, STATE_BLOCK, Frame, FrameWriter, Untranslatable
+from fastmodel.translator.slow import leaves_registers_alone
+
+REGION = "region"
+REGISTERS = tuple(offset for offset in range(0, CONTROLS, 8) if offset != layout.ZERO)
+
+
+class RegionWriter(FrameWriter):
+    """Writes the function of a region.  `slow_address` gives the addresses of slow functions, 0 if it has none."""
+
+    def __init__(self, routines: Mapping[int, Instance], slow_address: Callable[[str], int]) -> None:
+        super().__init__(next(iter(routines.values())), Convention(threaded=True))
+        self.routines = routines
+        self.slow_address = slow_address
+        self.entries: list[int] = []
+        self.left_alone: set[int] = set()  # places whose routines cannot be translated
+
+    # --- the function ---
+
+    def region(self, entries: list[int]) -> str:
+        """The module: one routine, which may be entered at each of these places."""
+        self.entries = entries
+        for place in self.routines:
+            self.place(place)
+        self.leave()
+        arguments = "i64 %state, i64 %u, i64 %remaining"
+        head = f"define {self.convention.routine} i64 @{REGION}({arguments}) nounwind {{"
+        return "\n".join([PREAMBLE, head, *self.prologue(), *self.lines, "}", ""])
+
+    def prologue(self) -> list[str]:
+        """Loads the registers, and goes to the place where the region is entered."""
+        lines = ["  %place.slot = alloca i64", "  %remaining.slot = alloca i64", *self.allocated]
+        for offset in REGISTERS:
+            lines += [
+                f"  %r{offset} = alloca i64",
+                f"  %r{offset}.address = add i64 %state, {offset}",
+                f"  %r{offset}.pointer = inttoptr i64 %r{offset}.address to ptr",
+                f"  %r{offset}.first = load i64, ptr %r{offset}.pointer, !tbaa !{STATE_BLOCK}",
+                f"  store i64 %r{offset}.first, ptr %r{offset}",
+            ]
+        cases = " ".join(f"i64 {place}, label %u{place}" for place in self.entries[1:])
+        lines.append("  store i64 %remaining, ptr %remaining.slot")
+        lines.append(f"  switch i64 %u, label %u{self.entries[0]} [ {cases} ]")
+        return lines
+
+    def leave(self) -> None:
+        """Writes the registers back, and goes on at a place outside, or ends."""
+        for label in ("leave", "exit"):
+            self.lines.append(f"{label}:")
+            self.ended = False
+            for offset in sorted(self.written):
+                value = self.value(f"load i64, ptr %r{offset}")
+                self.emit(f"store i64 {value}, ptr %r{offset}.pointer, !tbaa !{STATE_BLOCK}")
+            if label == "leave":
+                place, remaining = (
+                    self.value(f"load i64, ptr %{name}.slot") for name in ("place", "remaining")
+                )
+                result = self.invoked("musttail call", ["%state", place, remaining])
+                self.emit(f"ret i64 {result}")
+            else:
+                self.emit("ret i64 0")
+            self.ended = True
+
+    def place(self, place: int) -> None:
+        """The routine of a place; one that cannot be translated is left to the code it had before."""
+        self.lines.append(f"u{place}:")
+        self.ended = False
+        before = len(self.lines)
+        outer = self.frame
+        routine = self.routines[place]
+        state, u, remaining = routine.source.parameters
+        slot = self.allocate("i64")
+        self.frame = Frame(routine, {u: place}, {state: 0}, slots={remaining: slot})
+        try:
+            self.emit(f"store i64 {self.value('load i64, ptr %remaining.slot')}, ptr {slot}")
+            with self.inside_of(self.frame):
+                self.body(self.source.tree.body)
+        except Untranslatable:
+            del self.lines[before:]
+            self.ended = False
+            self.left_alone.add(place)
+            self.go_on_at(str(place))
+        self.frame = outer
+
+    # --- going on ---
+
+    def go_on(self, node: ast.Call) -> None:
+        """`return proceed(state, place, remaining)`."""
+        _, target, remaining = node.args
+        self.emit(f"store i64 {self.integer(remaining)}, ptr %remaining.slot")
+        known = self.known(target)
+        if known in self.routines:
+            self.jump(f"u{known}")
+        else:
+            self.go_on_at(self.integer(target), is_known=known is not None)
+
+    def go_on_at(self, place: str, *, is_known: bool = True) -> None:
+        """Leaves the region for a place, unless it turns out to be one of its entries."""
+        self.emit(f"store i64 {place}, ptr %place.slot")
+        if is_known:
+            self.jump("leave")
+        else:
+            cases = " ".join(f"i64 {entry}, label %u{entry}" for entry in self.entries)
+            self.emit(f"switch i64 {place}, label %leave [ {cases} ]")
+            self.ended = True
+
+    def return_statement(self, value: ast.expr) -> None:
+        """The end of a call that is compiled into its caller, or of a routine."""
+        if isinstance(value, ast.Call) and self.word(value) is primitives.proceed:
+            self.go_on(value)
+        elif not self.frame.end:
+            self.integer(value)
+            self.jump("exit")
+        else:
+            result = self.condition(value) if self.source.returns_bool else self.integer(value)
+            self.emit(f"store {self.result_type} {result}, ptr {self.frame.result}")
+            self.jump(self.frame.end)
+
+    # --- slow functions, and decoded instructions ---
+
+    def slow_call(self, callee: Instance, node: ast.Call) -> str:
+        """A call of a slow function where it lies; it must not look at the guest's registers."""
+        address = self.slow_address(callee.function.__name__) if callee.is_exported else 0
+        if address == 0 or not leaves_registers_alone(callee):
+            raise Untranslatable
+        arguments = ", ".join(f"i64 {self.integer(a)}" for a in node.args)
+        kind = "i1" if callee.source.returns_bool else "i64"
+        convention = self.convention.of(callee.source)
+        return self.value(f"call {convention} {kind} inttoptr (i64 {address} to ptr)({arguments})")
+
+    def fixed_field(self, width: int, address: int) -> int | None:
+        """What a decoded instruction of the region holds; a link only once it is set, since then it stays."""
+        place = address - (address - self.first_place) % DECODED_SIZE
+        if place not in self.routines:
+            return None
+        value = primitives.field(width, address)
+        return None if address == place + LINK and value == 0 else value
+
+    @property
+    def first_place(self) -> int:
+        """Places are multiples of DECODED_SIZE from here on."""
+        return next(iter(self.routines))

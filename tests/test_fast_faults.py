@@ -1,0 +1,28 @@
+"""The faults of the fast model (checks/fast/faults.toml): their patches fit, and there are fifty."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+import pytest
+
+from checks.fast.faults import PACKAGE, FaultError, faults
+
+
+def test_patches_fit() -> None:
+    for fault in faults().values():
+        text = (PACKAGE / fault.file).read_text("utf-8")
+        ast.parse(fault.apply(text))
+        assert fault.goal.startswith("fast.")
+
+
+def test_there_are_fifty_faults() -> None:
+    assert len(faults()) == 50
+    assert len({(fault.file, fault.old, fault.new) for fault in faults().values()}) == 50
+
+
+def test_a_patch_that_does_not_fit_is_an_error() -> None:
+    fault = replace(next(iter(faults().values())), old="no such text")
+    with pytest.raises(FaultError, match=r"add-forgets-af: its text is there 0 times in fastmodel/x\.py"):
+        replace(fault, file="x.py").apply("text")
