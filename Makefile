@@ -46,7 +46,7 @@ fuzz: $(VENV)/installed ## Compare the fast model with the reference for SECONDS
 examples: $(VENV)/installed ## Assemble the example guests and run them side by side
 	@mkdir -p build
 	@for guest in examples/*.asm; do $(BIN)/nonroot asm $$guest -o build/$$(basename $$guest .asm).bin || exit 1; done
-	$(BIN)/nonroot run build/hello.bin build/sieve.bin build/paging.bin build/attacker.bin
+	$(BIN)/nonroot run build/hello.bin build/sieve.bin build/paging.bin build/attacker.bin build/dma.bin
 
 build: $(VENV)/installed-dev ## Build the wheel and the source distribution into dist/
 	$(BIN)/hatchling build

@@ -86,6 +86,9 @@ def _group(
         is_ambiguous = any(
             row.fixed_modrm is not None and row.fixed_modrm & 0xF8 == modrm for row, _ in candidates
         )
+        # With REX.W, the prefix 66 does not choose another entry: it must not choose another row either.
+        if prefixes.rex_w:
+            is_ambiguous |= choose_row(candidates, replace(prefixes, operand_size=True), modrm) != chosen
         repeats = [choose_row(candidates, replace(prefixes, repeat=prefix), modrm) for prefix in (REP, REPNE)]
         takes_repeat = repeats == [chosen, chosen]
         # An entry for REX.W is used with the prefix 66 too.

@@ -157,6 +157,7 @@ def test_every_handler_is_the_handler_of_some_encoding(model: Model) -> None:
         "66" * 12 + "0100",  # 14 bytes, but more prefixes than are looked at
         "ffe0",  # jmp rax, not canonical
         "c3",  # ret, not canonical
+        "66480faeff",  # sfence with 66 and REX.W: undefined
         "8b442401",  # mov eax, [rsp + 1]: crosses a page
     ],
 )

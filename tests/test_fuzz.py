@@ -84,17 +84,6 @@ def campaign(
     )
 
 
-def test_a_broken_handler_is_found_among_all(model: Model, tmp_path: Path) -> None:
-    corpus = tmp_path / "corpus"
-    with broken_handlers("XOR", "OR", tmp_path):
-        outcome = campaign(model, FastEngine, None, corpus).run(SEED, LIMITS)
-        ((divergence, path),) = outcome.divergences
-        assert divergence.case.instruction == "XOR"
-        assert list(corpus.iterdir()) == [path]
-        assert main(["replay", str(path)]) == 0, "confirmed"
-    assert main(["replay", str(path)]) == 1, "the handler is whole again"
-
-
 class Wrong(FastEngine):
     """Executes as the fast model does, and then inverts CF if the instruction was ADC."""
 
@@ -344,3 +333,20 @@ def test_nothing_differs_at_full_speed(model: Model) -> None:
     full_speed = FullSpeed(model, Generator(model.program, names))
     assert [case for _ in range(4) for case in full_speed.batch(SEED)] == []
     assert full_speed.speed.cases == 4 * CODES * STATES
+
+
+def test_known_faults_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of those that `nonroot fuzz --faults` tries."""
+    assert main(["fuzz", "--faults", "inc-keeps-of-with-cf"]) == 0
+    assert "1 of 1 faults found" in capsys.readouterr().out
+
+
+def test_unknown_faults_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fuzz", "--faults", "no-such-fault"]) == 2
+    assert "no-such-fault" in capsys.readouterr().err
+
+
+def test_replaying_a_case_on_which_the_engines_agree_is_status_1(tmp_path: Path) -> None:
+    case = Case("fuzz", "fuzz", b"\x90", base="kernel", state={"RIP": 0x10000}, columns=("reference", "fast"))
+    write_case(tmp_path / "case.json", case)
+    assert main(["replay", str(tmp_path / "case.json")]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,19 @@ cached function look_up(x: bits(16)) -> bits(8) by x[15..4]
 
 function start_over()
   forget look_up
+
+cached function look_up_two(x: bits(16), y: bits(8)) -> bits(8) by x[15..4], y
+  TABLE[0] := TABLE[0] + 1
+  return TABLE[0]
+
+function start_over_with(x: bits(16))
+  forget look_up_two(x[15..4])
+
+function start_over_with_both(x: bits(16), y: bits(8))
+  forget look_up_two(x[15..4], y)
+
+function start_over_with_one(x: bits(16))
+  forget look_up(x[15..4])
 
 function yield(in: bits(8), m: bits(8)) -> bits(8)
   SEEN[in] := true
@@ -208,6 +222,29 @@ def test_cached_functions_remember_by_their_keys_until_forgotten(model: Model) -
     f["start_over"](m)
     assert f["look_up"](m, 0x10) == 6
     assert f["look_up"](model.machine(0x1000), 0x10) == 4
+    f["start_over_with_one"](m, 0x20)
+    assert f["look_up"](m, 0x10) == 6
+    f["start_over_with_one"](m, 0x1F)
+    assert f["look_up"](m, 0x10) == 7
+
+
+def test_cached_functions_forget_what_begins_with_some_keys(model: Model) -> None:
+    f, m = model.functions, model.machine(0x1000)
+    places = ((0x10, 1), (0x10, 2), (0x20, 1))
+
+    def new() -> list[bool]:
+        """Which results were not remembered."""
+        before = [m.TABLE[0]]
+        for x, y in places:
+            f["look_up_two"](m, x, y)
+            before.append(m.TABLE[0])
+        return [a != b for a, b in pairwise(before)]
+
+    assert new() == [True, True, True]
+    f["start_over_with"](m, 0x1F)
+    assert new() == [True, True, False]
+    f["start_over_with_both"](m, 0x10, 2)
+    assert new() == [False, True, False]
 
 
 def test_names_that_python_reserves_and_ghosts(model: Model) -> None:

@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="cases that differ are kept here, and tried first by the next run (default corpus)",
     )
+    parser.add_argument(
+        "--faults",
+        nargs="*",
+        metavar="ID",
+        help="put each known fault into the fast model (all without IDs), and see that --mode ci finds it in time",
+    )
     parser.add_argument("--coverage", action="store_true", help="list the clauses that were never reached")
     parser.add_argument("--json", type=Path, metavar="F", help="write the result as JSON")
     parser.add_argument("--junit", type=Path, metavar="F", help="write the result as JUnit XML")
@@ -80,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
     from checks.fuzz.campaign import Limits
     from checks.fuzz.progress import Status
 
+    if args.faults is not None:
+        return _find_faults(args)
     status = Status(logs=args.mode != "quick")
     campaign = _campaign(args, status)
     seed = args.seed
@@ -142,6 +150,20 @@ def _full_speed(model: Model, generator: Generator) -> FullSpeed | None:
     except ImportError:
         print("llvmlite is not installed: nothing is compared at full speed", file=sys.stderr)
         return None
+
+
+def _find_faults(args: argparse.Namespace) -> int:
+    """A line for each fault; 1 if one is not found."""
+    from checks.fuzz.faults import chosen_faults, find_all
+
+    chosen, missed = chosen_faults(args.faults), 0
+    for finding in find_all(chosen, args.seconds or DEFAULT_SECONDS["ci"] or 0):
+        missed += not finding.is_found
+        how = f"found with {finding.instruction}" if finding.is_found else "NOT FOUND"
+        text = f"{finding.fault.id:34} {how} after {finding.cases} cases, {finding.seconds:.1f} s in all"
+        print(text, flush=True)
+    print(f"{len(chosen) - missed} of {len(chosen)} faults found")
+    return 1 if missed else 0
 
 
 def _chosen(known: Sequence[str], wanted: Sequence[str] | None) -> Sequence[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import cast
-
 import z3
 
 from checks.emulation.claims import Emulation
@@ -14,14 +12,14 @@ from checks.emulation.machine import Machine
 from checks.emulation.runs import DIFFERS, Player
 from checks.host_state.built import Built
 from checks.symbolic.paths import Cursor, Exits
-from checks.symbolic.terms import AbstractTerms, Vector
+from checks.symbolic.terms import AbstractTerms
 from checks.theorem import Goal, Group, Outline
 from checks.trap.compare import Comparer
 from checks.trap.contract import LOADS, STORES, VM_EXIT
 from checks.trap.family import Prepared
 from checks.trap.forms import Form
-from checks.trap.operands import OperandSymbols, SymbolicOperands
 from checks.trap.runs import Settings
+from checks.trap.subject import Subject, begin
 from checks.walk import nodes
 from grammar import ir
 
@@ -59,18 +57,16 @@ class EmulationFamily:
 
     def _goal(self, emulation: Emulation, form: Form, exiting: Exiting) -> Goal:
         settings = emulation.player.settings
-        symbols = OperandSymbols(settings.terms, form, settings.first.elements("GPR"))
+        subject = Subject(form, settings, emulation.comparer, exiting.prepared)
 
-        def begin(machine: Machine, cursor: Cursor, _exits: Exits) -> None:
-            machine.operands = SymbolicOperands(machine, symbols)
-            rip = cast(Vector, cursor.state.get("RIP"))
-            cursor.state.set("NEXT_RIP", machine.terms.arithmetic("+", rip, symbols.length, 64))
+        def start(machine: Machine, cursor: Cursor, exits: Exits) -> None:
+            begin(machine, subject.symbols, cursor, exits)
 
         def body(machine: Machine, cursor: Cursor, exits: Exits) -> None:
             machine.run(form.body.body, cursor, exits)
 
         return emulation.of_instruction(
-            f"{self.name}.{form.name}", form, symbols, (begin, body), exiting.prepared
+            f"{self.name}.{form.name}", form, subject.symbols, (start, body), exiting.prepared
         )
 
     def _of(self, program: ir.Program) -> Exiting:

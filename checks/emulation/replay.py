@@ -72,12 +72,12 @@ def replay(case: Case, model: Model) -> int:
 def _guest(player: Player, model: Model) -> Outcome:
     """The guest's instruction, the handler, and the entry."""
     machine = player.machine({})
-    decoded = model.decoder.decode(player.case.code)
+    decoder, decoded = _decoded(player, model, machine)
 
     def body(machine: Any) -> None:
         decoded.run(machine, *decoded.operands)
 
-    _install(machine, decoded, body)
+    _install(machine, decoder, decoded, body)
     outcome = _run(player, model, machine, RUN_ONE)
     if outcome.text == COMPLETES:
         outcome = _run(player, model, machine, RUN_ONE)
@@ -88,14 +88,20 @@ def _guest(player: Player, model: Model) -> Outcome:
 def _bare(player: Player, model: Model, seen: _Exit) -> Outcome:
     """The instruction on the bare machine, or what the guest's machine does instead."""
     machine = player.bare()
-    decoded = model.decoder.decode(player.case.code)
+    decoder, decoded = _decoded(player, model, machine)
 
     def body(machine: Any) -> None:
         if not model.functions[DIFFERS](machine, seen.event):
             decoded.run(machine, *decoded.operands)
 
-    _install(machine, decoded, body)
+    _install(machine, decoder, decoded, body)
     return _run(player, model, machine, CYCLE)
+
+
+def _decoded(player: Player, model: Model, machine: Any) -> tuple[Any, Any]:
+    """The decoder for the machine's code, and the case's instruction."""
+    decoder = model.decoders[model.functions["code_size"](machine)]
+    return decoder, decoder.decode(player.case.code)
 
 
 def _run(player: Player, model: Model, machine: Any, function: str) -> Outcome:
@@ -109,13 +115,13 @@ def _run(player: Player, model: Model, machine: Any, function: str) -> Outcome:
     return Outcome(COMPLETES, machine)
 
 
-def _install(machine: Any, decoded: Any, body: Callable[[Any], None]) -> None:
+def _install(machine: Any, decoder: Any, decoded: Any, body: Callable[[Any], None]) -> None:
     """Makes `execute` run the case's instruction, without fetching it."""
 
     def execute(machine: Any) -> None:
         machine.current = decoded
         machine.instruction_length = decoded.length
-        machine.NEXT_RIP = machine.RIP + decoded.length & (1 << 64) - 1
+        machine.NEXT_RIP = machine.RIP + decoded.length & decoder.offset_mask
         body(machine)
         machine.RIP = machine.NEXT_RIP
 

@@ -31,6 +31,7 @@ _SETTINGS = settings(
     phases=(Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
+_RFLAGS_FIXED = 2  # bit 1 is always set
 _LEVELS = 6  # a part stays as it was with a chance of 1/2, 3/4, … at these levels
 
 
@@ -56,7 +57,7 @@ def shrunk(divergence: Divergence, examine: Examine, decoder: Decoder, seconds: 
         if time.monotonic() >= end:
             raise _OutOfTime
         found = examine(case)
-        if found is None or found.known or found.case.instruction != divergence.case.instruction:
+        if found is None or not _is_alike(found, divergence):
             return False
         if _size(found.case) <= _size(best.case):
             best = found
@@ -68,9 +69,15 @@ def shrunk(divergence: Divergence, examine: Examine, decoder: Decoder, seconds: 
     with suppress(KeyboardInterrupt):
         for change in (_without_first_nops, _without_last_nops):
             found = examine(change(best.case))
-            if found is not None and found.case.instruction == divergence.case.instruction:
+            if found is not None and _is_alike(found, divergence):
                 best = found
     return best
+
+
+def _is_alike(found: Divergence, given: Divergence) -> bool:
+    """Whether a divergence shows what the given one does: the same instruction, and no other items."""
+    items, known = ({d.item.partition("[")[0] for d in one.differences} for one in (found, given))
+    return found.known == given.known and found.case.instruction == given.case.instruction and items <= known
 
 
 def _without_first_nops(case: Case) -> Case:
@@ -154,6 +161,8 @@ def _value_part(name: str, value: int) -> _Part:
     """An item of the state: as in the base, without its high bits, with a single bit less, or as it is."""
     plainer = [value & (1 << width) - 1 for width in (0, 1, 8, 16, 32)]
     plainer += [value & ~bit for bit in (1 << n for n in range(value.bit_length())) if value & bit][:16]
+    if name == "RFLAGS":
+        plainer = [v | _RFLAGS_FIXED for v in plainer]
     plainer = [v for v in dict.fromkeys(plainer) if v != value]
 
     def without(case: Case) -> Case:

@@ -71,7 +71,9 @@ class UnicornEngine:
         self.cycle = Cycle(model, delivers=False)
         program = model.program
         self._instructions = [name for name, i in program.instructions.items() if _is_plain(program, i)]
-        self._branches = {name for name, i in program.instructions.items() if _is_branch(i)}
+        self._branches = {
+            name for name in self._instructions if _is_branch(program, program.instructions[name])
+        }
         self._fault = model.namespace["FaultAbort"]
         self._fault_value = model.namespace["Fault"]
         self.machine = self._machine(model)
@@ -178,11 +180,16 @@ class UnicornEngine:
         vector = self._run(emulator, m.RIP)
         self._note_used_pages(m.PHYSICAL, user)
         rip = emulator.reg_read(self._rip)
-        if vector is not None and (rip == m.RIP or vector not in _FETCH_FAULTS):
+        is_of_next = rip != m.RIP and vector in _FETCH_FAULTS and self._branches_now()
+        if vector is not None and not is_of_next:
             m.NEXT_RIP = rip
             address = emulator.reg_read(self._numbers.UC_X86_REG_CR2) if vector == PAGE_FAULT else 0
             raise self._fault(self._fault_value(vector=vector, qualification=address))
         self._copy_out(emulator, m)
+
+    def _branches_now(self) -> bool:
+        instruction = self.machine.current.instruction
+        return instruction is not None and instruction.name in self._branches
 
     def _copy_out(self, emulator: Any, m: Any) -> None:
         """The registers.  Between the iterations of a repeated instruction RF is set.  SDM 3B 18.3.1.1"""
@@ -236,15 +243,20 @@ def _is_repeated(current: Decoded) -> bool:
     return bool(current.prefixes.repeat) and not {"rep", "repe"}.isdisjoint(attributes)
 
 
-def _is_branch(instruction: ir.Instruction) -> bool:
-    return any(isinstance(n, ir.WriteState) and n.name == "NEXT_RIP" for n in nodes(instruction.bodies))
+def _is_branch(program: ir.Program, instruction: ir.Instruction) -> bool:
+    return any(isinstance(n, ir.WriteState) and n.name == "NEXT_RIP" for n in _nodes(program, instruction))
 
 
 def _is_plain(program: ir.Program, instruction: ir.Instruction) -> bool:
-    roots = [body.body for body in instruction.bodies]
-    bodies = [*roots, *(f.body for f in reachable_functions(program, roots, _OWN_WAY))]
-    found = [node for body in bodies for node in nodes(body)]
+    found = _nodes(program, instruction)
     reads = {n.name for n in found if isinstance(n, ir.Read) and program.state[n.name].space != "vmcs"}
     writes = {n.name for n in found if isinstance(n, ir.WriteState)}
     other = any(isinstance(n, (ir.Output, ir.Forget)) for n in found)
     return reads <= _READ and writes <= _WRITTEN and not other
+
+
+def _nodes(program: ir.Program, instruction: ir.Instruction) -> list[object]:
+    """The IR of an instruction and of what it calls."""
+    roots = [body.body for body in instruction.bodies]
+    bodies = [*roots, *(f.body for f in reachable_functions(program, roots, _OWN_WAY))]
+    return [node for body in bodies for node in nodes(body)]
