@@ -9,6 +9,7 @@ import z3
 
 from checks.emulation.family import EmulationFamily
 from checks.fast.family import FastFamily
+from checks.host_state.family import HostStateFamily
 from checks.isolation.family import Isolation
 from checks.sensitivity.questions import SensitivityGoals
 from checks.theorem import Family, Group
@@ -27,6 +28,7 @@ def families() -> dict[str, Family]:
             Isolation(),
             TrapFamily(beside=(SensitivityGoals(),)),
             EmulationFamily(),
+            HostStateFamily(),
             FastFamily(),
         )
     }

@@ -72,7 +72,7 @@ def started(program: ir.Program, context: z3.Context) -> Started:
         function = program.functions[name]
         given = {p.name: fresh(terms, f"{name}.{p.name}", p.type) for p in function.parameters}
         evaluator.call(function, tuple(given.values()), cursor, [])
-        arguments |= given
+        arguments |= {f"{name}.{parameter}": value for parameter, value in given.items()}
     return Started(terms, cursor.state, arguments, evaluator)
 
 
