@@ -26,6 +26,7 @@ VERSION = 1
 # Who replays which kind: a module with `replay(case, model) -> int`, 0 if the case is confirmed and 1 if it is not.
 REPLAYERS = {
     "fuzz": "checks.fuzz.replay",
+    "program": "checks.fuzz.replay",
     "trap": "checks.trap.replay",
     "sensitivity": "checks.sensitivity.replay",
     "isolation": "checks.isolation.replay",
@@ -33,7 +34,7 @@ REPLAYERS = {
 }
 
 _ITEM = re.compile(r"(\w+)(?:\[(\d+(?:,\d+)*)\])?")
-_MOST_STEPS = 1000
+_MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ USER_PAGE = 4
 ACCESSED = 0x20
 DIRTY = 0x40
 LARGE = 0x80  # in EPT entries too
+EXECUTE_DISABLE = -1 << 63
 
 # EPT.
 EPT_ACCESSED_DIRTY = 0x40  # in the EPT pointer
@@ -59,7 +60,7 @@ def translate(state: int, linear: int, access: int) -> int:
     shift = 39
     level = 24
     while True:
-        place = table + ((shift_right(linear, shift) & 511) << 3)
+        place = table | ((shift_right(linear, shift) & 511) << 3)
         entry = load_table_entry(state, place, level)
         if not is_plain(state, entry, shift):
             return -1
@@ -95,9 +96,10 @@ def load_table_entry(state: int, place: int, level: int) -> int:
 
 def is_plain(state: int, entry: int, shift: int) -> bool:
     """Whether an entry is present and has no bit set that must be clear."""
-    if entry & PRESENT == 0 or entry & RESERVED != 0:
-        return False
-    if entry < 0 and get(64, state + MODE) & NO_EXECUTE == 0:
+    reserved = RESERVED
+    if get(64, state + MODE) & NO_EXECUTE == 0:
+        reserved = RESERVED | EXECUTE_DISABLE
+    if entry & PRESENT == 0 or entry & reserved != 0:
         return False
     if entry & LARGE != 0 and shift != 12:
         return shift != 39 and entry & ((1 << shift) - 0x2000) == 0
@@ -144,7 +146,7 @@ def ept_translate(state: int, address: int, access: int) -> int:
     table = pointer & FRAME
     shift = 39
     while True:
-        place = table + ((shift_right(address, shift) & 511) << 3)
+        place = table | ((shift_right(address, shift) & 511) << 3)
         if not below(place, size):
             return -1
         entry = load(64, get(64, state + MEMORY) + place)

@@ -93,6 +93,8 @@ class Cases:
             operand = operands[name] = self._operand(code, width, registers, form.size)
             if branches and isinstance(operand, Register) and code.kind != "register":
                 registers[operand.number] = self._target()
+        if len({o.address_width for o in operands.values() if isinstance(o, Memory)}) > 1:
+            return None  # one prefix is for all operands
         self._stay_in_bounds(form, operands, registers)
         prefix = self._prefix(form)
         if prefix:

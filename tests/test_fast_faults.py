@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import pytest
 
+from checks.fast.family import FastFamily
 from checks.fast.faults import PACKAGE, FaultError, faults
+from refmodel.model import Model
 
 
-def test_patches_fit() -> None:
+def test_patches_fit_and_theorems_exist(model: Model) -> None:
+    theorems = {goal for outline in FastFamily().outlines(model.program) for goal in outline.ids}
     for fault in faults().values():
-        text = (PACKAGE / fault.file).read_text("utf-8")
-        ast.parse(fault.apply(text))
-        assert fault.goal.startswith("fast.")
+        ast.parse(fault.apply((PACKAGE / fault.file).read_text("utf-8")))
+        assert fault.goal in theorems, fault.id
 
 
 def test_there_are_fifty_faults() -> None:

@@ -12,9 +12,11 @@ import z3
 
 from checks.case import parse_case
 from checks.fast.family import FastFamily
+from checks.fast.words import Paths, Word
 from checks.fuzz.compare import Comparison
 from checks.fuzz.engines import FastEngine
 from checks.solve import GroupRunner, Limits
+from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Result, Status
 from fastmodel import backends
 from fastmodel.handlers import HANDLERS, Handler
@@ -52,6 +54,11 @@ def test_every_handler_has_a_theorem(model: Model) -> None:
         "CMOVLE/r32,m32",
         "POPFQ/rsp",
         "CALL/m64",
+        "DIV/r64",
+        "IMUL/m16",
+        "SCAS/al,m8",
+        "paging.rights",
+        "paging.walk",
         "RET/rsp",
     ],
 )
@@ -123,3 +130,19 @@ def test_a_contradiction_is_vacuous(model: Model) -> None:
     vacuous = Group(group.name, group.context, (goal,), (*group.hypotheses, never))
     [result] = GroupRunner(vacuous, Limits()).run()
     assert result.status is Status.VACUOUS
+
+
+def test_paths_cover_everything() -> None:
+    """Conditions that are made anew on every path, and their negations, are decided each by itself."""
+    terms = Terms(z3.Context())
+    paths = Paths(terms)
+    bits: list[Any] = [(Word(paths, terms.symbol("x", 64)) >> n) & 1 for n in range(6)]  # type: ignore[operator]
+
+    def act() -> int:
+        return sum(1 << n for n in range(6) if (bits[n] == 1 if n % 2 else bits[n] != 0))
+
+    explored = list(paths.explore(act))
+    assert sorted(result for _, result in explored) == list(range(64))
+    solver = z3.SimpleSolver(ctx=terms.context)
+    solver.add(terms.truth(terms.negation(terms.disjunction(condition for condition, _ in explored))))
+    assert solver.check() == z3.unsat

@@ -17,10 +17,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+import fastmodel
 from checks.case import Case, parse_case, read_case, write_case
 from checks.cli import main
 from checks.fuzz import corpus as corpus_module
 from checks.fuzz import engines
+from checks.fuzz.bases import BASES
 from checks.fuzz.campaign import Campaign, Limits, Outcome, Progress
 from checks.fuzz.compare import Comparison
 from checks.fuzz.corpus import Corpus
@@ -30,6 +32,8 @@ from checks.fuzz.engines import DONE, Factory, FastEngine
 from checks.fuzz.full_speed import CODES, STATES, FullSpeed
 from checks.fuzz.generate import Generator
 from checks.fuzz.long import LongCampaign
+from checks.fuzz.program_comparison import ProgramComparison
+from checks.fuzz.programs import Programs
 from fastmodel import backends
 from fastmodel.handlers import HANDLERS
 from fastmodel.handlers.registry import Handler
@@ -350,3 +354,40 @@ def test_replaying_a_case_on_which_the_engines_agree_is_status_1(tmp_path: Path)
     case = Case("fuzz", "fuzz", b"\x90", base="kernel", state={"RIP": 0x10000}, columns=("reference", "fast"))
     write_case(tmp_path / "case.json", case)
     assert main(["replay", str(tmp_path / "case.json")]) == 1
+
+
+def test_programs_agree_and_reach_what_they_are_for(model: Model) -> None:
+    comparison = ProgramComparison(model)
+    programs = Programs(model.program, FastEngine(model).instructions(model.program), BASES)
+    source = Random(4)
+    for base in BASES:
+        for _ in range(2):
+            assert comparison.examine(programs.case(source, base)) is None
+    assert comparison.tally.instructions > 200 * comparison.tally.programs
+    assert comparison.tally.vm_exits > 0
+
+
+def test_a_program_that_differs_is_shrunk_and_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A fault that shows only where several instructions run at once."""
+    run = fastmodel.FastEngine.run
+
+    def wrong(engine: fastmodel.FastEngine, steps: int) -> int:
+        done = run(engine, steps)
+        engine.machine.GPR[12] ^= done > 3
+        return done
+
+    arguments = ["fuzz", "--programs", "--cases", "20", "--seed", "1", "--corpus", str(tmp_path)]
+    with monkeypatch.context() as patch:
+        patch.setattr(fastmodel.FastEngine, "run", wrong)
+        assert main(arguments) == 1
+        (path,) = tmp_path.glob("*.json")
+        assert main(["replay", str(path)]) == 0
+    assert "GPR[12]" in capsys.readouterr().out
+    assert main(["replay", str(path)]) == 1
+    assert len(read_case(path).code.strip(b"\x90")) < 30
+
+
+def test_only_the_fast_model_runs_programs() -> None:
+    assert main(["fuzz", "--engine", "unicorn", "--programs", "--cases", "1"]) == 2

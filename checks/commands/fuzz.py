@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from checks.fuzz.campaign import Campaign
     from checks.fuzz.full_speed import FullSpeed
     from checks.fuzz.generate import Generator
+    from checks.fuzz.program_comparison import ProgramRuns
     from checks.fuzz.progress import Status
     from refmodel.model import Model
 
@@ -59,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("corpus"),
         metavar="DIR",
         help="cases that differ are kept here, and tried first by the next run (default corpus)",
+    )
+    parser.add_argument(
+        "--programs",
+        action="store_true",
+        help="run generated programs only (loops, faults, page-table edits, code that changes)",
     )
     parser.add_argument(
         "--faults",
@@ -128,17 +134,31 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
     model = refmodel.load(args.spec)
     covered = Comparison(covered_model(model), factory)
     names = _chosen(covered.tested.instructions(model.program), args.instruction)
+    is_fast = covered.tested.name == "fast"
+    if args.programs and not is_fast:
+        raise UsageError("--programs: only the fast model runs programs")
     kind = LongCampaign if args.mode == "batch" else Campaign
     generator = Generator(model.program, names, covered.tested.scope)
-    return kind(
+    campaign = kind(
         covered,
         Coverage(covered.model, covered.tested.cycle.root, names),
         lambda: Comparison(model, factory),
         generator,
         Corpus(args.corpus),
         status.show,
-        _full_speed(model, generator) if covered.tested.name == "fast" else None,
+        None if not is_fast or args.programs else _full_speed(model, generator),
     )
+    if is_fast:
+        campaign.programs = _programs(model, names, are_all=args.programs)
+    return campaign
+
+
+def _programs(model: Model, names: Sequence[str], *, are_all: bool) -> ProgramRuns:
+    from checks.fuzz.bases import BASES
+    from checks.fuzz.program_comparison import ProgramComparison, ProgramRuns
+    from checks.fuzz.programs import Programs
+
+    return ProgramRuns(ProgramComparison(model), Programs(model.program, names, BASES), are_all=are_all)
 
 
 def _full_speed(model: Model, generator: Generator) -> FullSpeed | None:
@@ -210,6 +230,7 @@ def _document(campaign: Campaign) -> dict[str, object]:
         "cases": outcome.cases,
         "seconds": round(outcome.seconds, 3),
         "replayed": outcome.replayed,
+        "programs": None if campaign.programs is None else vars(campaign.programs.comparison.tally),
         "full_speed": None if campaign.full_speed is None else vars(campaign.full_speed.speed),
         "corrupt": campaign.corpus.problems,
         "instructions": vars(campaign.tally),

@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="z3",
         help="who decides (z3); with 'all', solvers that contradict each other are an error",
     )
+    parser.add_argument(
+        "--witnesses",
+        action="store_true",
+        help="then run on the reference, for each instruction form, the state that shows its theorems not to be"
+        " vacuous: it must complete, fault or exit as the witness says",
+    )
     parser.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
@@ -62,7 +68,40 @@ def run(args: argparse.Namespace) -> int:
         tasks = select(program, families(), args.patterns)
     except NoMatchError as error:
         raise UsageError(f"prove: {error}") from None
-    return _report(args, *_prove(args, program, tasks))
+    status = _report(args, *_prove(args, program, tasks))
+    return max(status, _replay_witnesses(program, tasks)) if args.witnesses else status
+
+
+def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
+    """Prints each witness that the reference contradicts, and how many it confirms; status 1 if there is one."""
+    from collections import Counter
+
+    import z3
+    from rich.console import Console
+    from rich.progress import track
+
+    from checks.extract import extract
+    from checks.families import families
+    from checks.solve import Limits
+    from checks.trap.witnesses import replay_witnesses
+    from refmodel.model import build
+
+    family, model, counts = families()["trap"], build(program), Counter[str]()
+    own = [t for t in tasks if t.family == family.name and t.roots is not None and t.roots.instructions]
+    for task in track(own, "running witnesses", console=Console(stderr=True), transient=True):
+        group = family.build(extract(program, task.roots), task.group, z3.Context(), task.ids)
+        for found in replay_witnesses(group, model, Limits()):
+            if found.is_wrong:
+                print(
+                    f"{found.goal}: the witness {found.witness}, the reference {found.outcome}",
+                    file=sys.stderr,
+                )
+            if found.why_not:
+                print(f"{found.goal}: witness not run: {found.why_not}")
+            counts["wrong" if found.is_wrong else "not run" if found.why_not else found.witness] += 1
+    said = ", ".join(f"{count} {what}" for what, count in counts.most_common())
+    print(f"{counts.total()} witnesses on the reference: {said or 'none to run'}")
+    return 1 if counts["wrong"] else 0
 
 
 def _prove(

@@ -37,7 +37,7 @@ Instruction: TypeAlias = Callable[["Machine", Cursor, Exits], None]
 class Machine(Evaluator):
     """An evaluator that also executes instructions, which `instruction` does, and dispatches to handlers.
 
-    That VM entry succeeds is taken for granted: the family `host_state` proves it.
+    That the rules of VM entry hold is taken for granted (docs/theorems.md).
     """
 
     instruction: Instruction | None = None

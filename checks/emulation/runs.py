@@ -27,7 +27,7 @@ class Handled:
     """What a guest experiences under the VMM: where it `exited`, it goes on as `run` says.
 
     `event` is what the exit carried. The run "exits" where the guest is stopped. `saved` says that what the exit saves
-    could be entered again, as the family `host_state` proves of every guest that runs.
+    could be entered again.
     """
 
     exited: Truth

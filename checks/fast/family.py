@@ -13,8 +13,11 @@ from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
 from checks.fast.lemmas import LEMMAS
 from checks.fast.lemmas import goals as lemma_goals
+from checks.fast.paging import LEMMAS as PAGING_LEMMAS
+from checks.fast.paging import Lemmas
 from checks.fast.start import Start
 from checks.fast.theorems import FormTheorem
+from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Outline, Witness
 from checks.trap.operands import FUNCTIONS
 from fastmodel.handlers import HANDLERS, Handler
@@ -22,6 +25,7 @@ from grammar import ir
 from refmodel.encoder import Encoder
 
 LEMMA_GROUP = "lemmas"
+PAGING_GROUP = "paging"
 
 
 @dataclass(slots=True)
@@ -39,6 +43,8 @@ class FastFamily:
         """
         lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
+        walk = f"{self.name}.{PAGING_GROUP}"
+        yield Outline(walk, tuple(f"{walk}.{name}" for name in PAGING_LEMMAS))
         for instruction, forms in self._of(program).forms.items():
             names = tuple(dict.fromkeys(one.form.instruction.name for one in forms))
             roots = Roots(names, functions=FUNCTIONS, has_policies=False, has_invariants=False)
@@ -51,6 +57,9 @@ class FastFamily:
         """The goals of one group; forms whose goals are not in `ids` are left out."""
         start, prepared = Start.create(program, context), self._of(program)
         subject = group.removeprefix(f"{self.name}.")
+        if subject == PAGING_GROUP:
+            lemmas = Lemmas(program, Terms(context))
+            return Group(group, context, tuple(lemmas.goals(group)))
         goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
         named = {f"{self.name}.{one.name}": one for one in prepared.forms.get(subject, ())}
         wanted = {name: one for name, one in named.items() if ids is None or name in ids}

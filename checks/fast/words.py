@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+import z3
 
 from checks.symbolic.terms import Terms, Truth, Vector, signed
 from fastmodel.compiler import primitives
@@ -29,7 +31,9 @@ class Paths:
     terms: Terms
     choices: list[bool] = field(default_factory=list)
     conditions: list[Truth] = field(default_factory=list)
-    _known: dict[int, bool] = field(default_factory=dict)
+    _known: dict[int, tuple[z3.BoolRef, bool]] = field(
+        default_factory=dict
+    )  # by the number of a term that is kept
 
     def decide(self, condition: Truth) -> bool:
         """Whether the condition holds on this path."""
@@ -40,9 +44,10 @@ class Paths:
             position = len(self.conditions)
             if position == len(self.choices):
                 self.choices.append(True)
-            chosen = self._known[number] = self.choices[position]
+            chosen = self.choices[position]
+            self._known[number] = condition, chosen
             self.conditions.append(condition if chosen else self.terms.negation(condition))
-        return self._known[number]
+        return self._known[number][1]
 
     def explore(self, act: Callable[[], Result]) -> Iterator[tuple[Truth, Result]]:
         """Runs `act` once for each path: the path's condition, and what it gave."""
@@ -311,28 +316,27 @@ def _write_address(state: Translator, linear: int | Word, size: int) -> object:
     return state.write_address(linear, size)
 
 
-TEXTS = PlainProgram(
-    {
-        "wrap": _wrap,
-        "signed": _signed,
-        "unsigned": _unsigned,
-        "shift_right": _shift_right,
-        "below": _below,
-        "bit": _bit,
-        "high_product": _high_product,
-        "signed_high_product": _signed_high_product,
-        "quotient": _quotient,
-        "remainder": _remainder,
-        "lowest_bit": _lowest_bit,
-        "highest_bit": _highest_bit,
-        "get": _read,
-        "put": _write,
-        "load": _read,
-        "store": _write,
-        "field": _read,
-        "set_field": _write,
-        "read_address": _read_address,
-        "write_address": _write_address,
-    }
-)
+WORDS: dict[str, Callable[..., Any]] = {
+    "wrap": _wrap,
+    "signed": _signed,
+    "unsigned": _unsigned,
+    "shift_right": _shift_right,
+    "below": _below,
+    "bit": _bit,
+    "high_product": _high_product,
+    "signed_high_product": _signed_high_product,
+    "quotient": _quotient,
+    "remainder": _remainder,
+    "lowest_bit": _lowest_bit,
+    "highest_bit": _highest_bit,
+    "get": _read,
+    "put": _write,
+    "load": _read,
+    "store": _write,
+    "field": _read,
+    "set_field": _write,
+}
+"""The words; a lookup of an operand's address is none of them."""
+
+TEXTS = PlainProgram({**WORDS, "read_address": _read_address, "write_address": _write_address})
 """The handlers' texts, to run on the values of this module."""

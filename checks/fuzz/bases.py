@@ -32,7 +32,7 @@ PRESENT, WRITABLE, USER, ACCESSED, DIRTY, NO_EXECUTE = 1, 2, 4, 0x20, 0x40, 1 <<
 EPT_ALL, EPT_READ, EPT_WRITE_BACK, EPT_ACCESSED, EPT_DIRTY = 7, 1, 6 << 3, 1 << 8, 1 << 9
 _EPT_USED = EPT_ALL | EPT_ACCESSED | EPT_DIRTY
 _EPT_ATTRIBUTES = 1 << 6 | 3 << 3 | 6  # accessed and dirty bits, four levels, write-back
-_USED = PRESENT | WRITABLE | ACCESSED | DIRTY
+USED = PRESENT | WRITABLE | ACCESSED | DIRTY
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,12 @@ class Page:
 # Pages that a memory access can hit, each with something of its own.
 SPECIAL_PAGES = (
     Page(0x34000, PRESENT | ACCESSED),  # read-only
-    Page(0x35000, _USED & ~USER),  # supervisor
+    Page(0x35000, USED & ~USER),  # supervisor
     Page(0x36000, 0),  # not present
     Page(0x37000, PRESENT | WRITABLE, EPT_ALL),  # accessed and dirty bits to be set
-    Page(0x38000, _USED | NO_EXECUTE),
-    Page(0x39000, _USED, 0),  # an EPT violation
-    Page(0x3A000, _USED, EPT_READ),
+    Page(0x38000, USED | NO_EXECUTE),
+    Page(0x39000, USED, 0),  # an EPT violation
+    Page(0x3A000, USED, EPT_READ),
 )
 SUPERVISOR_PAGE = 0x35000
 PLAIN_PAGES = (
@@ -91,10 +91,10 @@ def memory_image(user: bool) -> bytes:
 
 def _write_page_tables(memory: bytearray, user: int) -> None:
     for table, entry in ((PML4, PDPT), (PDPT, DIRECTORY), (DIRECTORY, TABLE)):
-        _write_words(memory, table, (entry | _USED | USER,))
+        _write_words(memory, table, (entry | USED | USER,))
     for table, entry in ((EPT_PML4, EPT_PDPT), (EPT_PDPT, EPT_DIRECTORY), (EPT_DIRECTORY, EPT_TABLE)):
         _write_words(memory, table, (entry | EPT_ALL | EPT_ACCESSED,))
-    pages = [Page(address, _USED) for address in (*PLAIN_PAGES, *SYSTEM_PAGES)]
+    pages = [Page(address, USED) for address in (*PLAIN_PAGES, *SYSTEM_PAGES)]
     for page in (*pages, *SPECIAL_PAGES):
         bits = page.entry | (user if page.address not in (SUPERVISOR_PAGE, *SYSTEM_PAGES) else 0)
         _write_words(

@@ -19,6 +19,7 @@ from checks.fuzz.corpus import Corpus
 from checks.fuzz.coverage import Coverage
 from checks.fuzz.difference import Divergence
 from checks.fuzz.full_speed import FullSpeed
+from checks.fuzz.program_comparison import PROGRAM, ProgramRuns
 from checks.fuzz.shrink import shrunk
 from refmodel.vectors import CaseError
 
@@ -67,7 +68,8 @@ class Campaign:
     """Draws cases for a comparison and keeps those that differ, shrunk, in the corpus.
 
     `comparison` runs on the model that notes what it reaches, `coverage`; `make_plain` makes the comparison on the
-    plain reference, which decides, and makes cases smaller. With `full_speed` half of the time is spent on its rows.
+    plain reference, which decides, and makes cases smaller. With `full_speed` half of the time is spent on its rows;
+    with `programs`, some on them.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Campaign:
         full_speed: FullSpeed | None = None,
     ) -> None:
         self.outcome = Outcome()
+        self.programs: ProgramRuns | None = None
         self.full_speed = full_speed
         self.coverage = coverage
         self.corpus = corpus
@@ -112,20 +115,49 @@ class Campaign:
         end = None if limits.seconds is None else self._begin + limits.seconds
         self._replay(self.corpus.divergent())
         while not self._is_over(limits, end):
-            cases = self._source.batch(Random(f"{seed} {self._batch}"), BATCH)
-            if limits.cases is not None:
-                cases = cases[: limits.cases - self.outcome.drawn]
             begin = time.monotonic()
-            for case in cases:
-                self._try(case, limits)
-                if self._is_over(limits, end):
-                    break
-            else:
-                self._batch += 1
-            self._steer(cases)
+            if self.programs is None or not self.programs.are_all:
+                self._run_cases(limits, end)
             self._run_rows(limits, end, time.monotonic() - begin)
+            self._run_programs(limits, end)
         self._time()
         return self.outcome
+
+    def _run_cases(self, limits: Limits, end: float | None) -> None:
+        """Runs the next batch of cases."""
+        cases = self._source.batch(Random(f"{self.seed} {self._batch}"), BATCH)
+        if limits.cases is not None:
+            cases = cases[: limits.cases - self.outcome.drawn]
+        for case in cases:
+            self._try(case, limits)
+            if self._is_over(limits, end):
+                break
+        else:
+            self._batch += 1
+        self._steer(cases)
+
+    def _run_programs(self, limits: Limits, end: float | None) -> None:
+        """Runs a few programs."""
+        if self.programs is None:
+            return
+        self.programs.source.weigh(self.coverage.weights())
+        for case in self.programs.batch(self.seed):
+            if self._is_over(limits, end):
+                break
+            if self.programs.are_all:
+                self.outcome.cases += 1
+                self.outcome.drawn += 1
+            found = self.programs.examine(case)
+            if found is not None:
+                self._keep(found, limits)
+        self._time()
+        self._progress(self.outcome, self.coverage)
+
+    def examine(self, case: Case) -> Divergence | None:
+        """The first difference that is not known, on the plain reference."""
+        if case.kind == PROGRAM:
+            return self.programs.examine(case) if self.programs is not None else None
+        return self.plain.run(case)
 
     def _run_rows(self, limits: Limits, end: float | None, seconds: float) -> None:
         """Runs rows for so many seconds."""
@@ -158,7 +190,7 @@ class Campaign:
         for path, case in cases:
             self.outcome.replayed += 1
             try:
-                divergence = self.plain.run(case)
+                divergence = self.examine(case)
             except CaseError as error:
                 self.corpus.problems.append(f"{path}: {error}")
                 continue
@@ -181,16 +213,13 @@ class Campaign:
 
     def _keep(self, found: Divergence, limits: Limits) -> None:
         """Saves a divergence at once (shrinking can be interrupted), and then made smaller, one of each kind."""
-        divergence = self.plain.examine(found.case)
-        if divergence is None or divergence.known:
-            divergence = (
-                found  # only with coverage: the generator of the marks is wrong, and that is to be seen
-            )
+        # What differs only where coverage is noted is a fault in that, and to be seen.
+        divergence = self.examine(found.case) or found
         if kind_of(divergence) in self._kinds:
             return
         self._kinds.add(kind_of(divergence))
         first = self.corpus.save(divergence.case)
-        small = shrunk(divergence, self.plain.examine, self.plain.model.decoder, limits.shrink)
+        small = shrunk(divergence, self.examine, self.plain.model.decoder, limits.shrink)
         path = self.corpus.save(small.case)
         if path != first:
             self.corpus.remove(first)

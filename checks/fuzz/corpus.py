@@ -49,7 +49,7 @@ class Corpus:
             except (CaseError, OSError) as error:
                 self.problems.append(str(error))
                 continue
-            if case.kind == "fuzz":
+            if case.kind in ("fuzz", "program"):
                 yield path, case
 
     def save(self, case: Case) -> Path:

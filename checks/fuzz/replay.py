@@ -5,20 +5,26 @@ from __future__ import annotations
 from checks.case import Case
 from checks.fuzz.compare import Comparison
 from checks.fuzz.engines import tested_engine
+from checks.fuzz.known import Known
+from checks.fuzz.program_comparison import PROGRAM, ProgramComparison
 from checks.fuzz.report import describe
 from refmodel.model import Model
 
 
 def replay(case: Case, model: Model) -> int:
     """Runs the case; 0 if the engines still differ on it, 1 if they agree now."""
-    comparison = Comparison(model, tested_engine(",".join(case.columns)))
-    divergence = comparison.examine(case)
+    if case.kind == PROGRAM:
+        known: tuple[Known, ...] = ()
+        divergence = ProgramComparison(model).examine(case)
+    else:
+        comparison = Comparison(model, tested_engine(",".join(case.columns)))
+        known, divergence = comparison.known, comparison.examine(case)
     if divergence is None:
         print(f"{case.columns[0]} and {case.columns[1]} agree on this case: the difference is gone")
         return 1
     print(describe(divergence, model, case.columns))
     print("\nCONFIRMED: the engines differ on this case")
     if divergence.known:
-        known = next(k for k in comparison.known if k.id == divergence.known)
-        print(f"known as {known.id} ({known.whose}): {known.reason}")
+        fault = next(one for one in known if one.id == divergence.known)
+        print(f"known as {fault.id} ({fault.whose}): {fault.reason}")
     return 0

@@ -47,6 +47,11 @@ def summary(campaign: Campaign) -> str:
         ),
         f"{coverage.reached} of {coverage.total} clauses reached (--coverage lists the others)",
     ]
+    if campaign.programs is not None:
+        programs = campaign.programs.comparison.tally
+        lines.append(
+            f"{programs.programs} programs: {programs.instructions} instructions, {programs.vm_exits} VM exits"
+        )
     if campaign.full_speed is not None:
         speed = campaign.full_speed.speed
         rate = speed.cases / max(speed.seconds, 0.001)

@@ -87,15 +87,20 @@ def differences(left: Any, right: Any, view: View) -> Iterator[Difference]:
 
     Both machines started from one state, and their memories record what they change.
     """
-    first, second = view.read_registers(left), view.read_registers(right)
-    if first != second:
-        for name, a, b in zip(view.registers, first, second, strict=True):
-            yield from _value_differences(name, a, b)
+    yield from register_differences(left, right, view)
     changed = {address for m in (left, right) for address, _ in m.PHYSICAL.changes()}
     for address in sorted(changed):
         a, b = left.PHYSICAL.read_64(address), right.PHYSICAL.read_64(address)
         if a != b:
             yield Difference(f"PHYSICAL[{address:#x}]", a, b)
+
+
+def register_differences(left: Any, right: Any, view: View) -> Iterator[Difference]:
+    """The registers and VMCS fields in which two machines differ, `left` being the reference."""
+    first, second = view.read_registers(left), view.read_registers(right)
+    if first != second:
+        for name, a, b in zip(view.registers, first, second, strict=True):
+            yield from _value_differences(name, a, b)
     first, second = view.read_fields(left.vmcs), view.read_fields(right.vmcs)
     if first != second:
         for name, a, b in zip(view.fields, first, second, strict=True):

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from checks.fuzz.bases import MEMORY_SIZE
-from checks.fuzz.engines import Cycle
+from checks.fuzz.engines import Cycle, Step
 from grammar import ir
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model, build
@@ -44,14 +44,15 @@ class Inverted:
         self._plain = model
         self._delivers = cycle.delivers
 
-    def step(self, machine: Any) -> None:
+    def step(self, machine: Any) -> Step:
         """One instruction, which must leave the machine's state as it would be but for what is undefined.
 
         Steps before it are to be made with plain values: an undefined value that was inverted twice would be as it was.
         """
         machine.decoders = self._model.decoders
-        self._cycle(machine)
+        outcome = self._cycle(machine)
         machine.decoders = self._plain.decoders
+        return outcome
 
     @cached_property
     def _model(self) -> Model:

@@ -41,9 +41,9 @@ _NEAR = 64  # bytes: how far cases branch
 
 # State that instructions may write, and may read, if Unicorn is to execute them.
 _WRITTEN = frozenset({"GPR", "RIP", "NEXT_RIP", "RFLAGS"})
-_READ = _WRITTEN | {"CR0", "CR2", "CR3", "CR4", "IN_NON_ROOT"}
+_READ = _WRITTEN | {"CR0", "CR2", "CR3", "CR4", "IN_NON_ROOT", "SEGMENT_LIMIT", "SEGMENT_RIGHTS"}
 # Accesses to memory and the CPL, which Unicorn has in its own way.
-_OWN_WAY = frozenset({"locate", "cpl", "segment_address"})
+_OWN_WAY = frozenset({"locate", "cpl", "segment_address", "offset_in_segment"})
 
 
 def missing_message() -> str:

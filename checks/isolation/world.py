@@ -120,7 +120,9 @@ class World:
         """The conjunction of many truths, in time proportional to their number."""
         distinct = {p.get_id(): p for p in map(self.proposition, truths)}
         parts = list(distinct.values())
-        return parts[0] if len(parts) == 1 else z3.And(*parts, z3.BoolVal(True, self.context))
+        if len(parts) < 2:  # a conjunction of one is no SMT-LIB
+            return parts[0] if parts else z3.BoolVal(True, self.context)
+        return z3.And(*parts)
 
 
 def _key(value: Value) -> object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import z3
 
@@ -12,9 +12,9 @@ RLIMIT = 300_000
 SECONDS = 1.0
 
 
-def minimised(solver: z3.Solver, terms: Sequence[z3.ExprRef]) -> z3.ModelRef:
+def minimised(solver: z3.Solver, terms: Sequence[z3.ExprRef], seconds: float = SECONDS) -> z3.ModelRef:
     """A model in which as many of the terms are zero or false as some trying gives, the first ones first."""
-    small = _Smaller(solver, solver.model())
+    small = _Smaller(solver, solver.model(), time.monotonic() + seconds)
     solver.set("rlimit", RLIMIT)
     solver.push()
     for term in terms:
@@ -32,7 +32,7 @@ class _Smaller:
 
     solver: z3.Solver
     model: z3.ModelRef
-    deadline: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+    deadline: float
 
     def hold(self, condition: z3.BoolRef) -> bool:
         """Whether the condition can hold with all that does already; if so it does from now on."""

@@ -20,8 +20,14 @@ from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import equal
 from checks.theorem import Counterexample, Goal, Witness
 from checks.trap.compare import Comparer, Comparison, before_and_after, where_it_stays
+from checks.trap.contract import LINEAR
 from checks.trap.initial import is_look_assumed, is_shared
 from checks.trap.runs import Act, Run, Settings
+
+IN_AN_ACCESS = "in an access"
+"""Ends the names of witnesses in which the contract for memory lets an access fail."""
+CANONICAL = 1 << 47
+"""The first address that is not canonical.  SDM 1 3.3.7.1"""
 
 
 class Theorem(enum.StrEnum):
@@ -105,10 +111,11 @@ class FormProof:
         """The claims as goals, whose ids begin with `name`."""
         terms = self.settings.terms
         run = self.claims[0].left
-        outcomes = (("completes", run.completes), ("faults", run.faults), ("exits", run.exits))
-        hints = _small_registers(terms, run)
+        hints = _hints(terms, run)
         witnesses = tuple(
-            Witness(n, terms.truth(condition), hints) for n, condition in outcomes if condition is not False
+            Witness(n, terms.truth(condition), hints)
+            for n, condition in _outcomes(terms, run)
+            if condition is not False
         )
         hypotheses = tuple(terms.truth(h) for h in self.hypotheses)
         for claim in self.claims:
@@ -122,11 +129,24 @@ class FormProof:
             )
 
 
-def _small_registers(terms: Terms, run: Run) -> tuple[z3.BoolRef, ...]:
-    """The general registers that a run uses are below 16: then a quotient is soon found."""
-    points = run.evaluator.touched.points.get("GPR", {}).values()
-    values = [cast(Vector, run.start.elements("GPR").read(point)) for point in points]
-    return tuple(terms.truth(terms.compare("<", value, 16, 64)) for value in values)
+def _outcomes(terms: Terms, run: Run) -> Iterator[tuple[str, Truth]]:
+    """What a run can do; first what the reference can be made to do, with memory in which no access fails."""
+    accessed = terms.negation(terms.disjunction(run.aborts))
+    yield "completes", run.completes
+    yield "faults", terms.conjunction((run.faults, accessed))
+    yield "exits", terms.conjunction((run.exits, accessed))
+    if run.aborts:
+        yield f"faults {IN_AN_ACCESS}", run.faults
+        yield f"exits {IN_AN_ACCESS}", run.exits
+
+
+def _hints(terms: Terms, run: Run) -> tuple[z3.BoolRef, ...]:
+    """The general registers that a run uses are below 16: then a quotient is soon found.  Addresses are canonical."""
+    touched = run.evaluator.touched.points
+    registers = run.start.elements("GPR")
+    limits = [(cast(Vector, registers.read(point)), 16) for point in touched.get("GPR", {}).values()]
+    limits += [(cast(Vector, address), CANONICAL) for (address,) in touched.get(LINEAR, {}).values()]
+    return tuple(terms.truth(terms.compare("<", value, limit, 64)) for value, limit in limits)
 
 
 def _is_secret(settings: Settings, name: str) -> bool:

@@ -227,6 +227,10 @@ class ExpressionWriter:
                 return "i1", self.value(f"icmp ult i64 {left}, {right}")
             case primitives.bit:
                 return "i64", self.value(f"zext i1 {self.condition(node.args[0])} to i64")
+            case primitives.not_zero:
+                value = self.integer(node.args[0])
+                self.emit(f"call void @llvm.assume(i1 {self.value(f'icmp ne i64 {value}, 0')})")
+                return "i64", value
             case primitives.invoke:
                 return "i64", self.invocation("call", node)
             case primitives.proceed:

@@ -11,8 +11,12 @@ from fastmodel.compiler import primitives
 from fastmodel.compiler.expressions import Convention, ExpressionWriter, quoted
 from fastmodel.compiler.program import Instance, Names
 
-# The kinds of memory for alias analysis: what expressions.py refers to by number; and intrinsics.
+# The kinds of memory for alias analysis: what expressions.py refers to by number; and intrinsics. Nothing we call needs
+# a stack that is aligned to more than a word, and then routines that may call something need not align it.
 PREAMBLE = """\
+!llvm.module.flags = !{!7}
+!7 = !{i32 1, !"override-stack-alignment", i32 8}
+declare void @llvm.assume(i1)
 declare i64 @llvm.cttz.i64(i64, i1)
 declare i64 @llvm.ctlz.i64(i64, i1)
 !0 = !{!"fast model"}

@@ -75,6 +75,11 @@ def below(left: int, right: int) -> bool:
     return left & 0xFFFF_FFFF_FFFF_FFFF < right & 0xFFFF_FFFF_FFFF_FFFF
 
 
+def not_zero(value: int) -> int:
+    """The value, which the compiler may take for granted is not 0."""
+    return value
+
+
 def bit(condition: bool) -> int:
     """1 for true, 0 for false."""
     return int(condition)

@@ -29,6 +29,7 @@ WORDS: frozenset[object] = frozenset(
         primitives.shift_right,
         primitives.below,
         primitives.bit,
+        primitives.not_zero,
         primitives.high_product,
         primitives.signed_high_product,
         primitives.quotient,

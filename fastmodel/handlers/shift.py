@@ -5,7 +5,7 @@ The count is taken modulo 64 for 64 bits, modulo 32 otherwise; a count of 0 leav
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import bit, field, get, inlined, shift_right, signed, unsigned
+from fastmodel.compiler.primitives import field, get, inlined, shift_right, signed, unsigned
 from fastmodel.decoded import IMMEDIATE
 from fastmodel.handlers.flags import set_result_flags
 from fastmodel.handlers.operands import (
@@ -52,13 +52,16 @@ def shift_left(state: int, a: int, count: int) -> int:
 @handles("SHR", template=modify, widths=SHIFT_SIZES, forms=FORMS)
 @inlined
 def shift_right_logically(state: int, a: int, count: int) -> int:
-    """Shifts right, filling with zeros; OF is the sign of a for a shift by one, otherwise (undefined) 0."""
+    """Shifts right, filling with zeros; OF is the sign of a for a shift by one, otherwise (undefined) 0.
+
+    That is the sign of `almost`.
+    """
     distance = distance_of(count)
     if distance == 0:
         return a
     almost = shift_right(a, distance - 1)
     result = shift_right(almost, 1)
-    set_result_flags(state, result, almost & 1, shift_right(a, WIDTH - 1) & bit(distance == 1))
+    set_result_flags(state, result, almost & 1, shift_right(almost, WIDTH - 1))
     return result
 
 

@@ -15,7 +15,8 @@ from fastmodel.compiler import primitives
 from fastmodel.compiler.expressions import Convention
 from fastmodel.compiler.llvm import PREAMBLE
 from fastmodel.compiler.program import Instance
-from fastmodel.decoded import DECODED_SIZE, LINK
+from fastmodel.decoded import ADDRESS, DECODED_SIZE, LINK
+from fastmodel.loop import known_trace
 from fastmodel.translator.frames import CONTROLS, STATE_BLOCK, Frame, FrameWriter, Untranslatable
 from fastmodel.translator.slow import leaves_registers_alone
 
@@ -134,7 +135,28 @@ class RegionWriter(FrameWriter):
             self.emit(f"store {self.result_type} {result}, ptr {self.frame.result}")
             self.jump(self.frame.end)
 
-    # --- slow functions, and decoded instructions ---
+    # --- calls of some functions, and decoded instructions ---
+
+    def text_call(self, node: ast.Call) -> tuple[str, str]:
+        """`known_trace` knows the traces of the region without looking them up."""
+        if self.word(node) is not known_trace:
+            return super().text_call(node)
+        rip, found = self.integer(node.args[1]), self.allocate("i64")
+        here = {place: self.label() for place in self.entries}
+        others, end = self.label(), self.label()
+        cases = " ".join(
+            f"i64 {primitives.field(64, place + ADDRESS)}, label %{label}" for place, label in here.items()
+        )
+        self.emit(f"switch i64 {rip}, label %{others} [ {cases} ]")
+        self.ended = True
+        for place, label in here.items():
+            self.begin(label)
+            self.emit(f"store i64 {place}, ptr {found}")
+            self.jump(end)
+        self.begin(others)
+        self.emit(f"store i64 {super().text_call(node)[1]}, ptr {found}")
+        self.begin(end)
+        return "i64", self.value(f"load i64, ptr {found}")
 
     def slow_call(self, callee: Instance, node: ast.Call) -> str:
         """A call of a slow function where it lies; it must not look at the guest's registers."""
