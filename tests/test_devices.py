@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fastmodel import FastEngine
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
 from refmodel.image import FLAT_ADDRESS, Image, Segment
@@ -77,6 +78,20 @@ def test_the_engine_copies_within_its_guest(model: Model) -> None:
         f"mov byte [0x20000], 0x41\n{program(0x20000, 0x21000)}\nmov al, [0x21000]\nout 0xe9, al\n{say(COPY)}"
     )
     assert output_of(model, text) == {1: "A1"}
+
+
+def test_code_that_the_engine_replaces_is_new_code(model: Model) -> None:
+    """In the fast model too, which has decoded it before."""
+    old, new = ("mov al, 0x41", "mov al, 0x42")
+    copied = "lea rbx, [rel new]\nlea rcx, [rel old]"
+    ports = "mov dx, 0xd00\nmov eax, ebx\nout dx, eax\nmov dx, 0xd04\nmov eax, ecx\nout dx, eax"
+    start = f"mov dx, {COPY}\nmov eax, 1\nout dx, eax"
+    body = f"align 8\nold: {old}\nout 0xe9, al\nret\nalign 8\nnew: {new}\nout 0xe9, al\nret"
+    text = f"call old\n{copied}\n{ports}\n{start}\ncall old\ncall old\nhlt\n{body}"
+    assert output_of(model, text) == {1: "ABB"}
+    session, written = session_of(model, text)
+    session.run(20_000, FastEngine(model.program, session.machine).run)
+    assert written == {1: "ABB"}
 
 
 def test_a_copy_stops_where_memory_ends(model: Model) -> None:

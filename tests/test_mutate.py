@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 import grammar
+from checks.cache import ProofCache
 from checks.cli import main
 from checks.mutate.campaign import Campaign, explanations
 from checks.mutate.judge import Fate, Verdict
+from checks.mutate.memory import Memory
 from checks.mutate.places import Mutant, mutants, mutated
 from grammar import ir
 
@@ -26,6 +28,19 @@ def mutant(name: str, operator: str, what: str = "") -> Mutant:
 
 def judged(name: str, operator: str, what: str = "") -> Verdict:
     return CAMPAIGN.judge(mutant(name, operator, what))
+
+
+def test_verdicts_are_remembered_for_this_specification_alone(tmp_path: Path) -> None:
+    cache = ProofCache(tmp_path / "proofs.sqlite")
+    first, second, third = CAMPAIGN.reached[:3]
+    memory = Memory.of(PROGRAM, (), cache)
+    killed = Verdict(first, Fate.KILLED, "trap.CLTS.E", 0.5, 1)
+    memory.remember(killed)
+    memory.remember(Verdict(second, Fate.UNKNOWN))
+    again = Memory.of(PROGRAM, (), ProofCache(tmp_path / "proofs.sqlite"))
+    assert again.recall([first, second, third]) == ([killed], [second, third])
+    others = (Memory.of(mutated(PROGRAM, second), (), cache), Memory.of(PROGRAM, ("trap",), cache))
+    assert all(one.recall([first]) == ([], [first]) for one in others)
 
 
 def test_each_mutant_has_an_id_of_its_own() -> None:

@@ -128,17 +128,20 @@ def test_three_levels_translate_39_bits(model: Model, m: Any) -> None:
     set_context(m, TABLES[3] | PRESENT, DOMAIN << 8 | WIDTH_39)
     low = PAGE & (1 << 39) - 1
     assert translate(model, m, address=low) == Outcome(FRAME)
-    assert translate(model, m, address=low | 1 << 39) == Outcome(reason=4)
+    for bit in range(39, 64):
+        assert translate(model, m, address=low | 1 << bit) == Outcome(reason=4)
 
 
 def test_four_levels_translate_48_bits(model: Model, m: Any) -> None:
-    assert translate(model, m, address=PAGE | 1 << 48) == Outcome(reason=4)
+    for bit in range(48, 64):
+        assert translate(model, m, address=PAGE | 1 << bit) == Outcome(reason=4)
 
 
 def test_pass_through(model: Model, m: Any) -> None:
     set_context(m, PRESENT | PASS_THROUGH, DOMAIN << 8 | WIDTH_48)
     assert translate(model, m, WRITE, 0x5678) == Outcome(0x5678)
-    assert translate(model, m, WRITE, 1 << 40) == Outcome(reason=4)
+    for bit in range(40, 64):
+        assert translate(model, m, WRITE, 1 << bit) == Outcome(reason=4)
 
 
 def test_without_remapping_addresses_are_physical(model: Model, m: Any) -> None:
@@ -190,6 +193,28 @@ def test_walks_agree_with_the_specification(model: Model, m: Any, seed: int) -> 
 def test_sizes_of_pages(model: Model, m: Any, level: int, size: int) -> None:
     m.PHYSICAL.write_64(place(PAGE, level), 3 * size | R | W | (LARGE if level > 1 else 0))
     assert translate(model, m).physical == 3 * size + (PAGE & size - 1) + 0x128
+
+
+def reserved_bits(level: int, *, leaf: bool) -> set[int]:
+    """VT-d 9.8, for addresses of 40 bits, without snoop control and device TLBs."""
+    in_page = range(12, 12 + 9 * (level - 1)) if leaf else ()
+    return {11, 62, *range(40, 52), *in_page, *((7,) if level == 4 else ())}
+
+
+@pytest.mark.parametrize(
+    ("level", "leaf"), [(4, False), (3, False), (3, True), (2, False), (2, True), (1, True)]
+)
+def test_reserved_bits_of_entries(model: Model, m: Any, level: int, leaf: bool) -> None:
+    large = LARGE if leaf and level > 1 else 0
+    target = TABLES[level - 1] if not leaf else 0
+    address_bits = () if leaf else range(12, 40)  # they would lead to no table
+    reserved = set()
+    for bit in (bit for bit in range(2, 64) if bit not in address_bits and (level == 4 or bit != 7)):
+        m.PHYSICAL.write_64(place(PAGE, level), target | R | W | large | 1 << bit)
+        forget_all(model, m)
+        if translate(model, m).reason == 0xC:
+            reserved.add(bit)
+    assert reserved == reserved_bits(level, leaf=leaf)
 
 
 # --- faults.  VT-d 7.2, 10.4.9, 10.4.14 ---
@@ -381,6 +406,26 @@ def test_entries_that_block(model: Model, m: Any, low: int, high: int, reason: i
 @pytest.mark.parametrize("number", [256, 0x8000, 0xFFFF])
 def test_an_index_beyond_the_table(model: Model, m: Any, number: int) -> None:
     assert request(model, m, message(number)) == 0x21
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 15])
+def test_sizes_of_the_interrupt_table(model: Model, m: Any, size: int) -> None:
+    """VT-d 10.4.29: 2 ** (size + 1) entries; those here are not present, or beyond memory, which reads as ones."""
+    m.INTERRUPT_TABLE_ADDRESS = 0x40000 | size
+    last = (2 << size) - 1
+    assert request(model, m, message(last)) == (0x22 if last < 0x8000 else 0x24)
+    assert last == 0xFFFF or request(model, m, message(last + 1)) == 0x21
+
+
+@pytest.mark.parametrize("low", [FPD, irte() | FPD | 1 << 12, irte() | FPD])
+@pytest.mark.parametrize("processing_disabled", [True, False])
+def test_interrupt_faults_are_recorded_unless_disabled(
+    model: Model, m: Any, low: int, processing_disabled: bool
+) -> None:
+    """VT-d 9.10: FPD counts even in an entry that is not present."""
+    set_irte(m, 9, low if processing_disabled else low & ~FPD, BY_SOURCE | DEVICE ^ 8)
+    assert not model.functions["request_interrupt"](m, DEVICE, message(9), 0)
+    assert len(records(m)) == (0 if processing_disabled else 1)
 
 
 @pytest.mark.parametrize(

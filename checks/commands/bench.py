@@ -56,9 +56,6 @@ def run(args: argparse.Namespace) -> int:
     _say("exits ...")
     exits = exits_per_second(model, args.repeats)
     ratios = overall_ratios(measurements)
-    _print(measurements, ratios)
-    for what, rates in (("Short cases", cases), ("VM exits", exits)):
-        print(f"{what} a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()))
     if args.json is not None:
         document = {
             "schema_version": SCHEMA_VERSION,
@@ -73,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
             },
         }
         args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    _print(measurements, ratios)
+    for what, rates in (("Short cases", cases), ("VM exits", exits)):
+        print(f"{what} a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()))
     return 0
 
 

@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare the opcode tables with iced-x86 too: about a minute, or all of some 100 million codes",
     )
     parser.add_argument(
+        "--decoder",
+        choices=("sample", "all"),
+        help="compare the fast model's decoder with the reference's: some seconds, or some minutes",
+    )
+    parser.add_argument(
         "--agreement",
         type=int,
         metavar="N",
@@ -51,7 +56,28 @@ def run(args: argparse.Namespace) -> int:
         return 2
     print(f"{len(sources)} file{'s' * (len(sources) != 1)}: no errors")
     status = _compare_encodings(args) if args.encodings else 0
+    status = max(status, _compare_decoders(args) if args.decoder else 0)
     return max(status, _compare_back_ends(args) if args.agreement else 0)
+
+
+def _compare_decoders(args: argparse.Namespace) -> int:
+    """Prints what the fast model decodes otherwise than the reference; status 1 if there is something."""
+    from rich.console import Console
+    from rich.progress import track
+
+    import refmodel
+    from checks.fast.decoding import Decoders, codes
+
+    decoders = Decoders(refmodel.load(args.spec))
+    count = differing = 0
+    chosen = codes(all_of_them=args.decoder == "all")
+    for code in track(chosen, "decoding", console=Console(stderr=True), transient=True):
+        count += 1
+        if difference := decoders.difference(code):
+            differing += 1
+            print(f"{code.hex(' ')}: {difference}", file=sys.stderr)
+    print(f"{count:,} codes: {decoders.refused:,} left to the reference, {differing:,} decoded differently")
+    return 1 if differing else 0
 
 
 def _compare_back_ends(args: argparse.Namespace) -> int:

@@ -64,7 +64,7 @@ class Translator:
         """Makes a region of these traces and those they lead to, and lets their decoded instructions enter it."""
         region = collect(self._block.address, heads, self._codes, self._before)
         writer = RegionWriter(region.routines, self._slow_address)
-        text = writer.region(region.heads)
+        text = writer.region(region.heads, region.returns)
         self.left_alone |= writer.left_alone
         code = NativeCode(self._target, compile_ir(self._target, text))
         self._regions.append(code)

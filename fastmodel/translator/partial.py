@@ -32,13 +32,14 @@ class RegionWriter(FrameWriter):
         self.routines = routines
         self.slow_address = slow_address
         self.entries: list[int] = []
+        self.returns: list[int] = []
         self.left_alone: set[int] = set()  # places whose routines cannot be translated
 
     # --- the function ---
 
-    def region(self, entries: list[int]) -> str:
-        """The module: one routine, which may be entered at each of these places."""
-        self.entries = entries
+    def region(self, entries: list[int], returns: list[int]) -> str:
+        """The module: one routine, which may be entered at each of these places; some of them are returned to."""
+        self.entries, self.returns = entries, list(dict.fromkeys(returns))
         for place in self.routines:
             self.place(place)
         self.leave()
@@ -114,12 +115,12 @@ class RegionWriter(FrameWriter):
             self.go_on_at(self.integer(target), is_known=known is not None)
 
     def go_on_at(self, place: str, *, is_known: bool = True) -> None:
-        """Leaves the region for a place, unless it turns out to be one of its entries."""
+        """Leaves the region for a place, unless it turns out to be one that is returned to."""
         self.emit(f"store i64 {place}, ptr %place.slot")
         if is_known:
             self.jump("leave")
         else:
-            cases = " ".join(f"i64 {entry}, label %u{entry}" for entry in self.entries)
+            cases = " ".join(f"i64 {entry}, label %u{entry}" for entry in self.returns)
             self.emit(f"switch i64 {place}, label %leave [ {cases} ]")
             self.ended = True
 
@@ -138,11 +139,11 @@ class RegionWriter(FrameWriter):
     # --- calls of some functions, and decoded instructions ---
 
     def text_call(self, node: ast.Call) -> tuple[str, str]:
-        """`known_trace` knows the traces of the region without looking them up."""
+        """`known_trace` knows where calls of the region return to without looking it up."""
         if self.word(node) is not known_trace:
             return super().text_call(node)
         rip, found = self.integer(node.args[1]), self.allocate("i64")
-        here = {place: self.label() for place in self.entries}
+        here = {place: self.label() for place in self.returns}
         others, end = self.label(), self.label()
         cases = " ".join(
             f"i64 {primitives.field(64, place + ADDRESS)}, label %{label}" for place, label in here.items()

@@ -23,10 +23,11 @@ class Routine:
 
 @dataclass
 class Region:
-    """The routines of a region by place, in the order of its traces, and where these begin."""
+    """The routines of a region by place, in the order of its traces; where these begin, and which calls return to."""
 
     routines: dict[int, Instance] = field(default_factory=dict)
     heads: list[int] = field(default_factory=list)
+    returns: list[int] = field(default_factory=list)
 
 
 def collect(state: int, heads: list[int], codes: Mapping[int, Routine], before: Mapping[int, int]) -> Region:
@@ -44,7 +45,12 @@ def collect(state: int, heads: list[int], codes: Mapping[int, Routine], before: 
         region.heads.append(place)
         for each, routine in _trace(place, codes, before):
             region.routines[each] = routine.text
-            waiting += _successors(state, each, routine)
+            waiting += _successors(each, routine)
+            back = _return_of_call(state, each, routine)
+            if back != 0:
+                waiting.append(back)
+                region.returns.append(back)
+    region.returns = [place for place in region.returns if place in region.heads]
     return region
 
 
@@ -60,11 +66,16 @@ def _trace(
         place += DECODED_SIZE
 
 
-def _successors(state: int, place: int, routine: Routine) -> list[int]:
-    """The traces that may follow: the target of a branch if it was ever taken, and where a call returns to."""
+def _successors(place: int, routine: Routine) -> list[int]:
+    """The trace at the target of a branch, if it was ever taken."""
     if routine.text.function not in (loop.branch, loop.end_of_trace):
         return []
-    found = [read(64, place + LINK)]
-    if routine.text.function is loop.branch and not routine.falls_through:
-        found.append(loop.known_trace(state, read(64, place + NEXT)))
-    return [each for each in found if each != 0]
+    link = read(64, place + LINK)
+    return [link] if link != 0 else []
+
+
+def _return_of_call(state: int, place: int, routine: Routine) -> int:
+    """The trace behind a branch that does not fall through: where a call returns to; 0 if there is none."""
+    if routine.text.function is not loop.branch or routine.falls_through:
+        return 0
+    return loop.known_trace(state, read(64, place + NEXT))
