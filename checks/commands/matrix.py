@@ -111,7 +111,8 @@ def _vmx_off(args: argparse.Namespace, program: Program) -> int:
         return _compare(args.check, markdown(rows))
     console = _console(args)
     _print(console, COLUMNS, [words(row) for row in rows if row.is_sensitive or args.names])
-    console.print(f"{sum(row.is_sensitive for row in rows)} of {len(rows)} are sensitive and unprivileged.")
+    count = len(args.names) or len(order)
+    console.print(f"{sum(row.is_sensitive for row in rows)} of {count} are sensitive and unprivileged.")
     _write(args, document(rows), markdown(rows))
     return 0
 

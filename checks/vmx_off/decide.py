@@ -20,22 +20,14 @@ from checks.matrix.asker import Asker
 from checks.symbolic.memory import BYTE
 from checks.symbolic.state import State
 from checks.symbolic.terms import Truth, Vector
-from checks.symbolic.values import Point, Value, equal, fresh, width_of
+from checks.symbolic.values import Point, equal, fresh, width_of
 from checks.trap.contract import LINEAR
 from checks.trap.forms import Form
 from checks.trap.operands import OperandSymbols
 from checks.trap.ownership import Ownership
 from checks.trap.runs import LINEAR_WIDTH, Run, Settings
 from checks.trap.subject import act_of
-from checks.vmx_off.machines import (
-    PROGRAM_REGISTERS,
-    SET_AS_THE_GUEST_HAS_THEM,
-    SHARED_BITS,
-    Features,
-    assumptions,
-    is_data_base,
-    machines,
-)
+from checks.vmx_off.machines import Features, assumptions, machines, shared_mask
 from grammar import ir
 
 TRAPS = "a trap"
@@ -91,28 +83,21 @@ def _compared(settings: Settings, real: Run, virtual: Run) -> Iterator[Differenc
 
 def _is_kept(settings: Settings, variable: ir.StateVariable, point: Point, real: Run, virtual: Run) -> Truth:
     """What programs share is the same after both runs, all else as it was before each."""
-    terms, type_ = settings.terms, variable.type
-    after = [_value(run.completed, variable, point) for run in (real, virtual)]
-    before = [_value(run.start, variable, point) for run in (real, virtual)]
-    same = equal(terms, after[0], after[1], type_)
-    if variable.name in PROGRAM_REGISTERS | SET_AS_THE_GUEST_HAS_THEM:
-        return same
-    own = terms.conjunction(equal(terms, a, b, type_) for a, b in zip(before, after, strict=True))
-    if variable.name in SHARED_BITS:
-        width = width_of(type_)
-        shared, mine = SHARED_BITS[variable.name], ~SHARED_BITS[variable.name] & (1 << width) - 1
-        masked = [[terms.arithmetic("&", _vector(v), m, width) for v in after] for m in (shared, mine)]
-        kept = [terms.arithmetic("&", _vector(v), mine, width) for v in before]
-        pairs = [(masked[0][0], masked[0][1]), *zip(masked[1], kept, strict=True)]
-        return terms.conjunction(terms.equal(a, b, width) for a, b in pairs)
-    if variable.name == "SEGMENT_BASE":
-        return terms.choose_truth(is_data_base(terms, point), same, own)
-    return own
+    terms, width = settings.terms, width_of(variable.type)
+    mask = shared_mask(terms, variable, point)
+    rest = terms.complement(mask, width)
+    after = [_value(settings, run.completed, variable, point) for run in (real, virtual)]
+    before = [_value(settings, run.start, variable, point) for run in (real, virtual)]
+    pairs = [(after[0], after[1], mask), *((a, b, rest) for a, b in zip(before, after, strict=True))]
+    return terms.conjunction(
+        terms.equal(terms.arithmetic("&", a, bits, width), terms.arithmetic("&", b, bits, width), width)
+        for a, b, bits in pairs
+    )
 
 
-def _value(state: State, variable: ir.StateVariable, point: Point) -> Value:
-    return state.elements(variable.name).read(point) if point else state.get(variable.name)
-
-
-def _vector(value: Value) -> Vector:
+def _value(settings: Settings, state: State, variable: ir.StateVariable, point: Point) -> Vector:
+    """The value; a bool counts as one bit."""
+    value = state.elements(variable.name).read(point) if point else state.get(variable.name)
+    if isinstance(variable.type, ir.Bool):
+        return settings.terms.as_vector(cast(Truth, value))
     return cast(Vector, value)

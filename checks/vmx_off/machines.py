@@ -25,19 +25,27 @@ from checks.trap.runs import LINEAR_WIDTH, Settings
 from checks.trap.unknown import Unknowns
 from grammar import ir
 
-PROGRAM_REGISTERS = frozenset({"GPR", "RIP", "NEXT_RIP"})
-"""The registers of programs.  SDM 1 3.4"""
-
-SET_AS_THE_GUEST_HAS_THEM = frozenset({"CR4", "XCR0", "AVX_STATE"})
-"""They say what code may use. No program can write them, and CR4 no program can read."""
-
+ALL = -1
 SHARED_BITS = {
+    # The registers of programs.  SDM 1 3.4
+    "GPR": ALL,
+    "RIP": ALL,
+    "NEXT_RIP": ALL,
     # All flags but IF, IOPL, VM, VIF and VIP, which are privileged.  SDM 1 3.4.3
-    "RFLAGS": 0xFFFF_FFFF_FFFF_FFFF & ~(1 << 9 | 3 << 12 | 1 << 17 | 1 << 19 | 1 << 20),
-    # MP, EM and TS say what code may use.  SDM 3A 2.5
+    "RFLAGS": ~(1 << 9 | 3 << 12 | 1 << 17 | 1 << 19 | 1 << 20),
+    # What addresses and the mode are made of, but not the DPL.  SDM 3A 3.4.5
+    "SEGMENT_BASE": ALL,
+    "SEGMENT_LIMIT": ALL,
+    "SEGMENT_RIGHTS": ~(3 << 5),
+    # What says what code may use: MP, EM and TS of CR0, CR4, and the extended state.  SDM 3A 2.5, 2.6
     "CR0": 0b1110,
+    "CR4": ALL,
+    "XCR0": ALL,
+    "AVX_STATE": ALL,
 }
-FS, GS, CS, SS, TR = 4, 5, 1, 2, 7
+"""The bits of each register that both machines share; of segment registers, those of ES, CS, SS, DS, FS and GS."""
+
+CS, SS, LDTR, TR = 1, 2, 6, 7
 VIRTUAL, REAL = "virtual", "real"
 
 
@@ -71,25 +79,27 @@ class MachineSource:
 
     def element(self, variable: ir.StateVariable, point: Point) -> Value:
         """The initial value of an element of an indexed variable."""
-        name, terms = variable.name, self.symbols.terms
-        if name in PROGRAM_REGISTERS | SET_AS_THE_GUEST_HAS_THEM:
-            return self.symbols.value(name, variable, point)
+        name, terms, width = variable.name, self.symbols.terms, width_of(variable.type)
+        mask = shared_mask(terms, variable, point)
         own = self.symbols.value(f"{name}!{self.side}", variable, point)
-        if name in SHARED_BITS:
-            mask, width = SHARED_BITS[name], width_of(variable.type)
-            shared = cast(Vector, self.symbols.value(name, variable, point))
-            kept = terms.arithmetic("&", cast(Vector, own), ~mask & (1 << width) - 1, width)
-            return terms.arithmetic("|", terms.arithmetic("&", shared, mask, width), kept, width)
-        if name == "SEGMENT_BASE":
-            shared = cast(Vector, self.symbols.value(name, variable, point))
-            return terms.choose(is_data_base(terms, point), shared, cast(Vector, own), 64)
-        return own
+        if mask == 0:
+            return own
+        shared = self.symbols.value(name, variable, point)
+        if mask == (1 << width) - 1:
+            return shared
+        left = terms.arithmetic("&", cast(Vector, shared), mask, width)
+        kept = terms.complement(mask, width)
+        return terms.arithmetic("|", left, terms.arithmetic("&", cast(Vector, own), kept, width), width)
 
 
-def is_data_base(terms: Terms, point: Point) -> Truth:
-    """Whether a segment is FS or GS, whose bases are part of every address."""
+def shared_mask(terms: Terms, variable: ir.StateVariable, point: Point) -> Vector:
+    """The bits of a register that both machines share."""
+    width = width_of(variable.type)
+    mask = SHARED_BITS.get(variable.name, 0) & (1 << width) - 1
+    if not variable.name.startswith("SEGMENT_") or not mask:
+        return mask
     segment = cast(Vector, point[0])
-    return terms.disjunction(terms.equal(segment, one, 3) for one in (FS, GS))
+    return terms.choose(terms.compare("<", segment, LDTR, 3), mask, 0, width)
 
 
 def machines(ownership: Ownership, context: z3.Context) -> Settings:

@@ -12,6 +12,7 @@ import grammar
 from checks.trap.family import Prepared
 from checks.vmx_off.decide import differences, group
 from checks.vmx_off.machines import CLOSED, OPEN
+from checks.vmx_off.text import ProgramTexts
 from grammar import ir
 
 SCHEMA_VERSION = 1
@@ -47,21 +48,25 @@ def off_rows(program: ir.Program, names: Sequence[str]) -> list[OffRow]:
     """What is known of instructions.  Raises UndecidedError."""
     kept = {name: program.instructions[name] for name in names}
     prepared = Prepared(replace(program, instructions=kept))
+    texts = ProgramTexts(program)
     found: dict[str, list[dict[str, None]]] = {name: [] for name in names}
     for features in (OPEN, CLOSED):
         settings, asker = group(prepared.ownership, features)
         for name in names:
             found[name].append({})
         for form in (one for forms in prepared.groups.values() for one in forms):
-            found[form.instruction.name][-1].update(dict.fromkeys(differences(form, settings, asker)))
+            if not texts.is_harmless(form.body.body):
+                found[form.instruction.name][-1].update(dict.fromkeys(differences(form, settings, asker)))
     return [OffRow(name, *(tuple(sorted(one)) for one in both)) for name, both in found.items()]
 
 
 def blocks(program: ir.Program, names: Sequence[str] = ()) -> list[list[str]]:
-    """All instructions, or those named, by block of the specification."""
+    """The instructions that are not harmless by their text, or those named, by block of the specification."""
+    texts = ProgramTexts(program)
     found: dict[str, list[str]] = {}
     for name, instruction in program.instructions.items():
-        if not names or name in names:
+        is_harmless = all(texts.is_harmless(body.body) for body in instruction.bodies)
+        if name in names or not (names or is_harmless):
             found.setdefault(instruction.family or name, []).append(name)
     return list(found.values())
 
