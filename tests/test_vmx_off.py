@@ -30,7 +30,9 @@ def test_sensitive_register_instructions_are_found(mnemonic: str) -> None:
         assert bool(row(name).when_closed) == (name not in CLOSED)
 
 
-@pytest.mark.parametrize("name", ["MOV_FROM_SEGMENT", "PUSH_FS", "POP_FS", "STR", "LAR", "CPUID", "RDTSC"])
+@pytest.mark.parametrize(
+    "name", ["MOV_FROM_SEGMENT", "PUSH_CS", "PUSH_FS", "POP_FS", "STR", "LAR", "CPUID", "RDTSC"]
+)
 def test_others_are_found(name: str) -> None:
     theirs = {one for names in LIST["protection_system"].values() for one in names}
     assert name in theirs | set(LIST["only_ours"])
@@ -38,7 +40,7 @@ def test_others_are_found(name: str) -> None:
     assert bool(row(name).when_closed) == (name not in CLOSED)
 
 
-@pytest.mark.parametrize("name", [*LIST["only_theirs"], "HLT", "MOV_TO_CR0", "CLI", "LAHF", "OUT"])
+@pytest.mark.parametrize("name", [*LIST["only_theirs"], "HLT", "MOV_TO_CR0", "CLI", "LAHF", "EMMS", "OUT"])
 def test_what_traps_or_commutes_is_not_sensitive(name: str) -> None:
     """INT n, HLT, MOV to CR0, CLI and OUT trap at CPL 3; LAHF does the same in both machines."""
     assert not row(name).is_sensitive

@@ -44,7 +44,7 @@ class Difference:
 
 def differences(form: Form, settings: Settings, asker: Asker) -> list[str]:
     """What does not commute, without a trap: the registers, `LINEAR` memory, or a trap.  Raises UndecidedError."""
-    symbols = OperandSymbols(settings.terms, form, settings.first.elements("GPR"))
+    symbols = OperandSymbols.of(settings, form)
     act = act_of(form.body.body, symbols)
     real, virtual = settings.run(settings.first, act), settings.run(settings.second, act)
     terms = settings.terms

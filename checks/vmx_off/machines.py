@@ -42,6 +42,9 @@ SHARED_BITS = {
     "CR4": ALL,
     "XCR0": ALL,
     "AVX_STATE": ALL,
+    "X87_STATE": ALL,
+    "SSE_STATE": ALL,
+    "MXCSR": ALL,
 }
 """The bits of each register that both machines share; of segment registers, those of ES, CS, SS, DS, FS and GS."""
 
