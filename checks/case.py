@@ -30,6 +30,7 @@ REPLAYERS = {
     "trap": "checks.trap.replay",
     "sensitivity": "checks.sensitivity.replay",
     "isolation": "checks.isolation.replay",
+    "emulation": "checks.emulation.replay",
 }
 
 _ITEM = re.compile(r"(\w+)(?:\[(\d+(?:,\d+)*)\])?")

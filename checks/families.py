@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import z3
 
+from checks.emulation.family import EmulationFamily
 from checks.fast.family import FastFamily
+from checks.host_state.family import HostStateFamily
 from checks.isolation.family import Isolation
 from checks.sensitivity.questions import SensitivityGoals
 from checks.theorem import Family, Group
@@ -22,7 +24,13 @@ def families() -> dict[str, Family]:
     """
     return {
         family.name: family
-        for family in (Isolation(), TrapFamily(beside=(SensitivityGoals(),)), FastFamily())
+        for family in (
+            Isolation(),
+            TrapFamily(beside=(SensitivityGoals(),)),
+            EmulationFamily(),
+            HostStateFamily(),
+            FastFamily(),
+        )
     }
 
 

@@ -37,7 +37,10 @@ BY_HAND: Mapping[str, tuple[str, set[str]]] = {
     "IN/al,dx": ("reads from a device of the VMM, where a bare machine has another", {"location", "mode"}),
     "INVD": ("empties caches that all share; it always exits, so it is asked as if it did not", {"control"}),
     "CPUID": ("tells what processor it is, not what the guest is told", {"location", "mode"}),
-    "MOV_TO_CR8/r64": ("writes the task priority of the local APIC", {"control"}),
+    "MOV_TO_CR8/r64": (
+        "writes the task priority of the local APIC, and a guest has its own",
+        {"control", "mode"},
+    ),
     "VMCALL": ("is undefined on the bare machine", {"mode"}),
     "CLTS": ("leaves TS as it is if the VMM owns it, unlike the bare machine", {"mode"}),
     "MOV_FROM_CR0/r64": ("reads the guest's own view: mask and shadow see to it", set()),

@@ -152,6 +152,8 @@ class Terms:
         if short is not None:
             return short
         left, right = self.vector(a, width), self.vector(b, width)
+        if op == "-" and z3.is_app_of(left, z3.Z3_OP_BADD) and self.same(left.arg(0), right):
+            return self._bits(left.arg(1).ast)  # the length of an instruction, from the address behind it
         return self._bits(_ARITHMETIC[op](self._ref, left.ast, right.ast))
 
     def shift(self, op: str, a: Vector, amount: Vector, width: int, amount_width: int) -> Vector:
@@ -347,6 +349,8 @@ def conjuncts(term: z3.BoolRef) -> list[z3.BoolRef]:
 def _neutral(op: str, a: Vector, b: Vector, width: int) -> Vector | None:
     """The result where one side is a constant that makes it trivial, else None."""
     ones = (1 << width) - 1
+    if isinstance(a, int) and a == 0 and op in ("<<", ">>", ">>s"):
+        return 0
     if isinstance(a, int) and op in ("+", "&", "|", "^", "*"):
         a, b = b, a
     if not isinstance(b, int):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import ClassVar, Protocol, cast
 
 import z3
 
@@ -12,7 +12,7 @@ from checks.symbolic.paths import Cursor
 from checks.symbolic.values import Value
 from checks.trap.concrete import Written, write_instruction
 from checks.trap.contract import LINEAR
-from checks.trap.explain import COLUMNS, WRONG, Explainer, Sides
+from checks.trap.explain import Explainer, Sides
 from checks.trap.mapping import Mapping4, physical_bytes
 from checks.trap.operands import OperandSymbols
 from checks.trap.theorems import Claim, Theorem
@@ -38,6 +38,16 @@ class FormExplainer(Explainer):
     operands: OperandSymbols
     tools: Tools
 
+    kind: ClassVar[str] = "trap"
+
+    def goal(self, claim: Claim) -> str:
+        """The id of the goal that the claim is."""
+        return f"{self.name}.{claim.theorem}"
+
+    def other_state(self, sides: Sides) -> dict[str, int]:  # noqa: ARG002 - for subclasses
+        """What the start state has besides registers and VMCS fields."""
+        return {}
+
     def symbols(self) -> tuple[Value, ...]:
         """The operands' symbols."""
         operands = self.operands
@@ -59,7 +69,8 @@ class FormExplainer(Explainer):
 
     def _case(self, sides: Sides, written: Written) -> dict[str, object]:
         """The case file: the start state as far as it is not that of reset, and the second run's where it differs."""
-        claim, state = sides.claim, sides.left | written.registers
+        claim, state = sides.claim, sides.left | self.other_state(sides) | written.registers
+        wrong, columns = self.wording(claim)
         mapping = self._mapping(sides)
         if mapping is not None:
             state |= {"CR3": mapping.root, "EPT_POINTER": mapping.eptp}
@@ -69,15 +80,15 @@ class FormExplainer(Explainer):
         expected = self._other_start(sides)
         ignored = {"CR3", "EPT_POINTER"} if mapping is not None else set()
         return Case(
-            kind="trap",
-            id=f"{self.name}.{claim.theorem}",
+            kind=self.kind,
+            id=self.goal(claim),
             code=written.code,
             instruction=self.operands.form.instruction.name,
             state={n: v for n, v in state.items() if v != resets[n.split("[")[0]]},
             memory=tuple(memory),
             expected={n: v for n, v in expected.items() if n not in ignored},
-            columns=COLUMNS[claim.theorem],
-            text=WRONG[claim.theorem],
+            columns=columns,
+            text=wrong,
         ).document()
 
     def _other_start(self, sides: Sides) -> dict[str, int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 from checks.symbolic.memory import BYTE
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
-from checks.symbolic.values import Point, Value, equal, fresh
+from checks.symbolic.values import Point, Value, equal, fresh, width_of
 from checks.trap.contract import LINEAR
 from checks.trap.ownership import Ownership
 from checks.trap.runs import LINEAR_WIDTH, Run
@@ -55,23 +56,29 @@ def before_and_after(run: Run) -> Iterator[Sides]:
 
 
 class Comparer:
-    """Compares states.  Indexed state and memory are compared at one arbitrary point, a symbol."""
+    """Compares states.  Indexed state and memory are compared at one arbitrary point, a symbol.
 
-    def __init__(self, ownership: Ownership, terms: Terms) -> None:
-        self.ownership, self.terms = ownership, terms
+    With `each_below` not zero, state that has fewer elements is compared at each of them: terms about one element are
+    simpler, and often the same.
+    """
+
+    def __init__(self, ownership: Ownership, terms: Terms, each_below: int = 0) -> None:
+        self.ownership, self.terms, self.each_below = ownership, terms, each_below
 
     def views(self, sides: Iterable[Sides]) -> Iterator[Comparison]:
         """What the guest sees in both states."""
         for pair in sides:
             for variable in self.ownership.seen({*pair.left.changed, *pair.right.changed}):
-                yield self._parts(pair, variable, variable.view, self._point(variable))
+                for point in self._points(variable):
+                    yield self._parts(pair, variable, variable.view, point)
             yield from self._memory(pair, LINEAR, LINEAR_WIDTH)
 
     def hosts(self, sides: Iterable[Sides]) -> Iterator[Comparison]:
         """What the VMM owns in both states."""
         for pair in sides:
             for variable in self.ownership.hosted({*pair.left.changed, *pair.right.changed}):
-                yield self._parts(pair, variable, variable.host, self._point(variable))
+                for point in self._points(variable):
+                    yield self._parts(pair, variable, variable.host, point)
             for memory in self.ownership.program.memories.values():
                 yield from self._memory(pair, memory.name, memory.address.width)
 
@@ -79,11 +86,11 @@ class Comparer:
         """What the guest sees in the left state, and what the right one, of the bare machine, has."""
         for pair in sides:
             for variable in self.ownership.seen({*pair.left.changed, *pair.right.changed}):
-                point = self._point(variable)
-                left = self._part(pair.left_run, pair.left, variable.view, variable, point)
-                elements = pair.right.elements(variable.name).read if point else None
-                right = elements(point) if elements is not None else pair.right.get(variable.name)
-                yield self._comparison(pair, variable.name, point, left, right, variable.type)
+                for point in self._points(variable):
+                    left = self._part(pair.left_run, pair.left, variable.view, variable, point)
+                    elements = pair.right.elements(variable.name).read if point else None
+                    right = elements(point) if elements is not None else pair.right.get(variable.name)
+                    yield self._comparison(pair, variable.name, point, left, right, variable.type)
             yield from self._memory(pair, LINEAR, LINEAR_WIDTH)
 
     def starts(self, variables: Iterable[ir.StateVariable], first: Run, second: Run) -> Iterator[Comparison]:
@@ -109,9 +116,11 @@ class Comparer:
         is_equal = equal(self.terms, left, right, type_)
         return Comparison(pair.condition, name, point, left, right, type_, is_equal)
 
-    def _point(self, variable: ir.StateVariable) -> Point:
-        """An arbitrary point of an indexed variable, () for others."""
-        return tuple(fresh(self.terms, f"{variable.name}.{p.name}", p.type) for p in variable.indices)
+    def _points(self, variable: ir.StateVariable) -> list[Point]:
+        """The points at which to compare: of a variable that is not indexed, ()."""
+        if 0 < 1 << sum(width_of(p.type) for p in variable.indices) < self.each_below:
+            return list(product(*(range(1 << width_of(p.type)) for p in variable.indices)))
+        return [tuple(fresh(self.terms, f"{variable.name}.{p.name}", p.type) for p in variable.indices)]
 
     def _part(
         self, run: Run, state: State, part: ir.Expr | None, variable: ir.StateVariable, point: Point

@@ -60,13 +60,14 @@ class Contract:
 
     `inputs(function)` is what the function's translation depends on. `alike` maps the values of inputs in one run to
     those in another that the lemma `trap.translation` proves to be equal. `faults` and `violations` collect the
-    conditions under which accesses fault, and exit because of EPT.
+    conditions under which accesses fault, and exit because of EPT; without `may_exit` none exits.
     """
 
     program: ir.Program
     inputs: Callable[[ir.Function], Sequence[ir.Expr]]
     unknowns: Unknowns
     alike: dict[object, Value] = field(default_factory=dict)
+    may_exit: bool = True
     faults: list[Truth] = field(default_factory=list)
     violations: list[Truth] = field(default_factory=list)
 
@@ -134,7 +135,7 @@ class Contract:
         evaluator.abort(FAULT, faults, fault, cursor, exits)
         violates = evaluator.terms.equal(self.unknowns.vector(f"{function.name}.exits", known, 1), 1, 1)
         guard = cast(ir.Expr, self.program.aborts[VM_EXIT].guard)
-        in_non_root = cast(Truth, evaluator.pure(guard, cursor.state))
+        in_non_root = self.may_exit and cast(Truth, evaluator.pure(guard, cursor.state))
         violation = evaluator.terms.conjunction((in_non_root, violates))
         self.faults.append(faults)
         self.violations.append(violation)

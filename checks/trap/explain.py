@@ -47,6 +47,10 @@ class Explainer:
         """The symbols of the subject itself, besides those of the start states."""
         return ()
 
+    def wording(self, claim: Claim) -> tuple[str, tuple[str, str]]:
+        """What is wrong, and what the two columns of values are."""
+        return WRONG[claim.theorem], COLUMNS[claim.theorem]
+
     def shown(self, sides: Sides) -> tuple[str, dict[str, object] | None]:
         """The subject as the model has it, and a case to replay if there can be one."""
         raise NotImplementedError
@@ -69,16 +73,25 @@ class Explainer:
         concrete = Concrete(model)
         sides = Sides(claim, concrete, concrete.start(claim.left), concrete.start(claim.right))
         shown, case = self.shown(sides)
-        outcomes = [("then it", _outcome(concrete, claim.left), _outcome(concrete, claim.right))]
+        outcomes = [("then it", self.outcome(concrete, claim.left), self.outcome(concrete, claim.right))]
         rows = (
-            *self._start_rows(sides),
+            *self.start_rows(sides),
             *(outcomes if claim.theorem is not Theorem.INTEGRITY else []),
             *_differences(concrete, claim),
         )
-        summary = f"{shown}: {WRONG[claim.theorem]}"
-        return Counterexample(summary, ("", *COLUMNS[claim.theorem]), rows, self.where, case)
+        wrong, columns = self.wording(claim)
+        return Counterexample(f"{shown}: {wrong}", ("", *columns), rows, self.where, case)
 
-    def _start_rows(self, sides: Sides) -> Iterator[tuple[str, str, str]]:
+    def outcome(self, concrete: Concrete, run: Run) -> str:
+        """What a run did."""
+        if concrete.holds(run.completes):
+            return "completes"
+        if concrete.holds(run.faults):
+            assert run.fault is not None
+            return f"faults: {show_record(concrete, run.fault, run.fault.type)}"
+        return "exits"
+
+    def start_rows(self, sides: Sides) -> Iterator[tuple[str, str, str]]:
         """What the runs used of their start states and is not zero, or differs."""
         claim = sides.claim
         used = claim.left.evaluator.touched.names | claim.right.evaluator.touched.names
@@ -94,15 +107,6 @@ class Explainer:
 
 def _order(name: str) -> tuple[int, str]:
     return (0 if name.startswith("GPR") else 1, name)
-
-
-def _outcome(concrete: Concrete, run: Run) -> str:
-    if concrete.holds(run.completes):
-        return "completes"
-    if concrete.holds(run.faults):
-        assert run.fault is not None
-        return f"faults: {show_record(concrete, run.fault, run.fault.type)}"
-    return "exits"
 
 
 def _differences(concrete: Concrete, claim: Claim) -> Iterator[tuple[str, str, str]]:

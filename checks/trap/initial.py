@@ -78,6 +78,16 @@ def is_seen_indirectly(variable: ir.StateVariable) -> bool:
     return variable.view is not None and not is_shared(variable) and not is_mixed
 
 
+def is_look_assumed(variable: ir.StateVariable) -> bool:
+    """Whether that the runs agree on what the guest sees of a variable is an assumption.
+
+    They agree by construction where they share the symbols of all that the view shows, as by default.
+    """
+    is_default = isinstance(variable.view, ir.Conditional) and variable.view.condition == variable.owner
+    is_masked = masked_part(variable) is not None
+    return variable.view is not None and not is_shared(variable) and not is_masked and not is_default
+
+
 @dataclass(slots=True)
 class GuestSource:
     """The initial values of one of the two runs in VMX non-root mode; `secret` names the run's own symbols."""

@@ -104,7 +104,7 @@ class Player:
         try:
             decoded.run(machine, *decoded.operands)
         except fault as abort:
-            return Outcome(f"faults: {self._words(abort.value)}", machine)
+            return Outcome(f"faults: {self.words(abort.value)}", machine)
         except vm_exit as abort:
             reason = self.model.program.aborts["VmExit"].type.fields[0][1]
             return Outcome(f"{EXITS}: {show(int(abort.value[0]), reason)}", machine)
@@ -112,7 +112,8 @@ class Player:
             raise CaseError(self.model.what_is_outside(error)) from None
         return Outcome(COMPLETES, machine)
 
-    def _words(self, value: Any) -> str:
+    def words(self, value: Any) -> str:
+        """The fields of a fault that are not zero."""
         fields = self.model.program.aborts["Fault"].type.fields
         parts = ((name, int(one), t) for (name, t), one in zip(fields, value, strict=True))
         return ", ".join(f"{name} {show(one, t)}" for name, one, t in parts if one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import cast
@@ -66,8 +66,8 @@ class Settings:
     mode: str
 
     @classmethod
-    def create(cls, ownership: Ownership, terms: Terms) -> Settings:
-        """Fresh symbols in the context of the terms."""
+    def create(cls, ownership: Ownership, terms: Terms, known: Mapping[str, Value] | None = None) -> Settings:
+        """Fresh symbols in the context of the terms; `known` is state that the first two runs start with."""
         program = ownership.program
         symbols = Symbols(terms)
         guard = program.aborts[VM_EXIT].guard
@@ -75,6 +75,9 @@ class Settings:
         first, second = (
             _guest_state(program, terms, symbols, secret, guard.name) for secret in ("first", "second")
         )
+        for name, value in (known or {}).items():
+            first.set(name, value)
+            second.set(name, value)
         source = BareSource(symbols, Evaluator(program, terms), first, guard.name)
         bare = _state(program, terms, symbols, source)
         settings = cls(

@@ -48,13 +48,18 @@ def act_of(body: Sequence[ir.Stmt], symbols: OperandSymbols) -> Act:
     """What a run of an instruction does: its body, after NEXT_RIP was set as `execute` sets it."""
 
     def act(evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
-        evaluator.operands = SymbolicOperands(evaluator, symbols)
-        code_size = evaluator.call(evaluator.program.functions[CODE_SIZE], (), cursor, exits)
-        following = _next_rip(evaluator.terms, cursor, symbols.length, cast(Vector, code_size))
-        cursor.state.set("NEXT_RIP", following)
+        begin(evaluator, symbols, cursor, exits)
         evaluator.run(body, cursor, exits)
 
     return act
+
+
+def begin(evaluator: Evaluator, symbols: OperandSymbols, cursor: Cursor, exits: Exits) -> None:
+    """Makes the operands those of the form, and sets NEXT_RIP as `execute` does before the body runs."""
+    evaluator.operands = SymbolicOperands(evaluator, symbols)
+    code_size = evaluator.call(evaluator.program.functions[CODE_SIZE], (), cursor, exits)
+    following = _next_rip(evaluator.terms, cursor, symbols.length, cast(Vector, code_size))
+    cursor.state.set("NEXT_RIP", following)
 
 
 def _next_rip(terms: Terms, cursor: Cursor, length: Vector, code_size: Vector) -> Vector:

@@ -21,7 +21,7 @@ from checks.symbolic.values import equal
 from checks.theorem import Counterexample, Goal, Witness
 from checks.trap.compare import Comparer, Comparison, before_and_after, where_it_stays
 from checks.trap.contract import LINEAR
-from checks.trap.initial import is_seen_indirectly, is_shared
+from checks.trap.initial import is_look_assumed, is_shared
 from checks.trap.runs import Act, Run, Settings
 
 IN_AN_ACCESS = "in an access"
@@ -186,5 +186,5 @@ def _same_fault(terms: Terms, a: Run, b: Run) -> Truth:
 def _same_looks(settings: Settings, comparer: Comparer, first: Run, second: Run) -> list[Truth]:
     """View = view for what the runs used and do not share by construction."""
     used = first.evaluator.touched.names | second.evaluator.touched.names
-    variables = [v for v in settings.program.state.values() if v.name in used and is_seen_indirectly(v)]
+    variables = [v for v in settings.program.state.values() if v.name in used and is_look_assumed(v)]
     return [comparison.is_equal for comparison in comparer.starts(variables, first, second)]

@@ -1,0 +1,93 @@
+"""States the theorem for one exit: the guest under the VMM against the bare machine."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from checks.emulation.explain import HandlingExplainer
+from checks.emulation.machine import Instruction
+from checks.emulation.runs import Handled, Player
+from checks.symbolic.terms import Terms, Truth
+from checks.symbolic.values import equal
+from checks.theorem import Goal, Witness
+from checks.trap.compare import Comparer, where_it_stays
+from checks.trap.family import Prepared
+from checks.trap.forms import Form
+from checks.trap.operands import OperandSymbols
+from checks.trap.runs import Run
+from checks.trap.theorems import Claim, Theorem
+
+
+@dataclass(slots=True)
+class Emulation:
+    """Makes the goals of one group."""
+
+    player: Player
+    comparer: Comparer
+    constants: Container[str]
+
+    def of_instruction(
+        self,
+        name: str,
+        form: Form,
+        symbols: OperandSymbols,
+        instruction: tuple[Instruction, Instruction],
+        tools: Prepared,
+    ) -> Goal:
+        """The theorem about one form; trivial if it never exits."""
+        settings, terms = self.player.settings, self.player.settings.terms
+        handled = self.player.handled(*instruction)
+        if handled is None:
+            return Goal(name, terms.truth(True))
+        bare = self.player.bare(*instruction, handled)
+        claim = self._claim(handled, bare)
+        assumed = [handled.saved, *symbols.hypotheses(), *(c for _, c in settings.instances(handled.run))]
+        hypotheses = tuple(terms.truth(h) for h in assumed if h is not True)
+        explainer = HandlingExplainer(settings, form.instruction.span, name, symbols, tools, self.constants)
+        return Goal(
+            name,
+            terms.truth(terms.implies(handled.exited, claim.conclusion(terms))),
+            hypotheses,
+            tuple(_witnesses(terms, handled)),
+            partial(explainer.minimise, claim),
+            partial(explainer.explain, claim),
+        )
+
+    def _claim(self, handled: Handled, bare: Run) -> Claim:
+        terms, run = self.player.settings.terms, handled.run
+        decisions = (
+            terms.implies(run.completes, bare.completes),
+            terms.implies(run.faults, bare.faults),
+            terms.implies(run.exits, bare.exits),
+            terms.disjunction((run.completes, run.faults, run.exits)),
+            _same_event(terms, run, bare),
+            self._runs_again(run),
+        )
+        comparisons = list(self.comparer.guest_and_bare(where_it_stays(run, bare)))
+        return Claim(Theorem.EQUIVALENCE, run, bare, terms.conjunction(decisions), comparisons)
+
+    def _runs_again(self, run: Run) -> Truth:
+        """Unless it is stopped, the guest is back in VMX non-root operation."""
+        terms, mode = self.player.settings.terms, self.player.settings.mode
+        pairs = ((run.completes, run.completed), (run.faults, run.faulted))
+        return terms.conjunction(terms.implies(c, state.get(mode)) for c, state in pairs)
+
+
+def _same_event(terms: Terms, a: Run, b: Run) -> Truth:
+    """Where an event is delivered to the guest, the bare machine delivers the same."""
+    if a.fault is None or b.fault is None:
+        return terms.negation(a.faults)
+    return terms.implies(a.faults, equal(terms, a.fault, b.fault, a.fault.type))
+
+
+def _witnesses(terms: Terms, handled: Handled) -> Iterator[Witness]:
+    outcomes = (
+        ("resumes", handled.run.completes),
+        ("gets an event", handled.run.faults),
+        ("is stopped", handled.run.exits),
+    )
+    for name, condition in outcomes:
+        yield Witness(name, terms.truth(terms.conjunction((handled.exited, condition))))
+    yield Witness("never exits", terms.truth(terms.negation(handled.exited)))

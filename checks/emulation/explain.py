@@ -1,0 +1,57 @@
+"""Explains a handler that does not do what the bare machine does, with a case that `nonroot replay` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from checks.trap.casefile import FormExplainer
+from checks.trap.concrete import Concrete, item
+from checks.trap.explain import Explainer, Sides
+from checks.trap.runs import Run
+from checks.trap.theorems import Claim
+
+COLUMNS = ("under the VMM", "bare machine")
+WRONG = "what the VMM makes of the exit is not what the bare machine does"
+
+
+@dataclass(slots=True)
+class HandlingExplainer(FormExplainer):
+    """Explains refutations of the claim about one form; `constants` are fields that are the same in every VMCS."""
+
+    constants: Container[str]
+    kind: ClassVar[str] = "emulation"
+
+    def wording(self, claim: Claim) -> tuple[str, tuple[str, str]]:  # noqa: ARG002 - there is one theorem
+        """What is wrong, and what the two columns of values are."""
+        return WRONG, COLUMNS
+
+    def goal(self, claim: Claim) -> str:  # noqa: ARG002 - there is one theorem
+        """The id of the goal that the claim is."""
+        return self.name
+
+    def other_state(self, sides: Sides) -> dict[str, int]:
+        """The variables of the VMM that the run uses."""
+        run = sides.claim.left
+        found: dict[str, int] = {}
+        for variable in self.settings.program.state.values():
+            if variable.space != "state" or variable.name not in run.evaluator.touched.names:
+                continue
+            elements = run.start.elements(variable.name) if variable.indices else None
+            for point in run.evaluator.touched.points.get(variable.name, {"": ()}).values():
+                value = elements.read(point) if elements is not None else run.start.get(variable.name)
+                found[item(variable.name, sides.concrete.point(point))] = sides.concrete.number(value)
+        return found
+
+    def start_rows(self, sides: Sides) -> Iterator[tuple[str, str, str]]:
+        """What the runs used of their start states, but for what is always the same."""
+        rows = Explainer.start_rows(self, sides)
+        return (row for row in rows if row[0] not in self.constants)
+
+    def outcome(self, concrete: Concrete, run: Run) -> str:
+        """What a run did."""
+        if concrete.holds(run.exits):
+            return "is stopped"
+        told = Explainer.outcome(self, concrete, run)
+        return told if told != "exits" else "never runs again"

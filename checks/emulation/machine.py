@@ -1,0 +1,158 @@
+"""Runs the machine around one instruction: the cycle that exits, the VMM's handler, and the entry back into the guest.
+
+All of it is specification text. What is put in its place are the borders of these theorems: the instruction at hand
+where the text says `execute`, and the functions of `BORDERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, TypeAlias, cast
+
+from checks.symbolic.evaluate import Evaluator, Override
+from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.state import Initial
+from checks.symbolic.terms import Truth, Vector
+from checks.symbolic.values import Record, Value, width_of
+from checks.trap.contract import FAULT
+from checks.trap.initial import Symbols
+from checks.trap.unknown import Unknowns
+from checks.walk import nodes, reachable_functions
+from grammar import ir
+
+SOFTWARE_INTERRUPT = 4
+"""The least type of an event that an instruction asks for.  SDM 3C 25.9.2"""
+
+STOPPED = "stopped"
+"""The kind of exit from a run that ends because the VMM stops the guest."""
+
+
+Instruction: TypeAlias = Callable[["Machine", Cursor, Exits], None]
+"""What `execute` does: the instruction on a machine."""
+
+
+@dataclass(slots=True)
+class Machine(Evaluator):
+    """An evaluator that also executes instructions, which `instruction` does, and dispatches to handlers.
+
+    That the rules of VM entry hold is taken for granted (docs/theorems.md).
+    """
+
+    instruction: Instruction | None = None
+
+    def _execute(self, s: ir.Execute, cursor: Cursor, exits: Exits) -> None:  # noqa: ARG002 - one of a table
+        assert self.instruction is not None
+        self.instruction(self, cursor, exits)
+
+    def _dispatch(self, s: ir.Dispatch, cursor: Cursor, exits: Exits) -> None:
+        reason = cast(int, self.evaluate(s.reason, cursor, exits))
+        self._handle(
+            reason, [h for h in self.program.handlers.values() if h.value is not None], cursor, exits
+        )
+
+    def _handle(self, reason: Value, left: Sequence[ir.Handler], cursor: Cursor, exits: Exits) -> None:
+        """Runs the handler of the reason: one of those left, or that of all other reasons."""
+        if not left:
+            other = next((h for h in self.program.handlers.values() if h.value is None), None)
+            if other is not None:
+                self._run_handler(other, cursor, exits)
+            return
+        first, *others = left
+        is_first = self.terms.equal(cast(Any, reason), cast(int, first.value), 16)
+        if is_first is True:
+            self._run_handler(first, cursor, exits)
+        elif is_first is False:
+            self._handle(reason, others, cursor, exits)
+        else:
+            self.either(
+                is_first,
+                lambda branch, out: self._run_handler(first, branch, out),
+                lambda branch, out: self._handle(reason, others, branch, out),
+                cursor,
+                exits,
+            )
+
+    def _run_handler(self, handler: ir.Handler, cursor: Cursor, exits: Exits) -> None:
+        self.call(self.program.functions[f"handle_{handler.name}"], (), cursor, exits)
+
+    def _rules_hold(self, node: ir.Holds, cursor: Cursor, exits: Exits) -> Truth:  # noqa: ARG002
+        return True
+
+    _STATEMENTS: ClassVar[dict[type, Callable[..., None]]] = {
+        **Evaluator._STATEMENTS,  # noqa: SLF001 - extended here
+        ir.Execute: _execute,
+        ir.Dispatch: _dispatch,
+    }
+    _EXPRESSIONS: ClassVar[dict[type, Callable[..., Any]]] = {
+        **Evaluator._EXPRESSIONS,  # noqa: SLF001
+        ir.Holds: _rules_hold,
+    }
+
+
+# --- the borders ---------------------------------------------------------------------------------
+
+Arguments = tuple[Value, ...]
+
+
+def _nothing(_e: Evaluator, _f: ir.Function, _arguments: Arguments, _cursor: Cursor, _exits: Exits) -> None:
+    """The function does nothing."""
+
+
+def _end_with_event(
+    evaluator: Evaluator, _f: ir.Function, arguments: Arguments, cursor: Cursor, exits: Exits
+) -> None:
+    """The run ends with the event that is to be delivered: both machines deliver it in the same way.
+
+    Where the instruction ends is part of it only for events that an instruction asks for.  SDM 3A 6.12.1
+    """
+    event, terms = cast(Record, arguments[0]), evaluator.terms
+    is_software = terms.compare(">=", cast(Vector, event.field("kind")), SOFTWARE_INTERRUPT, 3)
+    following, current = (cast(Vector, cursor.state.get(name)) for name in ("NEXT_RIP", "RIP"))
+    cursor.state.set("NEXT_RIP", terms.choose(is_software, following, current, 64))
+    evaluator.abort(FAULT, True, event, cursor, exits)
+
+
+def _end(_e: Evaluator, _f: ir.Function, _arguments: Arguments, cursor: Cursor, exits: Exits) -> None:
+    """The run ends: the guest is stopped."""
+    cursor.leave(STOPPED, None, None, exits)
+
+
+def _current_guest(
+    _e: Evaluator, _f: ir.Function, _arguments: Arguments, cursor: Cursor, _exits: Exits
+) -> Value:
+    """A guest that yields gets the processor back at some time; what happens until then is its switching."""
+    return cursor.state.get("CURRENT_VM")
+
+
+def unknown_call(
+    evaluator: Evaluator, function: ir.Function, arguments: Arguments, cursor: Cursor, _exits: Exits
+) -> Value | None:
+    """The function may do anything to the state that it writes; its result depends on the arguments."""
+    symbols = Symbols(evaluator.terms)
+    for name in sorted(written_by(evaluator.program, [function.body])):
+        variable = evaluator.program.state[name]
+        unknown = Initial(partial(symbols.value, f"{name}!after", variable))
+        cursor.state.set(name, unknown if variable.indices else unknown.read(()))
+    known = [(argument, p.type) for argument, p in zip(arguments, function.parameters, strict=True)]
+    if function.result is None:
+        return None
+    result = Unknowns(evaluator.terms).vector(f"{function.name}.result", known, width_of(function.result))
+    return evaluator.terms.equal(result, 1, 1) if isinstance(function.result, ir.Bool) else result
+
+
+BORDERS: dict[str, Override] = {
+    "boundary_exits": _nothing,  # exits that are due before an instruction have goals of their own
+    "deliver_exception": _end_with_event,
+    "stop_guest": _end,
+    "next_guest": _current_guest,
+    # What a guest asks of the VMM has no counterpart on the bare machine, and its device is the same there.
+    **dict.fromkeys(("hypercall", "read_engine", "write_engine", "collect_faults"), unknown_call),
+}
+
+
+def written_by(program: ir.Program, bodies: Sequence[object]) -> frozenset[str]:
+    """The names of the state that statements write, through calls too."""
+    every = [*bodies, *(f.body for f in reachable_functions(program, bodies, frozenset()))]
+    return frozenset(node.name for body in every for node in nodes(body) if isinstance(node, ir.WriteState))

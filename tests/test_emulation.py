@@ -1,0 +1,88 @@
+"""Faithful emulation: faults in the VMM's handlers are refuted, and the counterexamples replay on the reference."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import z3
+
+import grammar
+from checks.case import parse_case
+from checks.emulation.family import EmulationFamily
+from checks.emulation.replay import replay
+from checks.solve import GroupRunner, Limits
+from checks.theorem import Result, Status
+from grammar import ir
+from refmodel.model import Model, build
+
+SPEC = Path(grammar.__file__).parents[1] / "spec"
+
+# What a hypervisor may get wrong: file, text, wrong text, the theorem that notices, what differs.
+FAULTS = [
+    # The exception that the guest gets, and the RIP that it goes on with.
+    ("handlers", "handler RDPMC\n  inject_gp()", "handler RDPMC\n  inject_ud()", "RDPMC", "vector 6"),
+    ("handlers", "handler INVD\n  skip_instruction()", "handler INVD\n  yield()", "INVD", "RIP"),
+    # MOV to CR8 checks 60 reserved bits.
+    ("handlers", "if value[63..4] != 0", "if value[63..5] != 0", "MOV_TO_CR8/r64", "has_error"),
+    # IN with a 16-bit operand leaves the upper part of RAX alone.
+    ("handlers", "old[63..16] ++ value[15..0]", "zero_extend(value[15..0], 64)", "IN/ax,dx", "GPR[0]"),
+    # CPUID zeroes the upper halves of four registers.
+    ("handlers", "GPR[RBX] := zero_extend(result[63..32], 64)", "GPR[RBX] := result[95..32]", "CPUID", "GPR[3]"),
+    # LMA follows paging, whatever WRMSR says.
+    ("msrs", "(value as Efer) with { LMA: GUEST_IA32_EFER.LMA }", "value as Efer", "WRMSR", "is stopped"),
+    # A guest that single-steps over HLT gets its trap.
+    ("inject", "  if GUEST_RFLAGS.TF\n", "  if GUEST_RFLAGS.TF and not GUEST_RFLAGS.IF\n", "HLT", "qualification"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
+    """The specification with all of these faults, each in another place."""
+    folder = tmp_path_factory.mktemp("broken") / "spec"
+    shutil.copytree(SPEC, folder)
+    for file, text, wrong, *_ in FAULTS:
+        path = folder / "vmm" / f"{file}.isa"
+        whole = path.read_text()
+        assert whole.count(text) == 1, text
+        path.write_text(whole.replace(text, wrong))
+    return grammar.load(folder)
+
+
+@pytest.fixture(scope="module")
+def broken_model(broken: ir.Program) -> Model:
+    return build(broken)
+
+
+def prove(program: ir.Program, goal: str) -> Result:
+    family = EmulationFamily()
+    outline = next(o for o in family.outlines(program) if goal in o.ids)
+    group = family.build(program, outline.group, z3.Context(), frozenset([goal]))
+    return GroupRunner(group, Limits()).prove(group.goals[0])
+
+
+@pytest.mark.parametrize(("goal", "difference"), [(goal, different) for *_, goal, different in FAULTS])
+def test_a_wrong_handler_is_refuted_and_the_reference_shows_it(
+    broken: ir.Program, broken_model: Model, goal: str, difference: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = prove(broken, f"emulation.{goal}")
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert result.counterexample.case is not None
+    case = parse_case(json.loads(json.dumps(result.counterexample.case)))
+    assert replay(case, broken_model) == 0
+    told = capsys.readouterr().out
+    assert "CONFIRMED" in told
+    assert difference in told
+
+
+def test_a_right_handler_replays_as_right(
+    broken: ir.Program, model: Model, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = prove(broken, "emulation.INVD")
+    assert result.counterexample is not None
+    assert result.counterexample.case is not None
+    assert replay(parse_case(json.loads(json.dumps(result.counterexample.case))), model) == 1
+    assert "keeps the theorem" in capsys.readouterr().out
