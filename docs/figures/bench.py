@@ -32,7 +32,7 @@ def draw(document: dict[str, dict[str, dict[str, dict[str, float]]]], target: Pa
     axes.set_xticks([k + 1.5 * width for k in range(len(KERNELS))], KERNELS)
     axes.set_yscale("log")
     axes.set_ylabel("million instructions a second")
-    axes.legend(ncols=2, fontsize="small")
+    axes.legend(ncols=4, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1))
     figure.tight_layout()
     figure.savefig(target, metadata={"Date": None})
 
