@@ -132,6 +132,13 @@ def test_frame_handed_over_unscrubbed_is_refuted() -> None:
     assert first_refuted(program, "assign") == "handed_over_zero"
 
 
+def test_frame_adopted_beyond_the_end_of_memory_is_refuted() -> None:
+    program = with_bug(
+        Bug("", "", "", "", "", (Patch("vmm/frames.isa", " and frame < MEMORY_END", ""),)), None
+    )
+    assert first_refuted(program, "adopt") == "used_frames_are_memory"
+
+
 # --- devices ---
 
 
