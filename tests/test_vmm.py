@@ -185,6 +185,20 @@ def test_faults_go_to_the_guests_handler(text: str, vector: int) -> None:
     assert output_of(f"{WITH_HANDLERS}\n{text}\n{tables()}") == chr(0x61 + vector)
 
 
+def test_a_guest_that_exits_below_the_noncanonical_addresses_gets_a_fault() -> None:
+    """VM entry does not compare bit 47 of RIP: fetching there is #GP(0).  SDM 3C 27.3.1.4, 3A 6.15 "Interrupt 13"
+
+    CPUID is in the last two bytes of the page at 0x20000, which is also mapped at the end of the lower addresses.
+    """
+    entries = {0x17F8: 0x2003, 0x2FF8: 0x3003, 0x3FF8: 0x4003, 0x4FF8: 0x20003}
+    maps = "\n".join(f"mov qword [{place:#x}], {entry:#x}" for place, entry in entries.items())
+    text = f"{maps}\nmov word [0x20ffe], 0xa20f\nmov rbx, 0x7ffffffffffe\njmp rbx"
+    session, written = session_of(f"{WITH_HANDLERS}\n{text}\n{tables()}", "mov al, 0x79\nout 0xe9, al\nhlt")
+    session.run(10_000)
+    assert written == {1: "n", 2: "y"}
+    assert {guest.reason for guest in session.guests.values()} == {MODEL.namespace["ExitReason_HLT"]}
+
+
 # --- hypercalls --------------------------------------------------------------------------------------
 
 

@@ -177,7 +177,7 @@ def test_invalid_controls_and_host_state(model: Model, m: Any, error: int, field
         {"GUEST_CR4": 0x2000},  # PAE
         {"GUEST_CR3": 1 << 40},
         {"GUEST_IA32_EFER": 0xC00},  # LME
-        {"GUEST_RIP": 1 << 47},
+        {"GUEST_RIP": 1 << 48},  # bits 63 to 48 differ
         {"GUEST_RFLAGS": 0},
         {"GUEST_RFLAGS": 2 | 1 << 17},  # VM
         {"GUEST_CS_ACCESS_RIGHTS": 0xE09B},  # L and D
