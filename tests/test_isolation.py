@@ -139,6 +139,24 @@ def test_frame_adopted_beyond_the_end_of_memory_is_refuted() -> None:
     assert first_refuted(program, "adopt") == "used_frames_are_memory"
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            "bit(attempt.FETCH and not by_user) ++ attempt[1..0]",
+            "bit(attempt.FETCH and not by_user) ++ attempt[1..0] & 1",
+        ),
+        ("rights := rights & ept_rights(entry)", "rights := ept_rights(entry)"),
+        ("WRITE: access == WRITE or counts_as_write", "WRITE: access == WRITE"),
+        ("let by_user = attempt.FETCH and attempt.USER", "let by_user = attempt.FETCH"),
+    ],
+    ids=["writes are not checked", "the leaf alone counts", "walks only read", "all fetches are the user's"],
+)
+def test_access_without_the_right_is_refuted(old: str, new: str) -> None:
+    program = with_bug(Bug("", "", "", "", "", (Patch("vmx/ept.isa", old, new),)), None)
+    assert (first_refuted(program, "ept_rights") or "").startswith("level")
+
+
 # --- devices ---
 
 

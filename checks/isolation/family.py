@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import z3
 
 from checks.extract import Roots
-from checks.isolation import devices, steps, structure, walks
+from checks.isolation import devices, rights, steps, structure, walks
 from checks.isolation.patterns import Patterns, find_patterns
 from checks.isolation.world import World
 from checks.theorem import Group, Outline
 from grammar import ir
 
-_PROOFS = {**walks.PROOFS, **devices.PROOFS}
+_PROOFS = {**walks.PROOFS, **rights.PROOFS, **devices.PROOFS}
 
 
 class Isolation:

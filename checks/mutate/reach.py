@@ -33,6 +33,7 @@ _STEP_CLAIMS = ("is_data_of_others",)
 _CLAIMS: dict[str, tuple[str, ...]] = {
     "walk": ("is_walking", "is_cached", "is_data_of", "walk_finds_own", "starts_at_own_root"),
     walks.EPT_TRANSLATE: (walks.EPT_TRANSLATE, "runs_with_own_tables", "is_own_table", "is_data_of"),
+    "ept_rights": (walks.EPT_TRANSLATE,),
     "translate": ("translate", "is_data_of"),
     "device_walk": (
         *("is_device_walking", "device_walk_finds_own", "is_reached"),
@@ -45,6 +46,8 @@ _CLAIMS: dict[str, tuple[str, ...]] = {
 """The functions of the specification that the theorems of a group are about."""
 _BEHIND = {"translate": EPT_BOUNDARY, "dma_write": frozenset({"dma_translate"})}
 """What stands behind a contract in a group: other groups are about it."""
+_WITHOUT_INVARIANT = frozenset({"ept_rights", "translate", "dma_write"})
+"""The groups that assume nothing of the VMM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Reach:
             own.add(("steps", subject))
             bodies.append(program.steps[subject].body)
         own |= _functions(program, bodies, _BEHIND.get(subject, frozenset()))
-        if subject in _BEHIND:
+        if subject in _WITHOUT_INVARIANT:
             return frozenset(own), frozenset()
         shared = {("invariants", name) for name in program.invariants}
         shared |= _functions(program, [i.condition for i in program.invariants.values()])
