@@ -13,6 +13,7 @@ from checks.host_state.family import HostStateFamily
 from checks.isolation.family import Isolation
 from checks.sensitivity.questions import SensitivityGoals
 from checks.theorem import Family, Group
+from checks.totality.family import TotalityFamily
 from checks.trap.family import TrapFamily
 from grammar.ir import Program
 
@@ -29,6 +30,7 @@ def families() -> dict[str, Family]:
             TrapFamily(beside=(SensitivityGoals(),)),
             EmulationFamily(),
             HostStateFamily(),
+            TotalityFamily(),
             FastFamily(),
         )
     }
