@@ -27,8 +27,9 @@ A first tour:
   nonroot run hello.bin hello.bin            two guests side by side
   nonroot fuzz --seconds 10                  compare the fast model with the reference
 
-Exit status: 0 success, 1 a difference or a refuted theorem, 2 usage or specification error,
-3 unknown or time-out, 4 vacuous theorem, 5 internal error, 130 interrupted.
+Exit status: 0 success, 1 a difference, a refuted theorem or a guest that was stopped,
+2 usage or specification error, 3 unknown or time-out, 4 vacuous theorem, 5 internal error,
+130 interrupted.
 `nonroot COMMAND --help` explains each command with examples.
 """
 

@@ -39,13 +39,17 @@ class NoEntry(Exception):
 
 @dataclass
 class Guest:
-    """One guest; `frames` are the host frames behind its pages, `reason` the exit reason that ended it."""
+    """One guest; `frames` are the host frames behind its pages.
+
+    What ended it is an exit with this `reason`, or something `outside` of the specification, in words.
+    """
 
     number: int
     image: Image
     memory: int
     frames: list[int] = field(default_factory=list)
     reason: int | None = None
+    outside: str | None = None
 
 
 class Session:
@@ -69,8 +73,16 @@ class Session:
             self._boot(guest)
 
     def step(self) -> bool:
-        """One instruction of a guest, or one VM entry; false if no guest is left."""
-        alive: bool = self._run_one(self.machine)
+        """One instruction of a guest, or one VM entry; false if no guest is left.
+
+        A guest that reaches what the specification says nothing about is ended, and the others go on.
+        """
+        try:
+            alive: bool = self._run_one(self.machine)
+        except self._model.outside as error:
+            if not self.machine.IN_NON_ROOT:
+                raise
+            alive = self._give_up(self._model.what_is_outside(error))
         return alive
 
     def run(self, max_steps: int | None, ahead: Callable[[int], int] | None = None) -> int:
@@ -86,7 +98,7 @@ class Session:
                 done += ahead(limit - done)
                 if done >= limit:
                     break
-            alive = self._run_one(self.machine)
+            alive = self.step()
             done += 1
             outside = 0 if self.machine.IN_NON_ROOT else outside + 1
             if outside > _MOST_STEPS_OUTSIDE:
@@ -99,6 +111,13 @@ class Session:
 
     def _stopped(self, number: int, reason: int) -> None:
         self.guests[number].reason = reason
+
+    def _give_up(self, what: str) -> bool:
+        """Ends the current guest; false if it was the last."""
+        machine = self.machine
+        self.guests[machine.CURRENT_VM].outside = f"{what} at {machine.RIP:#x}"
+        self._call("give_up_guest")
+        return bool(self._call("next_guest"))
 
     def _boot(self, guest: Guest) -> None:
         if not self._call("make_vm", guest.number):

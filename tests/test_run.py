@@ -135,8 +135,25 @@ def test_steps_that_do_not_suffice(images: Path) -> None:
 
 
 def test_an_instruction_that_is_not_specified(images: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", str(images / "unknown.bin")]) == 1
-    assert "guest 1 at 0x10000: not in the specification: c5 f8 77" in capfd.readouterr().err
+    """It ends the guest that reached it, and no other."""
+    assert main(["run", str(images / "unknown.bin"), str(images / "hi.bin")]) == 1
+    out, err = capfd.readouterr()
+    assert out == "2: hi\n"
+    assert err.startswith("nonroot: guest 1 (unknown.bin) was stopped: not in the specification: c5 f8 77")
+    assert err.endswith(" at 0x10000\n")
+
+
+def test_a_guest_that_is_given_up_leaves_the_others_as_they_were() -> None:
+    """It changes what the processor does not switch, gives way, and executes an ENTER that is not specified."""
+    yielding = "mov eax, 1\nvmcall\n"
+    given_up = f"mov r15d, 7\nmov r14, 7\nmov cr2, r14\n{yielding}db 0xc8, 0, 0, 2"
+    shown = "mov al, r15b\nout 0xe9, al\nmov rax, cr2\nout 0xe9, al\nhlt"
+    session, written = session_of(given_up, f"mov r15d, 65\nmov cr2, r15\n{yielding}{yielding}{shown}")
+    session.run(1000)
+    assert session.guests[1].outside == "not in the specification: nested enter at 0x10019"
+    assert session.machine.VM_STATE[1] == 4  # RETIRED
+    assert written[2] == "AA"
+    assert session.guests[2].reason == reason("HLT")
 
 
 def elf(**changes: int) -> bytes:

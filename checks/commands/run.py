@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from checks.commands.errors import UsageError
 
 if TYPE_CHECKING:
     from grammar.ir import Program
-    from refmodel.session import Session
+    from refmodel.session import Guest, Session
 
 DEFAULT_MEMORY = 1 << 20  # bytes for each guest
 _FEWEST_BYTES = 1 << 16
@@ -67,8 +67,7 @@ def run(args: argparse.Namespace) -> int:
         return _FAILED
     except model.outside as error:
         console.finish()
-        machine, reason = session.machine, model.what_is_outside(error)
-        print(f"nonroot: guest {machine.CURRENT_VM} at {machine.RIP:#x}: {reason}", file=sys.stderr)
+        print(f"nonroot: the VMM: {model.what_is_outside(error)}", file=sys.stderr)
         return _FAILED
     finally:
         console.finish()
@@ -123,19 +122,22 @@ def _report(session: Session, program: Program) -> int:
     names = {value: name for name, value in reasons.members} if isinstance(reasons, Enum) else {}
     status = 0
     for guest in session.guests.values():
-        if guest.reason is None:
-            print(
-                f"nonroot: guest {guest.number} ({guest.image.name}) still runs: more with --max-steps",
-                file=sys.stderr,
-            )
+        name = f"nonroot: guest {guest.number} ({guest.image.name})"
+        end = _end(guest, names)
+        if end is None:
+            print(f"{name} still runs: more with --max-steps", file=sys.stderr)
             status = max(status, _STEPS_USED_UP)
-        elif names.get(guest.reason) not in _NORMAL_ENDS:
-            reason = names.get(guest.reason, f"exit reason {guest.reason}")
-            print(
-                f"nonroot: guest {guest.number} ({guest.image.name}) was stopped: {reason}", file=sys.stderr
-            )
+        elif end not in _NORMAL_ENDS:
+            print(f"{name} was stopped: {end}", file=sys.stderr)
             status = max(status, _FAILED)
     return status
+
+
+def _end(guest: Guest, reasons: Mapping[int, str]) -> str | None:
+    """What ended a guest; None if it still runs."""
+    if guest.outside is not None or guest.reason is None:
+        return guest.outside
+    return reasons.get(guest.reason, f"exit reason {guest.reason}")
 
 
 class Console:
