@@ -26,13 +26,22 @@ FAULTS = [
     ("handlers", "handler INVALID_GUEST_STATE\n  stop_guest()", "", "vm_entry", "INVALID_GUEST_STATE"),
 ]  # fmt: skip
 
+# Handlers that reach beyond the current guest: file, text, wrong text, the handler, what is broken.
+STRAYS = [
+    ("handlers", "GUEST_CR8[CURRENT_VM] := value", "GUEST_CR8[1] := value", "CR_ACCESS", "GUEST_CR8"),
+    ("msrs", "GUEST_MSR[CURRENT_VM, index] := value", "GUEST_MSR[1, index] := value", "WRMSR", "GUEST_MSR"),
+    ("handlers", "handler PAUSE\n  skip_instruction()", "handler PAUSE\n  kill(VMM)", "PAUSE", "ends no other"),
+    ("handlers", "handler INVD\n  skip_instruction()", "handler INVD\n  switch_to(VMM)", "INVD", "is not switched"),
+    ("handlers", "handler WBINVD\n  skip_instruction()", "handler WBINVD\n  #UD()", "WBINVD", "returns"),
+]  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
     shutil.copytree(SPEC, folder)
-    for file, text, wrong, *_ in FAULTS:
+    for file, text, wrong, *_ in (*FAULTS, *STRAYS):
         path = folder / "vmm" / f"{file}.isa"
         whole = path.read_text()
         assert whole.count(text) == 1, text
@@ -61,5 +70,16 @@ def test_an_exit_without_a_handler_is_refuted_and_named(
     assert reason in {row[0] for row in result.counterexample.rows}
 
 
+@pytest.mark.parametrize(("handler", "what"), [(handler, what) for *_, handler, what in STRAYS])
+def test_a_handler_that_reaches_beyond_the_current_guest_is_refuted(
+    family: TotalityFamily, broken: ir.Program, handler: str, what: str
+) -> None:
+    result = prove(family, broken, f"totality.handlers.{handler}")
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert (what,) in result.counterexample.rows
+
+
 def test_a_function_without_a_fault_is_proved_beside_them(family: TotalityFamily, broken: ir.Program) -> None:
     assert prove(family, broken, "totality.exits.deliver_event").status is Status.PROVED
+    assert prove(family, broken, "totality.handlers.CPUID").status is Status.PROVED

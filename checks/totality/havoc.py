@@ -19,7 +19,7 @@ from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Point, Value, fresh
 from checks.trap.contract import VM_EXIT
 from checks.trap.initial import Symbols
-from checks.walk import names_in, nodes
+from checks.walk import children
 from grammar import ir
 
 
@@ -109,21 +109,22 @@ class Havoc:
 
 
 def aborts_of(program: ir.Program) -> dict[str, frozenset[str]]:
-    """The kinds of aborts in the text of each function and of what it calls; some of them it may catch."""
-    known = {name: _own_aborts(program, f) for name, f in program.functions.items()}
-    called = {name: names_in(f.body).functions for name, f in program.functions.items()}
-    changed = True
-    while changed:
-        changed = False
-        for name, below in called.items():
-            found = known[name].union(*(known[one] for one in below))
-            changed = changed or found != known[name]
-            known[name] = found
-    return known
+    """The kinds of aborts that come out of each function, by its text."""
+    known: dict[str, frozenset[str]] = {}
 
+    def of(node: object) -> frozenset[str]:
+        if isinstance(node, ir.Attempt):
+            caught = of(node.body) - {one.kind for one in node.catches}
+            return caught.union(*(of(one.body) for one in node.catches))
+        if isinstance(node, ir.Execute):
+            return frozenset(program.aborts)
+        own = frozenset({node.kind}) if isinstance(node, ir.Raise) else frozenset()
+        called = of_function(node.function) if isinstance(node, ir.Call) else frozenset()
+        return own.union(called, *(of(child) for child in children(node)))
 
-def _own_aborts(program: ir.Program, function: ir.Function) -> frozenset[str]:
-    below = list(nodes(function.body)) if function.raises else []
-    if any(isinstance(n, ir.Execute) for n in below):
-        return frozenset(program.aborts)
-    return frozenset(n.kind for n in below if isinstance(n, ir.Raise))
+    def of_function(name: str) -> frozenset[str]:
+        if name not in known:
+            known[name] = of(program.functions[name].body)
+        return known[name]
+
+    return {name: of_function(name) for name in program.functions}
