@@ -183,7 +183,7 @@ def test_interrupt_keeps_the_corpus(tmp_path: Path) -> None:
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "interrupted after" in errors
     assert "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
