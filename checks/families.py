@@ -11,8 +11,10 @@ from checks.emulation.family import EmulationFamily
 from checks.fast.family import FastFamily
 from checks.host_state.family import HostStateFamily
 from checks.isolation.family import Isolation
+from checks.manual.family import ManualFamily
 from checks.sensitivity.questions import SensitivityGoals
 from checks.theorem import Family, Group
+from checks.totality.family import TotalityFamily
 from checks.trap.family import TrapFamily
 from grammar.ir import Program
 
@@ -25,10 +27,12 @@ def families() -> dict[str, Family]:
     return {
         family.name: family
         for family in (
+            ManualFamily(),
             Isolation(),
             TrapFamily(beside=(SensitivityGoals(),)),
             EmulationFamily(),
             HostStateFamily(),
+            TotalityFamily(),
             FastFamily(),
         )
     }

@@ -24,7 +24,7 @@ Item: TypeAlias = tuple[str, str]
 Field: TypeAlias = tuple[str, int, int]
 """Bits, the highest first, of a state variable."""
 
-FAMILIES = ("isolation", "trap")
+FAMILIES = ("manual", "isolation", "trap")
 """The families that mutants are judged by: those about virtualization."""
 
 _BOUNDARY = frozenset(LOADS) | frozenset(STORES)
@@ -97,6 +97,9 @@ class Reach:
         subject, ids = outline.group.removeprefix(f"{family}."), frozenset(outline.ids)
         if family == "trap":
             yield from self._trap.of(outline, subject)
+        elif family == "manual":
+            own = _functions(self.program, [self.program.functions[subject].body]) | {("functions", subject)}
+            yield Reached(family, outline.group, ids, (subject,), own, frozenset())
         elif family == "isolation":
             yield Reached(family, outline.group, ids, (subject,), *self._isolation(subject))
 

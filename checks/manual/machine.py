@@ -1,0 +1,66 @@
+"""An arbitrary machine, as an expectation reads it: registers, bits of registers, bytes of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+import z3
+
+from checks.isolation.world import ArbitraryState
+from checks.symbolic.memory import ByteMemory
+from checks.symbolic.state import State, Surroundings
+from checks.symbolic.terms import Terms, Vector
+from checks.symbolic.values import Value, lifted
+from grammar import ir
+
+MEMORY = "PHYSICAL"
+
+
+@dataclass(slots=True)
+class Machine:
+    """The state, and the registers that were read, by name."""
+
+    program: ir.Program
+    terms: Terms
+    state: State
+    read: dict[str, z3.ExprRef] = field(default_factory=dict)
+
+    @classmethod
+    def arbitrary(cls, program: ir.Program, context: z3.Context) -> Machine:
+        """A machine of which nothing is known."""
+        terms = Terms(context)
+        width = program.memories[MEMORY].address.width
+        first = partial(_byte, terms, terms.function(MEMORY, (width,), 8), width)
+        memory = ByteMemory(terms, width, first)
+        return cls(
+            program, terms, State(Surroundings(program, terms, ArbitraryState(terms), {MEMORY: memory}))
+        )
+
+    def register(self, name: str) -> z3.BitVecRef:
+        """A register or VMCS field, of its own width."""
+        return cast(z3.BitVecRef, self._value(name, self.state.get(name)))
+
+    def element(self, name: str, index: int) -> z3.BitVecRef:
+        """One of several registers, such as the rights of a segment."""
+        return cast(
+            z3.BitVecRef, self._value(name, self.state.elements(name).read((index,)), f"{name}[{index}]")
+        )
+
+    def flag(self, name: str) -> z3.BoolRef:
+        """A register that is true or false."""
+        return cast(z3.BoolRef, self._value(name, self.state.get(name)))
+
+    def byte(self, address: z3.BitVecRef) -> z3.BitVecRef:
+        """The byte at a host-physical address of 64 bits."""
+        return self.terms.vector(cast(Vector, self.state.elements(MEMORY).read((address,))), 8)
+
+    def _value(self, name: str, value: Value, shown: str = "") -> z3.ExprRef:
+        found = lifted(self.terms, value, self.program.state[name].type)
+        self.read[shown or name] = found
+        return found
+
+
+def _byte(terms: Terms, memory: z3.FuncDeclRef, width: int, address: Vector) -> Vector:
+    return cast(Vector, terms.apply(memory, [terms.vector(address, width)]))

@@ -1,0 +1,69 @@
+"""Functions that the two sides of other theorems share return what the manual says; each has a fault that is found."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import z3
+
+import grammar
+from checks.gallery.bugs import Bug, Patch, with_bug
+from checks.manual.expected import EXPECTATIONS
+from checks.manual.family import ManualFamily
+from checks.solve import GroupRunner, Limits
+from checks.theorem import Result, Status
+from grammar import ir
+
+PROGRAM = grammar.load()
+FAMILY = ManualFamily()
+
+CR, MSR, CONTROLS = "instructions/control_registers.isa", "instructions/msr.isa", "vmx/controls.isa"
+FAULTS = {
+    "is_canonical": ("cpu/memory.isa", "sign_extend(address[47..0], 64)", "sign_extend(address[46..0], 64)"),
+    "is_valid_cr0": (CR, "(value.CD or not value.NW)", "(value.NW or not value.CD)"),
+    "is_valid_cr4": (CR, "or CR3[11..0] == 0", "or CR3[10..0] == 0"),
+    "has_host_nmis": ("cpu/registers.isa", "and not PIN_BASED_CONTROLS.VIRTUAL_NMIS", ""),
+    "secondary": (CONTROLS, "if PRIMARY_CONTROLS.ACTIVATE_SECONDARY_CONTROLS then", "if IN_NON_ROOT then"),
+    "visible_tsc": (CONTROLS, "TSC_OFFSET + (if", "(if"),
+    "bitmap_bit": ("vmx/bitmaps.isa", "byte[index[2..0]]", "byte[7 - index[2..0]]"),
+    "is_msr_intercepted": ("vmx/bitmaps.isa", "_BITS : bits(32) = 0x4000", "_BITS : bits(32) = 0x6000"),
+    "is_system_call_msr": (MSR, "IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK,", "IA32_STAR, IA32_LSTAR,"),
+    "virtual_tpr_place": ("vmx/virtual_apic.isa", "VIRTUAL_APIC_ADDRESS +", "APIC_ACCESS_ADDRESS +"),
+}
+"""By function: a file of the specification, what is there, and a fault."""
+USED_BY_OTHERS = frozenset({"bitmap_bit", "secondary"})
+"""Their faults are faults of other functions too, so they are made apart."""
+
+
+@cache
+def faulty(functions: frozenset[str]) -> ir.Program:
+    """The program with the faults of some functions."""
+    return with_bug(Bug("", "", "", "", "", tuple(Patch(*FAULTS[name]) for name in functions)), None)
+
+
+def proved(program: ir.Program, function: str) -> Result:
+    """The verdict on the only goal about a function."""
+    (result,) = GroupRunner(FAMILY.build(program, f"manual.{function}", z3.Context()), Limits()).run()
+    return result
+
+
+@pytest.mark.parametrize("function", EXPECTATIONS)
+def test_the_manual_is_kept(function: str) -> None:
+    assert proved(PROGRAM, function).status is Status.PROVED
+
+
+@pytest.mark.parametrize("function", EXPECTATIONS)
+def test_fault_is_refuted(function: str) -> None:
+    apart = function in USED_BY_OTHERS
+    result = proved(faulty(USED_BY_OTHERS if apart else frozenset(FAULTS) - USED_BY_OTHERS), function)
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    told = {row[0]: row[1] for row in result.counterexample.rows}
+    assert told["returned"] != told["expected"]
+
+
+def test_all_expectations_are_of_functions_of_the_specification() -> None:
+    assert {outline.group.removeprefix("manual.") for outline in FAMILY.outlines(PROGRAM)} == set(
+        EXPECTATIONS
+    )
