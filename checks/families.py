@@ -14,6 +14,7 @@ from checks.isolation.family import Isolation
 from checks.manual.family import ManualFamily
 from checks.sensitivity.questions import SensitivityGoals
 from checks.theorem import Family, Group
+from checks.totality.family import TotalityFamily
 from checks.trap.family import TrapFamily
 from grammar.ir import Program
 
@@ -31,6 +32,7 @@ def families() -> dict[str, Family]:
             TrapFamily(beside=(SensitivityGoals(),)),
             EmulationFamily(),
             HostStateFamily(),
+            TotalityFamily(),
             FastFamily(),
         )
     }

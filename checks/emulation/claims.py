@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from checks.emulation.explain import HandlingExplainer
-from checks.emulation.machine import Instruction
+from checks.emulation.machine import Instruction, is_handled
 from checks.emulation.runs import Handled, Player
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import equal
@@ -64,6 +64,7 @@ class Emulation:
             terms.disjunction((run.completes, run.faults, run.exits)),
             _same_event(terms, run, bare),
             self._runs_again(run),
+            is_handled(self.player.settings.program, terms, handled.event),
         )
         comparisons = list(self.comparer.guest_and_bare(where_it_stays(run, bare)))
         return Claim(Theorem.EQUIVALENCE, run, bare, terms.conjunction(decisions), comparisons)

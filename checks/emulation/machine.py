@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 from checks.symbolic.evaluate import Evaluator, Override
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import Initial
-from checks.symbolic.terms import Truth, Vector
+from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Record, Value, width_of
 from checks.trap.contract import FAULT
 from checks.trap.initial import Symbols
@@ -24,6 +24,9 @@ from grammar import ir
 
 SOFTWARE_INTERRUPT = 4
 """The least type of an event that an instruction asks for.  SDM 3C 25.9.2"""
+
+REASON_WIDTH = 16
+"""Bits of a basic exit reason.  SDM 3C 25.9.1"""
 
 STOPPED = "stopped"
 """The kind of exit from a run that ends because the VMM stops the guest."""
@@ -156,3 +159,10 @@ def written_by(program: ir.Program, bodies: Sequence[object]) -> frozenset[str]:
     """The names of the state that statements write, through calls too."""
     every = [*bodies, *(f.body for f in reachable_functions(program, bodies, frozenset()))]
     return frozenset(node.name for body in every for node in nodes(body) if isinstance(node, ir.WriteState))
+
+
+def is_handled(program: ir.Program, terms: Terms, event: Value) -> Truth:
+    """The reason of the exit has a handler of its own."""
+    reason = cast(Vector, cast(Record, event).field("reason"))
+    values = (h.value for h in program.handlers.values() if h.value is not None)
+    return terms.disjunction(terms.equal(reason, value, REASON_WIDTH) for value in values)

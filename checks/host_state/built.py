@@ -16,7 +16,7 @@ from checks.emulation.machine import Machine, unknown_call, written_by
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor
-from checks.symbolic.state import State, Surroundings
+from checks.symbolic.state import Source, State, Surroundings
 from checks.symbolic.terms import Terms
 from checks.symbolic.values import Point, Value, fresh
 from checks.trap.initial import Symbols
@@ -56,11 +56,7 @@ def started(program: ir.Program, context: z3.Context) -> Started:
     """Runs `start_vm` after what `boot_vmm` itself does; what else makes a guest gives it memory and devices."""
     terms = Terms(context)
     symbols = Symbols(terms)
-    memories = {
-        name: ByteMemory(terms, memory.address.width, partial(_byte, symbols, name, memory.address.width))
-        for name, memory in program.memories.items()
-    }
-    state = State(Surroundings(program, terms, NewVmcs(symbols), dict(memories)))
+    state = initial_state(program, terms, symbols, NewVmcs(symbols))
     calls = {
         program.functions[n.function].source
         for n in nodes(program.functions[BOOT].body)
@@ -74,6 +70,15 @@ def started(program: ir.Program, context: z3.Context) -> Started:
         evaluator.call(function, tuple(given.values()), cursor, [])
         arguments |= {f"{name}.{parameter}": value for parameter, value in given.items()}
     return Started(terms, cursor.state, arguments, evaluator)
+
+
+def initial_state(program: ir.Program, terms: Terms, symbols: Symbols, source: Source) -> State:
+    """A state with the initial values of a source, and memories of any contents."""
+    memories = {
+        name: ByteMemory(terms, memory.address.width, partial(_byte, symbols, name, memory.address.width))
+        for name, memory in program.memories.items()
+    }
+    return State(Surroundings(program, terms, source, dict(memories)))
 
 
 def _byte(symbols: Symbols, name: str, width: int, address: z3.BitVecRef | int) -> z3.BitVecRef | int:
