@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,7 +35,9 @@ from checks.fuzz.generate import Generator
 from checks.fuzz.long import LongCampaign
 from checks.fuzz.program_comparison import ProgramComparison
 from checks.fuzz.programs import Programs
+from fastmodel import FastEngine as FastRows
 from fastmodel import backends
+from fastmodel.cases import ROW_RFLAGS, ROW_STEPS, ROW_WORDS
 from fastmodel.handlers import HANDLERS
 from fastmodel.handlers.registry import Handler
 from refmodel.model import Model
@@ -183,7 +186,7 @@ def test_interrupt_keeps_the_corpus(tmp_path: Path) -> None:
         time.sleep(1)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "interrupted after" in errors
     assert "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
@@ -322,13 +325,22 @@ def test_malformed_case(change: dict[str, object]) -> None:
         parse_case({**document, **change})
 
 
-def test_a_broken_handler_is_found_at_full_speed(model: Model, tmp_path: Path) -> None:
+def test_rows_that_differ_become_cases(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llvmlite")
-    with broken_handlers("XOR", "OR", tmp_path):
-        found = FullSpeed(model, Generator(model.program, ["XOR"])).batch(SEED)
-        divergences = [Comparison(model, FastEngine).examine(case) for case in found]
-    assert len(found) > 1
-    assert all(d is not None and d.case.instruction == "XOR" for d in divergences)
+    names = ["XOR", "ADD"]
+    full_speed = FullSpeed(model, Generator(model.program, names))
+    run = FastRows.run_cases
+
+    def run_wrongly(engine: FastRows, rows: array[int]) -> None:
+        run(engine, rows)
+        for row in range(0, len(rows), ROW_WORDS):
+            rows[row + ROW_RFLAGS] ^= rows[row + ROW_STEPS] != 0
+
+    monkeypatch.setattr(FastRows, "run_cases", run_wrongly)
+    found = full_speed.batch(SEED)
+    assert 1 < len(found) <= CODES, "one of each code"
+    assert {case.instruction for case in found} == set(names)
+    assert all(Comparison(model, FastEngine).examine(case) is None for case in found[:2]), "not confirmed"
 
 
 def test_nothing_differs_at_full_speed(model: Model) -> None:

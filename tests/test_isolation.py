@@ -157,6 +157,12 @@ def test_access_without_the_right_is_refuted(old: str, new: str) -> None:
     assert (first_refuted(program, "ept_rights") or "").startswith("level")
 
 
+def test_refusal_of_what_is_permitted_is_refuted() -> None:
+    patch = Patch("vmx/ept.isa", "entry.MEMORY_TYPE in {2, 3, 7}", "entry.MEMORY_TYPE in {0, 2, 3, 7}")
+    program = with_bug(Bug("", "", "", "", "", (patch,)), None)
+    assert first_refuted(program, "ept_rights") == "refuses_nothing_else"
+
+
 # --- devices ---
 
 

@@ -230,6 +230,15 @@ def test_accesses_to_the_apic_page(model: Model, m: Any) -> None:
     assert (write.reason, write.qualification) == (APIC_ACCESS, 0x1300)
 
 
+def test_the_apic_page_is_the_one_that_ept_leads_to(model: Model, m: Any) -> None:
+    frame = 0x60000
+    m.PHYSICAL.write_64(EPT_TABLE + 0x3000 + 8 * (PAGE >> 12), frame | 0x437)
+    start(model, m, APIC_ACCESSES | EPT, APIC_ACCESS_ADDRESS=frame)
+    m.GPR[RBX] = PAGE + 0x300
+    write = run(m, "89 03")
+    assert (write.reason, write.qualification) == (APIC_ACCESS, 0x1300)
+
+
 def test_the_tpr_of_the_apic_page_is_in_the_virtual_apic(model: Model, m: Any) -> None:
     start(model, m, APIC_ACCESSES, USE_TPR_SHADOW, APIC_ACCESS_ADDRESS=PAGE)
     m.GPR[RBX], m.GPR[RAX] = PAGE + 0x80, 0x70

@@ -1,4 +1,4 @@
-"""Theorems about rights: `ept_translate` completes only if each entry on the way permits the access.
+"""Theorems about rights: `ept_translate` completes if and only if each entry on the way permits the access.
 
 What an entry permits is written here once more, from the SDM and by bit positions, so that the specification's own
 functions are what is proved. Nothing of the VMM is assumed: this holds for any controls and any tables.
@@ -22,31 +22,44 @@ READ, WRITE, EXECUTE = 0, 1, 2
 """The codes of accesses, and the bits of an entry that permit them.  SDM 3C 29.3.2"""
 USER_EXECUTE = 10
 LARGE = 7
+PHYSICAL_ADDRESS_WIDTH = 40
 ACCESSED_DIRTY = 6
 """Of the EPT pointer.  SDM 3C 25.6.11"""
-ACTIVATE_SECONDARY, MODE_BASED_EXECUTE = 31, 22
+ACTIVATE_SECONDARY, MODE_BASED_EXECUTE, VIRTUALIZE_APIC_ACCESSES = 31, 22, 0
 """Of the primary and secondary processor-based controls.  SDM 3C 25.6.2"""
+
+
+REFUSES = "refuses_nothing_else"
 
 
 def rights(world: World, _patterns: Patterns, name: str) -> Group:
     """A goal for each level: the entry there, if the walk reaches it, permits the access."""
-    function = world.program.functions[EPT_TRANSLATE]
+    terms, function = world.terms, world.program.functions[EPT_TRANSLATE]
     arguments = {p.name: world.symbol(p.name, p.type) for p in function.parameters}
+    access = cast(Vector, arguments["access"])
     _, cursor, _ = run_function(world, function, tuple(arguments.values()))
     completes = [cast(Truth, world.look("ept_enabled", world.before)[0]), cursor.alive]
     values = {"address": arguments["address"]}
     told = explain(world, f"{EPT_TRANSLATE} can complete without the right", function.span, values)
-    goals = []
+    goals, good = [], list[Truth]()
     for level, reached, entry in _walk(world, cast(Vector, arguments["address"])):
         assumed = [*completes, reached]
         witness = Witness(f"an access goes through level {level}", world.all_of(assumed))
-        permitted = world.follows(assumed, _permits(world, entry, arguments))
+        wanted = terms.conjunction((_permits(world, entry, arguments), _is_well_formed(world, entry, level)))
+        permitted = world.follows(assumed, wanted)
+        good.append(terms.implies(reached, wanted))
         goals.append(Goal(f"{name}.level{level}", permitted, witnesses=(witness,), explain=told))
+    is_access = terms.disjunction(terms.equal(access, code, 2) for code in (READ, WRITE, EXECUTE))
+    refused = [is_access, completes[0], terms.negation(cursor.alive), terms.negation(_has_apic_page(world))]
+    witness = Witness("an access is refused", world.all_of(refused))
+    justified = world.follows(refused, terms.negation(terms.conjunction(good)))
+    told = explain(world, f"{EPT_TRANSLATE} can refuse what all entries permit", function.span, values)
+    goals.append(Goal(f"{name}.{REFUSES}", justified, witnesses=(witness,), explain=told))
     return Group(name, world.context, tuple(goals))
 
 
 PROOFS: dict[str, tuple[Proof, tuple[str, ...]]] = {
-    "ept_rights": (rights, tuple(f"level{level}" for level in LEVELS)),
+    "ept_rights": (rights, (*(f"level{level}" for level in LEVELS), REFUSES)),
 }
 
 
@@ -85,10 +98,40 @@ def _permits(world: World, entry: Vector, arguments: dict[str, Value]) -> Truth:
     )
 
 
+def _is_well_formed(world: World, entry: Vector, level: int) -> Truth:
+    """The entry is not misconfigured: nothing is written that cannot be read, no reserved bit is set, and a page has a
+    memory type that exists. Pages that can only be executed are supported.  SDM 3C 29.3.3.1
+    """
+    terms = world.terms
+    is_page: Truth = level == 1 or terms.conjunction((level in (2, 3), _bit(world, entry, LARGE)))
+    readable = terms.implies(_bit(world, entry, WRITE), _bit(world, entry, READ))
+    high = _is_zero(world, entry, 51, PHYSICAL_ADDRESS_WIDTH)
+    low = level == 1 or _is_zero(world, entry, 11 + 9 * (level - 1), 12)
+    type_ = terms.extract(entry, 5, 3)
+    exists = terms.disjunction(terms.equal(type_, known, 3) for known in (0, 1, 4, 5, 6))
+    page = terms.conjunction((low, exists))
+    return terms.conjunction(
+        (readable, high, terms.choose_truth(is_page, page, _is_zero(world, entry, 7, 3)))
+    )
+
+
+def _is_zero(world: World, value: Vector, high: int, low: int) -> Truth:
+    return world.terms.equal(world.terms.extract(value, high, low), 0, high - low + 1)
+
+
 def _has_mode_based_execute(world: World) -> Truth:
+    return _has_secondary(world, MODE_BASED_EXECUTE)
+
+
+def _has_apic_page(world: World) -> Truth:
+    """Accesses to the APIC-access page may exit whatever EPT says.  SDM 3C 30.4"""
+    return _has_secondary(world, VIRTUALIZE_APIC_ACCESSES)
+
+
+def _has_secondary(world: World, control: int) -> Truth:
     primary, secondary = (_scalar(world, name) for name in ("PRIMARY_CONTROLS", "SECONDARY_CONTROLS"))
-    active = _bit(world, primary, ACTIVATE_SECONDARY)
-    return world.terms.conjunction((active, _bit(world, secondary, MODE_BASED_EXECUTE)))
+    parts = (_bit(world, primary, ACTIVATE_SECONDARY), _bit(world, secondary, control))
+    return world.terms.conjunction(parts)
 
 
 def _scalar(world: World, name: str) -> Vector:

@@ -25,7 +25,7 @@ from grammar import ir
 SCHEMA_VERSION = 1
 MANY_GROUPS = 10
 """With so many groups to prove, it pays to ask first whether the place does the same as before."""
-MOST_TRIED = 16
+MOST_TRIED = 50
 """So many groups are proved at most, the most likely first; what none of them notices counts as survived."""
 EXPLAINED = Path(__file__).with_name("explained.toml")
 

@@ -1,6 +1,7 @@
 """Verdicts on mutants that are remembered, so that a campaign that was stopped goes on where it was.
 
-They are those of one specification, one state of the project's code and one choice of families.
+They are those of one specification, one state of the project's code and of the list of explanations, and one choice of
+families.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 
 from checks.cache import ProofCache
 from checks.digest import Digests
+from checks.mutate.campaign import EXPLAINED
 from checks.mutate.judge import Fate, Verdict
 from checks.mutate.places import Mutant
 from checks.prover.memo import code_digest
@@ -28,7 +30,7 @@ class Memory:
     @classmethod
     def of(cls, program: ir.Program, families: Sequence[str], cache: ProofCache) -> Memory:
         """Those about a program, by the families of theorems of that name."""
-        made_from = repr((Digests().of(program), code_digest(), sorted(families)))
+        made_from = repr((Digests().of(program), code_digest(), EXPLAINED.read_bytes(), sorted(families)))
         return cls(cache, hashlib.sha256(made_from.encode()).digest())
 
     def recall(self, mutants: Iterable[Mutant]) -> tuple[list[Verdict], list[Mutant]]:
