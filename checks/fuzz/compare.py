@@ -97,6 +97,7 @@ class Comparison:
         for address, data in case.memory:
             machine.PHYSICAL.write_bytes(address, data)
         machine.PHYSICAL.write_bytes(machine.RIP, case.code)
+        self._snapshots[id(machine)][1].forget_stale(TABLE_RANGES)
 
     def _start(self, machine: Any, base: str) -> None:
         """Puts a machine into the state of a base: what a case changed is undone, if the base is still the same."""

@@ -14,7 +14,7 @@ from random import Random
 
 from hypothesis import HealthCheck, Phase, find, settings
 from hypothesis import strategies as st
-from hypothesis.errors import NoSuchExample
+from hypothesis.errors import Flaky, NoSuchExample
 
 from checks.case import Case
 from checks.fuzz.bases import BASES, NOP
@@ -63,8 +63,8 @@ def shrunk(divergence: Divergence, examine: Examine, decoder: Decoder, seconds: 
             best = found
         return True
 
-    # An interrupt ends the search only: what was found is kept.
-    with suppress(NoSuchExample, _OutOfTime, KeyboardInterrupt):
+    # An interrupt ends the search only, as does a case that differs just once: what was found is kept.
+    with suppress(NoSuchExample, Flaky, _OutOfTime, KeyboardInterrupt):
         find(_variants(divergence.case, parts), differs, settings=_SETTINGS, random=Random(0))
     with suppress(KeyboardInterrupt):
         for change in (_without_first_nops, _without_last_nops):

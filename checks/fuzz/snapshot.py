@@ -56,10 +56,7 @@ class Snapshot:
         Cached results stay if nothing that they depend on has changed: no word in the page tables' ranges either.
         """
         m, view = self._machine, self._view
-        is_same = view.read_deciding(m) == self._deciding and view.read_fields(self._vmcs) == self._fields
-        if not is_same or any(address in table for address, _ in m.PHYSICAL.changes() for table in tables):
-            for cache in view.caches:
-                getattr(m, cache).clear()
+        self.forget_stale(tables)
         m.PHYSICAL.undo()
         for name, value in zip(view.plain, self._plain, strict=True):
             setattr(m, name, value)
@@ -71,6 +68,14 @@ class Snapshot:
         if view.read_fields(m.vmcs) != self._fields:
             for name, value in zip(view.fields, self._fields, strict=True):
                 setattr(m.vmcs, name, value)
+
+    def forget_stale(self, tables: Sequence[range]) -> None:
+        """Empties the caches if anything that they depend on is not as it was: a case may set it from outside."""
+        m, view = self._machine, self._view
+        is_same = view.read_deciding(m) == self._deciding and view.read_fields(self._vmcs) == self._fields
+        if not is_same or any(address in table for address, _ in m.PHYSICAL.changes() for table in tables):
+            for cache in view.caches:
+                getattr(m, cache).clear()
 
 
 def _put_back(now: Any, kept: Any) -> None:
