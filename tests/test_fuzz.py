@@ -179,7 +179,9 @@ def test_interrupt_while_shrinking_reports_what_was_found(model: Model, tmp_path
 def test_interrupt_keeps_the_corpus(tmp_path: Path) -> None:
     """Ctrl-C while cases are drawn: status 130, no traceback, and the corpus is as it was."""
     write_case(tmp_path / "kept.json", Case("fuzz", "fuzz", b"\x90", base="kernel", state={"RIP": 0x10000}))
-    command = [sys.executable, "-m", "checks", "fuzz", "--seconds", "100", "--corpus", str(tmp_path)]
+    listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a background job ignores it
+    runs = f"from checks.cli import main; exit(main(['fuzz', '--seconds', '100', '--corpus', {str(tmp_path)!r}]))"
+    command = [sys.executable, "-c", f"{listens}; {runs}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "seed" in process.stdout.readline()
