@@ -52,7 +52,7 @@ class Block:
         for offset, value in common.words.items():
             self.set(offset, value)
         self.set(state.CODE_LIST, allocate(state.CODE_LIST_LENGTH * state.CODE_LIST_ENTRY, self._keep))
-        self.set(state.TRACES, allocate(state.TRACE_SLOTS * state.TRACE_SLOT, self._keep, fill=0xFF))
+        self.set(state.TRACES, allocate(state.TRACE_SLOTS * state.TRACE_SLOT, self._keep))
         decoded = allocate(state.DECODED_BYTES, self._keep)
         for offset in (state.DECODED, state.DECODED_NEXT):
             self.set(offset, decoded)
@@ -83,11 +83,9 @@ class Block:
         self.set(state.WIDE_GENERATION, generation)
 
 
-def allocate(size: int, keep: list[Any], fill: int = 0) -> int:
-    """Memory that lives as long as `keep`; returns its address."""
+def allocate(size: int, keep: list[Any]) -> int:
+    """Memory, zero at first, that lives as long as `keep`; returns its address."""
     buffer = ctypes.create_string_buffer(size)
-    if fill:
-        ctypes.memset(buffer, fill, size)
     keep.append(buffer)
     return ctypes.addressof(buffer)
 

@@ -122,7 +122,7 @@ def forget_decoded(state: int) -> int:
         slot = get(64, state + TRACES)
         end = slot + TRACE_SLOTS * TRACE_SLOT
         while slot < end:
-            set_field(64, slot, -1)
+            set_field(64, slot + 8, 0)
             slot = slot + TRACE_SLOT
     return 0
 
