@@ -230,3 +230,13 @@ def test_repeated_strings_stop_between_iterations(
         assert observe(fast) == observe(reference)
         done += steps
         assert (fast.RFLAGS >> 16 & 1, fast.RIP == ORIGIN) == (done < iterations,) * 2
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_a_branch_to_the_last_address_stops_there(model: Model, backend: str) -> None:
+    m = flat_machine(model)
+    m.RIP, m.RFLAGS, m.GPR[0] = ORIGIN, 2, (1 << 64) - 1
+    m.PHYSICAL.write_bytes(ORIGIN, bytes.fromhex("ffe0"))  # jmp rax
+    engine = FastEngine(model.program, m, backend)
+    assert engine.run(40) == 1
+    assert (m.RIP, engine.reason) == ((1 << 64) - 1, Reason.MEMORY_ACCESS)
