@@ -14,7 +14,7 @@ from typing import Any
 
 from checks.commands.errors import UsageError
 from checks.fuzz.bases import CODE, GDT, MEMORY_SIZE, PAGE_SIZE, PML4, STACK_TOP, TABLE, memory_image
-from checks.fuzz.engines import NOT_MODELLED, PAGE_FAULT, Cycle, Step
+from checks.fuzz.cycle import NOT_MODELLED, PAGE_FAULT, Cycle, Step
 from checks.fuzz.generate import Scope
 from checks.walk import nodes, reachable_functions
 from grammar import ir
