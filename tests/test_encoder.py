@@ -246,7 +246,7 @@ def check_memory(decoded: iced_x86.Instruction, memory: Memory, width: int, told
 
 @pytest.mark.parametrize(("source", "encoded"), [(64, b"\xa4"), (32, None)])
 def test_the_addresses_of_a_string_instruction_have_one_size(source: int, encoded: bytes | None) -> None:
-    form = next(form for form in FORMS if form.instruction.name == "MOVS" and form.code_size == 64)
+    form = next(f for f in FORMS if (f.instruction.name, f.size, f.code_size) == ("MOVS", 32, 64))
     operands: dict[str, Operand] = {
         "destination": Memory(base=7, segment=0),
         "source": Memory(base=6, address_width=source),
