@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import FunctionType
@@ -20,6 +21,7 @@ from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
 from fastmodel.handlers import HANDLERS
 from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP
+from fastmodel.state import PINNED
 
 if TYPE_CHECKING:
     from fastmodel.block import Block
@@ -87,7 +89,7 @@ class NativeBackend:
         from fastmodel.compiler import build
         from fastmodel.compiler.llvm import module_text
 
-        target = build.Target.host(threaded=threaded)
+        target = build.Target.host(threaded=threaded, pinned=PINNED, effort=build.ROUTINES)
         bindings = loop_bindings(threaded=target.convention.threaded)
 
         def text() -> str:
@@ -97,7 +99,7 @@ class NativeBackend:
                 target.convention,
             )
 
-        self._target = target
+        self._region_target = replace(target, effort=build.THOROUGH)
         self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
         names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
@@ -124,11 +126,11 @@ class NativeBackend:
 
     def translator(self, block: Block) -> Translator | None:
         """A translator of hot code for a state block, where there is threaded code."""
-        if not self._target.convention.threaded:
+        if not self._region_target.convention.threaded:
             return None
         from fastmodel.translator.hotness import Translator
 
-        return Translator(self._target, self._routines, self._code.address, block)
+        return Translator(self._region_target, self._routines, self._code.address, block)
 
 
 class PlainBackend:

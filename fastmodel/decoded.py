@@ -5,7 +5,7 @@ Decoded instructions that follow each other in a straight line lie behind each o
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, inlined
+from fastmodel.compiler.primitives import field
 from fastmodel.state import GPR
 
 CODE = 0  # the routine: its address, or its number in plain Python
@@ -27,13 +27,11 @@ DECODED_SIZE = 64
 TRACE_LIMIT = 32  # instructions in a trace at most
 
 
-@inlined
 def first_register(state: int, u: int) -> int:
     """The address of the first operand, a register."""
     return state + GPR + field(8, u + FIRST)
 
 
-@inlined
 def second_register(state: int, u: int) -> int:
     """The address of the second operand, a register."""
     return state + GPR + field(8, u + SECOND)

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from fastmodel.compiler.primitives import (
     field,
     get,
-    inlined,
     invoke,
     parameter,
     put,
@@ -124,7 +123,6 @@ def stop(state: int, u: int, remaining: int, why: int) -> int:
 # --- traces ---
 
 
-@inlined
 def known_trace(state: int, rip: int) -> int:
     """The decoded instructions at an address, 0 if there are none."""
     slot = get(64, state + TRACES) + ((rip ^ shift_right(rip, 12)) & (TRACE_SLOTS - 1)) * TRACE_SLOT

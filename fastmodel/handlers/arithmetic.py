@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import inlined, unsigned
+from fastmodel.compiler.primitives import unsigned
 from fastmodel.handlers.flags import carry_flag, set_arithmetic_flags, set_flags_but_carry
 from fastmodel.handlers.operands import change, compare, modify
 from fastmodel.handlers.parameters import WIDTH
@@ -11,20 +11,17 @@ from fastmodel.handlers.registry import ONE_SIZE, SIZES, handles
 FORMS = "rr ri rm mr mi"
 
 
-@inlined
 def carries_of_sum(a: int, b: int, result: int) -> int:
     """The carry out of every bit of a + b, with or without a carry in."""
     return (a & b) | ((a | b) & ~result)
 
 
-@inlined
 def borrows_of_difference(a: int, b: int, result: int) -> int:
     """The borrow out of every bit of a - b, with or without a borrow in."""
     return (~a & b) | ((~a | b) & result)
 
 
 @handles("ADD", template=modify, widths=SIZES, forms=FORMS)
-@inlined
 def add(state: int, a: int, b: int) -> int:
     """a + b."""
     result = unsigned(WIDTH, a + b)
@@ -33,7 +30,6 @@ def add(state: int, a: int, b: int) -> int:
 
 
 @handles("ADC", template=modify, widths=SIZES, forms=FORMS)
-@inlined
 def add_with_carry(state: int, a: int, b: int) -> int:
     """a + b + CF."""
     result = unsigned(WIDTH, a + b + carry_flag(state))
@@ -43,7 +39,6 @@ def add_with_carry(state: int, a: int, b: int) -> int:
 
 @handles("SUB", template=modify, widths=SIZES, forms=FORMS)
 @handles("CMP", template=compare, widths=SIZES, forms=FORMS)
-@inlined
 def subtract(state: int, a: int, b: int) -> int:
     """a - b."""
     result = unsigned(WIDTH, a - b)
@@ -52,7 +47,6 @@ def subtract(state: int, a: int, b: int) -> int:
 
 
 @handles("SBB", template=modify, widths=SIZES, forms=FORMS)
-@inlined
 def subtract_with_borrow(state: int, a: int, b: int) -> int:
     """a - b - CF."""
     result = unsigned(WIDTH, a - b - carry_flag(state))
@@ -61,7 +55,6 @@ def subtract_with_borrow(state: int, a: int, b: int) -> int:
 
 
 @handles("INC", template=change, widths=ONE_SIZE, forms="r m")
-@inlined
 def increment(state: int, a: int) -> int:
     """a + 1."""
     result = unsigned(WIDTH, a + 1)
@@ -70,7 +63,6 @@ def increment(state: int, a: int) -> int:
 
 
 @handles("DEC", template=change, widths=ONE_SIZE, forms="r m")
-@inlined
 def decrement(state: int, a: int) -> int:
     """a - 1."""
     result = unsigned(WIDTH, a - 1)
@@ -79,7 +71,6 @@ def decrement(state: int, a: int) -> int:
 
 
 @handles("NEG", template=change, widths=ONE_SIZE, forms="r m")
-@inlined
 def negate(state: int, a: int) -> int:
     """-a."""
     return subtract(state, 0, a)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import inlined
 from fastmodel.handlers.arithmetic import FORMS
 from fastmodel.handlers.flags import set_logic_flags
 from fastmodel.handlers.operands import change, compare, modify
@@ -11,7 +10,6 @@ from fastmodel.handlers.registry import ONE_SIZE, SIZES, handles
 
 @handles("AND", template=modify, widths=SIZES, forms=FORMS)
 @handles("TEST", template=compare, widths=SIZES, forms="rr ri mr mi")
-@inlined
 def logical_and(state: int, a: int, b: int) -> int:
     """a & b."""
     set_logic_flags(state, a & b)
@@ -19,7 +17,6 @@ def logical_and(state: int, a: int, b: int) -> int:
 
 
 @handles("OR", template=modify, widths=SIZES, forms=FORMS)
-@inlined
 def logical_or(state: int, a: int, b: int) -> int:
     """a | b."""
     set_logic_flags(state, a | b)
@@ -27,7 +24,6 @@ def logical_or(state: int, a: int, b: int) -> int:
 
 
 @handles("XOR", template=modify, widths=SIZES, forms=FORMS)
-@inlined
 def exclusive_or(state: int, a: int, b: int) -> int:
     """a ^ b."""
     set_logic_flags(state, a ^ b)
@@ -35,7 +31,6 @@ def exclusive_or(state: int, a: int, b: int) -> int:
 
 
 @handles("NOT", template=change, widths=ONE_SIZE, forms="r m")
-@inlined
 def complement(state: int, a: int) -> int:  # noqa: ARG001  an operation is given the state
     """~a; no flag changes."""
     return ~a

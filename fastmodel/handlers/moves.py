@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import inlined, signed
+from fastmodel.compiler.primitives import signed
 from fastmodel.decoded import first_register
 from fastmodel.handlers.operands import DONE, change, copy, effective_address, set_register
 from fastmodel.handlers.parameters import SECOND_WIDTH, WIDTH
@@ -14,7 +14,6 @@ ADDRESSES: tuple[Widths, ...] = ((16, None), (32, None), (64, None))
 
 @handles("MOV", template=copy, widths=SIZES, forms="rr ri rm mr mi")
 @handles("MOVZX", template=copy, widths=EXTENSIONS, forms="rr rm")
-@inlined
 def same(b: int) -> int:
     """The value itself; operands are read zero-extended."""
     return b
@@ -22,7 +21,6 @@ def same(b: int) -> int:
 
 @handles("MOVSX", template=copy, widths=EXTENSIONS, forms="rr rm")
 @handles("MOVSXD", template=copy, widths=((16, 16), (32, 32), (64, 32)), forms="rr rm")
-@inlined
 def sign_extended(b: int) -> int:
     """The value sign-extended."""
     return signed(SECOND_WIDTH, b)
@@ -37,7 +35,6 @@ def load_effective_address(state: int, u: int) -> int:
 
 @handles("CWDE", template=change, widths=ONE_SIZE[1:3], forms="r")
 @handles("CDQE", template=change, widths=ONE_SIZE[3:], forms="r")
-@inlined
 def low_half_extended(state: int, a: int) -> int:  # noqa: ARG001  an operation is given the state
     """The low half sign-extended."""
     return signed(WIDTH // 2, a)
@@ -45,7 +42,6 @@ def low_half_extended(state: int, a: int) -> int:  # noqa: ARG001  an operation 
 
 @handles("CDQ", template=copy, widths=SIZES_16_UP[:2], forms="rr")
 @handles("CQO", template=copy, widths=SIZES_16_UP[2:], forms="rr")
-@inlined
 def sign_of(b: int) -> int:
     """All bits as the sign."""
     return signed(WIDTH, b) >> 63

@@ -48,7 +48,7 @@ class CompiledReference:
         self._state = ctypes.create_string_buffer(self._layout.size)
         self._pristine = bytearray(self._layout.size)
         text = module.text()
-        target = build.Target.host(threaded=False, optimization=build.QUICKLY)
+        target = build.Target.host(threaded=False, effort=build.QUICK)
         self._code = build.load(target, "reference", text.encode(), lambda: text)
         self._run = self._code.function("run_cases", 4)
         self._prepare_header()
