@@ -12,6 +12,7 @@ CODE = 0  # the routine: its address, or its number in plain Python
 IMMEDIATE = 8  # sign- or zero-extended; the target of a direct branch
 DISPLACEMENT = 16  # of the memory operand
 LINK = 24  # of a direct branch: the decoded instruction at its target, 0 if not known
+UNSEEN = LINK  # of others: the routine that leaves the flags alone, 0 if there is none
 ADDRESS = 32  # RIP of this instruction
 NEXT = 40  # RIP of the next
 FIRST = 48  # 8 bits each: offset in the state block of the first register operand

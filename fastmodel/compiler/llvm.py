@@ -6,6 +6,7 @@ Every function becomes one LLVM function on `i64`; locals live in stack slots th
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 from fastmodel.compiler import primitives
 from fastmodel.compiler.expressions import Convention, ExpressionWriter, pinned_slot, quoted
@@ -164,16 +165,16 @@ class FunctionWriter(ExpressionWriter):
 
 
 def module_text(
-    routines: list[tuple[str, Instance]], entries: dict[str, Instance], convention: Convention
+    routines: Mapping[str, Instance], entries: dict[str, Instance], convention: Convention
 ) -> str:
     """A whole module: the routines, their addresses in the table `routines`, and the functions to be called."""
     names = Names()
     parts = [PREAMBLE]
-    for name, inside in routines:
+    for name, inside in routines.items():
         parts.append(FunctionWriter(inside, names, convention).write(name, routine=True))
     for name, inside in entries.items():
         parts.append(FunctionWriter(inside, names, convention).write(name, exported=True))
     parts += [FunctionWriter(inside, names, convention).write(names.of(inside)) for inside in names.drain()]
-    table = ", ".join(f"ptr @{quoted(name)}" for name, _ in routines)
+    table = ", ".join(f"ptr @{quoted(name)}" for name in routines)
     parts.append(f"@routines = constant [{len(routines)} x ptr] [{table}]\n")
     return "\n".join(parts)

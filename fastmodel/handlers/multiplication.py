@@ -32,7 +32,7 @@ from fastmodel.handlers.operands import (
     set_register,
 )
 from fastmodel.handlers.parameters import WIDTH
-from fastmodel.handlers.registry import ONE_SIZE, SIZES_16_UP, Widths, handles
+from fastmodel.handlers.registry import ONE_SIZE, REPLACED, SIZES_16_UP, Widths, handles
 from fastmodel.state import NO_HANDLER, RAX, RDX, REASON
 
 PRODUCTS: tuple[Widths, ...] = ((16, 16, 16), (32, 32, 32), (64, 64, 64))
@@ -87,13 +87,13 @@ def signed_product(state: int, a: int, b: int) -> int:
     return low
 
 
-@handles("IMUL_2", template=modify, widths=SIZES_16_UP, forms="rr rm")
+@handles("IMUL_2", template=modify, widths=SIZES_16_UP, forms="rr rm", flags=REPLACED)
 def multiply_two(state: int, a: int, b: int) -> int:
     """a * b, signed."""
     return signed_product(state, signed(WIDTH, a), signed(WIDTH, b))
 
 
-@handles("IMUL_3", widths=PRODUCTS, forms="rri rmi")
+@handles("IMUL_3", widths=PRODUCTS, forms="rri rmi", flags=REPLACED)
 def multiply_by_immediate(state: int, u: int) -> int:
     """first := second * third, signed."""
     host = operand_to_read(state, u)

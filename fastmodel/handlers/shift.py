@@ -18,7 +18,7 @@ from fastmodel.handlers.operands import (
     set_first,
 )
 from fastmodel.handlers.parameters import OPERATION, REGISTER, THIRD_KIND, WIDTH
-from fastmodel.handlers.registry import Widths, handles
+from fastmodel.handlers.registry import CHANGED, Widths, handles
 from fastmodel.state import RCX
 
 SHIFT_SIZES: tuple[Widths, ...] = ((8, 8), (16, 8), (32, 8), (64, 8))
@@ -34,7 +34,7 @@ def distance_of(count: int) -> int:
     return count & (COUNT_MASK_64 if WIDTH == 64 else COUNT_MASK)
 
 
-@handles("SHL", template=modify, widths=SHIFT_SIZES, forms=FORMS)
+@handles("SHL", template=modify, widths=SHIFT_SIZES, forms=FORMS, flags=CHANGED)
 def shift_left(state: int, a: int, count: int) -> int:
     """Shifts left; CF is the last bit shifted out."""
     distance = distance_of(count)
@@ -47,7 +47,7 @@ def shift_left(state: int, a: int, count: int) -> int:
     return result
 
 
-@handles("SHR", template=modify, widths=SHIFT_SIZES, forms=FORMS)
+@handles("SHR", template=modify, widths=SHIFT_SIZES, forms=FORMS, flags=CHANGED)
 def shift_right_logically(state: int, a: int, count: int) -> int:
     """Shifts right, filling with zeros; OF is the sign of a for a shift by one, otherwise (undefined) 0.
 
@@ -62,7 +62,7 @@ def shift_right_logically(state: int, a: int, count: int) -> int:
     return result
 
 
-@handles("SAR", template=modify, widths=SHIFT_SIZES, forms=FORMS)
+@handles("SAR", template=modify, widths=SHIFT_SIZES, forms=FORMS, flags=CHANGED)
 def shift_right_arithmetically(state: int, a: int, count: int) -> int:
     """Shifts right, filling with the sign."""
     distance = distance_of(count)
