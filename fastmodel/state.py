@@ -16,6 +16,9 @@ RESULT = 144  # the status flags, while code runs: see handlers/flags.py
 CARRIES = 152
 RFLAGS = 160  # its status flags count only before and after a run, the others always
 
+# The words that threaded code keeps in registers of the processor.
+PINNED = (RESULT, CARRIES)
+
 # --- how the guest's memory is translated ---
 
 CR3 = 168

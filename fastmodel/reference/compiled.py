@@ -35,7 +35,7 @@ class Compiled:
         self.block = StateBlock(module.layout, machine)
         self.decoded = DecodedInstructions(model, module)
         self._kept: list[Any] = []
-        target = build.Target.host(threaded=False, optimization=build.QUICKLY)
+        target = build.Target.host(threaded=False, effort=build.QUICK)
         self._code = build.load(target, purpose.name, _content(model), module.text)
         self.caches: dict[
             str, int
