@@ -13,6 +13,7 @@ from checks.commands.errors import UsageError
 
 if TYPE_CHECKING:
     from grammar.ir import Program
+    from refmodel.model import Model
     from refmodel.session import Guest, Session
 
 DEFAULT_MEMORY = 1 << 20  # bytes for each guest
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     begin = time.process_time()
     steps = 0
     try:
-        steps = _runner(session, model.program, args)(args.max_steps)
+        steps = _runner(session, model, args)(args.max_steps)
     except NoEntry as error:
         print(f"nonroot: guest {session.machine.CURRENT_VM}: {error}", file=sys.stderr)
         return _FAILED
@@ -94,22 +95,24 @@ def _print_speed(steps: int, seconds: float) -> None:
     )
 
 
-def _runner(session: Session, program: Program, args: argparse.Namespace) -> Callable[[int | None], int]:
+def _runner(session: Session, model: Model, args: argparse.Namespace) -> Callable[[int | None], int]:
     """What runs the session for a number of steps."""
     if args.trace:
         from refmodel.trace import Tracer
 
-        return Tracer(session, program, sys.stderr.write).run
+        return Tracer(session, model.program, sys.stderr.write).run
     if args.engine == "fast":
-        from fastmodel import FastEngine
+        from fastmodel import FastEngine, GuestEngine
 
-        engine = FastEngine(program, session.machine)
-        if engine.backend == "python":
+        try:
+            ahead = GuestEngine(model, session.machine).run
+        except ImportError:
             print(
                 "nonroot: llvmlite is not installed: the fast engine runs as plain Python, slowly",
                 file=sys.stderr,
             )
-        return lambda steps: session.run(steps, engine.run)
+            ahead = FastEngine(model.program, session.machine).run_guest
+        return lambda steps: session.run(steps, ahead)
     return session.run
 
 
