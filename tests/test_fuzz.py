@@ -28,8 +28,9 @@ from checks.fuzz.campaign import Campaign, Limits, Outcome, Progress
 from checks.fuzz.compare import Comparison
 from checks.fuzz.corpus import Corpus
 from checks.fuzz.coverage import Coverage, covered_model
+from checks.fuzz.cycle import DONE
 from checks.fuzz.difference import Divergence
-from checks.fuzz.engines import DONE, Factory, FastEngine
+from checks.fuzz.engines import Factory, FastEngine
 from checks.fuzz.full_speed import CODES, STATES, FullSpeed
 from checks.fuzz.generate import Generator
 from checks.fuzz.long import LongCampaign

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import refmodel
+from checks.gallery.scenario import LOAD_TABLES
 from checks.walk import state_read
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
@@ -19,26 +20,6 @@ MODEL = refmodel.load()
 GHOSTS = {variable.name for variable in MODEL.program.state_in("ghost")}
 PAGE = 0x1000
 MEMORY = 0x40000
-
-# A guest with an IDT whose 32 handlers print the vector as a letter ("a" is 0) and go on behind the label `next`.
-WITH_HANDLERS = """
-    lea rbx, [rel handlers]
-    lea rdi, [rel idt]
-    mov ecx, 32
-gate:
-    mov rax, rbx
-    mov word [rdi], ax
-    mov word [rdi+2], 8
-    mov word [rdi+4], 0x8e00
-    shr rax, 16
-    mov word [rdi+6], ax
-    add rdi, 16
-    add rbx, 16
-    dec ecx
-    jnz gate
-    lidt [rel idtr]
-    lgdt [rel gdtr]
-"""
 
 
 @cache
@@ -182,7 +163,7 @@ idt: times 512 db 0
     ],
 )
 def test_faults_go_to_the_guests_handler(text: str, vector: int) -> None:
-    assert output_of(f"{WITH_HANDLERS}\n{text}\n{tables()}") == chr(0x61 + vector)
+    assert output_of(f"{LOAD_TABLES}\n{text}\n{tables()}") == chr(0x61 + vector)
 
 
 def test_a_guest_that_exits_below_the_noncanonical_addresses_gets_a_fault() -> None:
@@ -193,7 +174,7 @@ def test_a_guest_that_exits_below_the_noncanonical_addresses_gets_a_fault() -> N
     entries = {0x17F8: 0x2003, 0x2FF8: 0x3003, 0x3FF8: 0x4003, 0x4FF8: 0x20003}
     maps = "\n".join(f"mov qword [{place:#x}], {entry:#x}" for place, entry in entries.items())
     text = f"{maps}\nmov word [0x20ffe], 0xa20f\nmov rbx, 0x7ffffffffffe\njmp rbx"
-    session, written = session_of(f"{WITH_HANDLERS}\n{text}\n{tables()}", "mov al, 0x79\nout 0xe9, al\nhlt")
+    session, written = session_of(f"{LOAD_TABLES}\n{text}\n{tables()}", "mov al, 0x79\nout 0xe9, al\nhlt")
     session.run(10_000)
     assert written == {1: "n", 2: "y"}
     assert {guest.reason for guest in session.guests.values()} == {MODEL.namespace["ExitReason_HLT"]}
@@ -229,7 +210,7 @@ def test_a_page_given_back_is_gone_and_its_frame_free() -> None:
 
 def test_a_page_given_back_cannot_be_read() -> None:
     text = f"mov byte [0x20000], 1\n{hypercall(3, 0x20)}\nmov al, [0x20000]"
-    assert output_of(f"{WITH_HANDLERS}\n{text}\n{tables()}") == "n"  # 13, #GP
+    assert output_of(f"{LOAD_TABLES}\n{text}\n{tables()}") == "n"  # 13, #GP
 
 
 def test_a_page_taken_again_is_zero() -> None:

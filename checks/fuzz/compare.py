@@ -9,17 +9,9 @@ from typing import Any
 
 from checks.case import Case, Place, place_of
 from checks.fuzz.bases import BASES, CODE, PAGE_SIZE, TABLE_RANGES, Bases
+from checks.fuzz.cycle import DONE, EXITED, FAULT, NOT_MODELLED, REFUSED, Step
 from checks.fuzz.difference import NONE, Difference, Divergence
-from checks.fuzz.engines import (
-    DONE,
-    EXITED,
-    FAULT,
-    NOT_MODELLED,
-    REFUSED,
-    Factory,
-    ReferenceEngine,
-    Step,
-)
+from checks.fuzz.engines import Factory, ReferenceEngine
 from checks.fuzz.known import Known, known_faults
 from checks.fuzz.snapshot import Snapshot, View, differences
 from checks.fuzz.undefined import Inverted

@@ -13,8 +13,8 @@ from typing import Any
 
 from checks.case import Case, place_of
 from checks.fuzz.bases import BASES, MEMORY_SIZE, Bases
+from checks.fuzz.cycle import DONE, EXITED, NOT_MODELLED, Cycle
 from checks.fuzz.difference import Difference, Divergence
-from checks.fuzz.engines import DONE, EXITED, NOT_MODELLED, Cycle
 from checks.fuzz.programs import PROGRAM, Programs
 from checks.fuzz.snapshot import View, register_differences
 from checks.fuzz.undefined import Inverted

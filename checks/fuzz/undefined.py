@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from checks.fuzz.bases import MEMORY_SIZE
-from checks.fuzz.engines import Cycle, Step
+from checks.fuzz.cycle import Cycle, Step
 from grammar import ir
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model, build

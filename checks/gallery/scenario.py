@@ -14,8 +14,8 @@ from refmodel.session import NoEntry, Session
 MEMORY = 0x40000
 MOST_STEPS = 20_000
 
-# Each guest begins with an IDT whose handlers write the vector as a letter ("a" is 0) and halt.
-_START = """
+# Sets up an IDT of 32 gates for `handlers`, 16 bytes each, and loads it and the GDT.
+LOAD_TABLES = """
     lea rbx, [rel handlers]
     lea rdi, [rel idt]
     mov ecx, 32
@@ -34,6 +34,7 @@ gate:
     lgdt [rel gdtr]
 """
 
+# The handlers write the vector as a letter ("a" is 0) and halt.
 _END = """
     hlt
     align 16
@@ -77,6 +78,6 @@ def observe(model: Model, guests: Sequence[str]) -> Observed:
 
 def _image(text: str, encoder: Encoder) -> Image:
     handlers = "\n".join(f"align 16\nmov al, {ord('a') + n}\nout 0xe9, al\nhlt" for n in range(32))
-    whole = f"org {FLAT_ADDRESS}\n{_START}\n{text}\n{_END.format(handlers=handlers)}\n"
+    whole = f"org {FLAT_ADDRESS}\n{LOAD_TABLES}\n{text}\n{_END.format(handlers=handlers)}\n"
     data = assemble(whole, encoder).code
     return Image("guest", (Segment(FLAT_ADDRESS, data, len(data)),), FLAT_ADDRESS)

@@ -1,0 +1,50 @@
+"""One cycle of the specification on any machine of the reference model, and how it ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refmodel.decoder import NotModelled
+from refmodel.model import Model
+from refmodel.runtime import Abort
+
+Step = str
+DONE: Step = "done"  # the instruction was executed, or its event delivered
+REFUSED: Step = "refused"  # the engine leaves it to the reference; nothing has changed
+EXITED: Step = "exited"  # a VM exit
+NOT_MODELLED: Step = "not modelled"  # the bytes are in no row of the specification
+FAULT = "fault "  # followed by the vector: an event that is not to be delivered
+PAGE_FAULT = 14
+
+
+class Cycle:
+    """The specification's own `cycle`: one instruction, with the delivery of the event it raises.
+
+    Without `delivers`, the events are the outcome: for engines that deliver none.
+    """
+
+    def __init__(self, model: Model, *, delivers: bool = True) -> None:
+        self.delivers = delivers
+        self.root = "cycle" if delivers else "run_instruction"
+        self._run = model.functions[self.root]
+        self._exit: type[Abort] = model.namespace["VmExitAbort"]
+        self._fault: type[Abort] = model.namespace["FaultAbort"]
+
+    def __call__(self, machine: Any) -> Step:
+        """One cycle of any machine of the model."""
+        try:
+            self._run(machine)
+        except NotModelled:
+            return NOT_MODELLED
+        except Abort as abort:
+            return self._ended(machine, abort)
+        return DONE
+
+    def _ended(self, machine: Any, abort: Abort) -> Step:
+        if isinstance(abort, self._exit):
+            return EXITED
+        if not isinstance(abort, self._fault):
+            return NOT_MODELLED
+        if abort.value.vector == PAGE_FAULT:
+            machine.CR2 = abort.value.qualification
+        return f"{FAULT}{abort.value.vector}"
