@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -47,6 +48,7 @@ class Judge:
     targets: Targets
     mutants: Mapping[int, Mutant]
     _weaver: Weaver = field(init=False)
+    _satisfied: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def __post_init__(self) -> None:
         self._weaver = Weaver(self.program)
@@ -59,10 +61,16 @@ class Judge:
     def attempt(self, target: Target, concerned: frozenset[int]) -> Tried:
         """Tries a group on mutants."""
         alone = sorted(n for n in concerned if is_among(self.mutants[n], target.alone))
-        found, met = self._woven(target, concerned.difference(alone))
+        woven = sorted(concerned.difference(alone))
+        found: list[Found] = []
+        met = set(alone)
+        for begin in range(0, len(woven), target.together):
+            some, looked_at = self._woven(target, frozenset(woven[begin : begin + target.together]))
+            found += some
+            met |= looked_at
         for number in alone:
             found += self.alone(target, number)
-        return Tried(tuple(found), frozenset({*met, *alone}))
+        return Tried(tuple(found), frozenset(met))
 
     def _woven(self, target: Target, together: frozenset[int]) -> tuple[list[Found], set[int]]:
         """Tries the mutants together; if no terms can be made, half of them at a time."""
@@ -70,7 +78,7 @@ class Judge:
             return [], set()
         try:
             program = self._weaver.woven({n: self.mutants[n] for n in sorted(together)})
-            trial = Trial(self.targets.build(program, target), set(together))
+            group = self.targets.build(program, target)
         except CANNOT_BUILD as error:
             if len(together) == 1:
                 return [self._rejected(target, min(together), error)], set(together)
@@ -78,6 +86,7 @@ class Judge:
             halves = [frozenset(order[: len(order) // 2]), frozenset(order[len(order) // 2 :])]
             results = [self._woven(target, half) for half in halves]
             return [f for found, _ in results for f in found], {n for _, met in results for n in met}
+        trial = Trial(group, set(together), satisfied=self._satisfied[target.family])
         found = list(trial.run())
         for number in sorted(trial.unsure & trial.alive):
             found += self.alone(target, number)

@@ -28,6 +28,10 @@ FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation"
 FEW = 3
 """A function that so few steps use is part of them."""
 
+MANY, SOME = 5000, 100
+"""So many mutants are tried at once; in families that run most of the machine and the VMM fewer, since each choice
+makes its terms larger."""
+
 Item = tuple[str, str]
 """A table of the program and the source name of an item in it."""
 
@@ -38,13 +42,14 @@ class Target:
 
     Mutants of `alone` are tried one by one, each in a program of its own: such a step would be proved in as many cases
     as it has places that choices change. Those of `untouched` are not tried: what the group takes as constant depends
-    on them, and other theorems say what it is.
+    on them, and other theorems say what it is. At most `together` mutants are woven into one program.
     """
 
     family: str
     outline: Outline
     alone: frozenset[Item] = frozenset()
     untouched: frozenset[Item] = frozenset()
+    together: int = MANY
 
 
 @dataclass(slots=True)
@@ -86,7 +91,8 @@ class Targets:
         untouched = self._building() if name in ("totality", "emulation") else frozenset()
         for outline in outlines:
             subject = outline.group.removeprefix(f"{name}.")
-            yield Target(name, outline, own.get(subject, frozenset()), untouched)
+            together = MANY if name in ("manual", "isolation", "trap") else SOME
+            yield Target(name, outline, own.get(subject, frozenset()), untouched, together)
 
     def _steps(self) -> Mapping[str, frozenset[Item]]:
         """By step its own items: itself, and functions that few others use."""

@@ -34,13 +34,14 @@ class Trial:
     """One group on the mutants of these numbers.
 
     `met` are those in whose place a term was made. `unsure` are those that a goal may be about which is not proved where
-    no choice is made.
+    no choice is made. `satisfied` are those whose assumptions were seen to be satisfiable, here or in other groups.
     """
 
     group: Group
     alive: set[int]
     met: set[int] = field(default_factory=set)
     unsure: set[int] = field(default_factory=set)
+    satisfied: set[int] = field(default_factory=set)
 
     def run(self) -> Iterator[Found]:
         """What was found, mutant by mutant: killed by a goal, or left open by the solver."""
@@ -56,26 +57,32 @@ class Trial:
         if at_hand.isdisjoint(self.alive):
             return
         parts = Parts([part for one in every for part in conjuncts(one)], self.group.context)
-        used = parts.core()
+        used = parts.core(None)
         if used is None:
             self.unsure |= at_hand
             return
-        met = met_in(used)
-        suspects = OneOf(self.group.context, used, met)
-        for number, seconds in suspects.members(met & self.alive):
-            yield from self._single(goal, parts, number, seconds)
-        for number in suspects.undecided:
-            yield from self._single(goal, parts, number, 0.0)
-
-    def _single(self, goal: Goal, parts: Parts, number: int, seconds: float) -> Iterator[Found]:
-        """One mutant by itself, with all assumptions."""
-        start = time.monotonic()
-        solver = TermSolver(self.group.context, parts.fixed(number))
-        verdict = solver.check(parts.terms, LIMITS)[0].verdict
-        if verdict != "unsat":
+        # A mutant that is not in what the proof uses survives: the proof is also one of the mutant.
+        suspects = OneOf(self.group.context, met_in(every))
+        suspects.add(used)
+        for number, seconds in suspects.members(met_in(used) & self.alive):
+            start = time.monotonic()
+            proof = parts.core(number)
+            if proof is not None:
+                suspects.add(proof)  # another proof, which may be one of other mutants as well
+                continue
             self.alive.discard(number)
-            fate = Fate.KILLED if verdict == "sat" else Fate.UNKNOWN
-            yield Found(number, fate, goal.id, seconds + time.monotonic() - start)
+            yield Found(number, Fate.KILLED, goal.id, seconds + time.monotonic() - start)
+        for number in suspects.undecided:
+            yield from self._single(goal, parts, number)
+
+    def _single(self, goal: Goal, parts: Parts, number: int) -> Iterator[Found]:
+        """One mutant by itself."""
+        solver = TermSolver(self.group.context, parts.fixed(number))
+        answer, _ = solver.check(parts.terms, LIMITS)
+        if answer.verdict != "unsat":
+            self.alive.discard(number)
+            fate = Fate.KILLED if answer.verdict == "sat" else Fate.UNKNOWN
+            yield Found(number, fate, goal.id, answer.seconds)
 
     def _vacuous(self) -> Iterator[Found]:
         """The mutants in which nothing satisfies the assumptions of the first goal that is no syntactic truth."""
@@ -85,13 +92,13 @@ class Trial:
         possible = [w.condition for w in goal.witnesses]
         conditions = [*self.group.hypotheses, *goal.hypotheses]
         conditions += [z3.Or(*possible) if len(possible) > 1 else possible[0]] if possible else []
-        met = met_in(conditions) if conditions else set()
+        met = met_in(conditions)
         self.met |= met
-        left = met & self.alive
-        satisfied = OneOf(self.group.context, conditions, met)
-        for number, _ in satisfied.members(set(left)):
-            left.discard(number)
-        for number in left - satisfied.undecided:
+        satisfied = OneOf(self.group.context, met)
+        satisfied.add(conditions)
+        left = (met & self.alive) - self.satisfied
+        self.satisfied |= {number for number, _ in satisfied.members(left)}
+        for number in left - self.satisfied - satisfied.undecided:
             self.alive.discard(number)
             yield Found(number, Fate.VACUOUS, goal.id, 0.0)
 
@@ -144,11 +151,12 @@ class Parts:
         own = "" if number is None else str(choice(self.context, number))
         return [one if str(one) == own else z3.Not(one) for one in self._choices]
 
-    def core(self) -> list[z3.BoolRef] | None:
-        """Those that contradict each other in the original; None if all together do not."""
+    def core(self, number: int | None) -> list[z3.BoolRef] | None:
+        """Those that contradict each other in the mutant, or in the original; None if all together do not."""
         solver = z3.SimpleSolver(ctx=self.context)
         solver.set("timeout", 60_000)
-        solver.add(*self.fixed(None))
+        solver.set("rlimit", LIMITS.first_rlimit)
+        solver.add(*self.fixed(number))
         names = [z3.Bool(f"part.{i}", self.context) for i in range(len(self.terms))]
         for name, term in zip(names, self.terms, strict=True):
             solver.add(z3.Implies(name, term))
@@ -163,31 +171,40 @@ class OneOf:
     """Conditions with the choices of mutants in them, of which exactly one is made."""
 
     context: z3.Context
-    conditions: Sequence[z3.BoolRef]
     met: set[int]
     undecided: set[int] = field(default_factory=set)
+    _solver: z3.Solver = field(init=False)
+    _fault: z3.BitVecRef = field(init=False)
+    _added: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._solver = z3.SimpleSolver(ctx=self.context)
+        self._solver.set("rlimit", MANY_RLIMIT)
+        self._solver.set("timeout", 60_000)
+        self._fault = z3.BitVec("the fault", _NUMBER_WIDTH, self.context)
+        self._solver.add(*(choice(self.context, n) == (self._fault == n) for n in sorted(self.met)))
+
+    def add(self, conditions: Sequence[z3.BoolRef]) -> None:
+        """Adds conditions, each once."""
+        new = [one for one in conditions if one.get_id() not in self._added]
+        self._added |= {one.get_id() for one in new}
+        self._solver.add(*new)
 
     def members(self, wanted: set[int]) -> Iterator[tuple[int, float]]:
         """(number, seconds) of the mutants among these that satisfy the conditions."""
-        solver = z3.SimpleSolver(ctx=self.context)
-        solver.set("rlimit", MANY_RLIMIT)
-        solver.set("timeout", 60_000)
-        fault = z3.BitVec("the fault", _NUMBER_WIDTH, self.context)
-        solver.add(*self.conditions)
-        solver.add(*(choice(self.context, n) == (fault == n) for n in self.met))
-        solver.add(*(fault != n for n in self.met - wanted))
         left = set(wanted)
         while left:
-            solver.push()
-            among = [fault == n for n in sorted(left)]
-            solver.add(z3.Or(*among) if len(among) > 1 else among[0])
+            self._solver.push()
+            among = [self._fault == n for n in sorted(left)]
+            self._solver.add(z3.Or(*among) if len(among) > 1 else among[0])
             start = time.monotonic()
-            verdict = solver.check()
+            verdict = self._solver.check()
             seconds = time.monotonic() - start
-            if verdict != z3.sat:
+            model = self._solver.model() if verdict == z3.sat else None
+            self._solver.pop()
+            if model is None:
                 self.undecided = left if verdict == z3.unknown else set()
                 return
-            number = solver.model().eval(fault, model_completion=True).as_long()
-            solver.pop()
+            number = model.eval(self._fault, model_completion=True).as_long()
             left.discard(number)
             yield number, seconds

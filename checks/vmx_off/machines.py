@@ -45,6 +45,8 @@ SHARED_BITS = {
     "X87_STATE": ALL,
     "SSE_STATE": ALL,
     "MXCSR": ALL,
+    # The virtual machine has the processor's SSE.  SDM 1 11.6.6
+    "MXCSR_MASK": ALL,
 }
 """The bits of each register that both machines share; of segment registers, those of ES, CS, SS, DS, FS and GS."""
 
