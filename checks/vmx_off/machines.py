@@ -69,6 +69,13 @@ OPEN = Features(UMIP=False, TSD=False, PCE=True)
 CLOSED = Features(UMIP=True, TSD=True, PCE=False)
 """As many instructions as possible are privileged."""
 
+ALONE = {
+    "UMIP": Features(UMIP=True, TSD=False, PCE=True),
+    "TSD": Features(UMIP=False, TSD=True, PCE=True),
+    "PCE": Features(UMIP=False, TSD=False, PCE=False),
+}
+"""Each of the bits by itself set to what makes instructions privileged."""
+
 
 @dataclass(slots=True)
 class MachineSource:
