@@ -33,16 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sample (0)")
     parser.add_argument("--no-cache", action="store_true", help="judge again what earlier runs have judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write tables of the results")
     parser.add_argument("-v", "--verbose", action="store_true", help="one line a mutant")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judges mutants: 0 if each is killed, equivalent or explained, 1 if some survived, 130 if interrupted."""
+    """Judges mutants: 0 if each is killed, equivalent or explained, 1 if some survived, 130 if interrupted.
+
+    It is 1 too if an explanation in the list explains nothing any more.
+    """
     from rich.console import Console
 
     import grammar
     from checks.mutate.campaign import Campaign, Setup
-    from checks.mutate.report import write_json
+    from checks.mutate.explanations import explanations, stale
+    from checks.mutate.report import document, markdown, write_json
     from checks.mutate.targets import FAMILIES
 
     unknown = set(args.family) - set(FAMILIES)
@@ -54,12 +59,17 @@ def run(args: argparse.Namespace) -> int:
     chosen = _chosen(campaign, args)
     found, interrupted = _judge(args, campaign, Setup(args.spec, args.family), chosen)
     _report(Console(soft_wrap=True, highlight=False), found, len(chosen))
+    unneeded = stale(explanations(), campaign.mutants.values(), found) if not args.family else []
+    for one in unneeded:
+        print(f"explains nothing, and is to be removed: {one}", file=sys.stderr)
+    if args.markdown is not None:
+        args.markdown.write_text(markdown(document(found), len(campaign.mutants)), encoding="utf-8")
     if args.json is not None:
         write_json(found, args.json)
     if interrupted:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 1 if any(verdict.fate.is_open for verdict in found) else 0
+    return 1 if unneeded or any(verdict.fate.is_open for verdict in found) else 0
 
 
 def _chosen(campaign: Campaign, args: argparse.Namespace) -> frozenset[int]:

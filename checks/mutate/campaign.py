@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import grammar
 from checks.mutate.explanations import explanations
-from checks.mutate.fates import Fate, Found, Verdict
+from checks.mutate.fates import Found, Verdict
 from checks.mutate.judge import Judge, Tried
 from checks.mutate.memory import Memory
 from checks.mutate.places import Mutant

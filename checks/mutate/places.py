@@ -111,11 +111,13 @@ class Rewriter:
         return one == self.wanted
 
     def predicate(self, item: ir.Predicate) -> ir.Expr:
+        """What becomes of a policy or invariant."""
         if self._is_wanted(item.span, (), "drop conjunct", item.name):
             return ir.Literal(ir.BOOL, 1)
         return cast(ir.Expr, self._inside(item.condition, item.span, ()))
 
     def body(self, body: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
+        """What becomes of a block."""
         return self._reordered([new for old in body for new in self._statement(old)])
 
     def _reordered(self, body: list[ir.Stmt]) -> tuple[ir.Stmt, ...]:

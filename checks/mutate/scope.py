@@ -40,7 +40,8 @@ def _folder(span: Span) -> str:
 def _vmm(program: ir.Program) -> list[object]:
     """What the VMM consists of."""
     predicates = [p.condition for p in (*program.invariants.values(), *program.policies.values())]
-    return [*predicates, *(one.body for one in (*program.steps.values(), *program.handlers.values()))]
+    steps = [step.body for step in program.steps.values()]
+    return [*predicates, *steps, *(handler.body for handler in program.handlers.values())]
 
 
 class _Scope:

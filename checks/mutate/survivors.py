@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from checks.mutate import equivalence
-from checks.mutate.explanations import Explanation
+from checks.mutate.explanations import Explanation, first_that_fits
 from checks.mutate.fates import Fate, Verdict
 from checks.mutate.places import Mutant
 from grammar import ir
@@ -25,7 +25,7 @@ class Survivors:
         if proved:
             fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED
             return Verdict(mutant, fate, proved, 0.0, len(groups))
-        listed = next((e.reason for e in self.explanations if e.fits(mutant)), None)
+        listed = first_that_fits(self.explanations, mutant)
         if listed is not None:
-            return Verdict(mutant, Fate.EXPLAINED, listed, 0.0, len(groups))
+            return Verdict(mutant, Fate.EXPLAINED, listed.reason, 0.0, len(groups))
         return Verdict(mutant, Fate.SURVIVED if groups else Fate.UNREACHED, "", 0.0, len(groups))

@@ -75,12 +75,13 @@ def lists(theirs: Theirs, rows: Mapping[str, OffRow]) -> list[tuple[str, ...]]:
     def found(name: str) -> bool:
         return name in rows and rows[name].is_sensitive
 
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for mnemonic, names in theirs.theirs.items():
         reason = next(filter(None, map(theirs.reason, names)), "")
         lines.append((mnemonic, ", ".join(names), "yes" if all(map(found, names)) else "no", reason))
     more = (*theirs.more, *theirs.like)
-    return lines + [("", name, "yes" if found(name) else "no", theirs.reason(name)) for name in more]
+    lines += [("", name, "yes" if found(name) else "no", theirs.reason(name)) for name in more]
+    return lines
 
 
 def markdown(rows: Sequence[OffRow]) -> str:
