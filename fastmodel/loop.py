@@ -1,8 +1,9 @@
 """The run loop: finds the decoded instructions at RIP, runs them, and handles what the routines leave to it.
 
 A *routine* is a handler and the way on from it. In threaded code each jumps to the next by itself; otherwise it
-returns the next decoded instruction, and `enter` calls that one's routine. `remaining` counts instructions down; it is
-exact at every place where a run can stop: a trace is only entered if it fits, and a branch subtracts what ran before.
+returns the next decoded instruction, and `enter` calls that one's routine. `spare` counts instructions down: how many
+more may be executed than the longest trace has. It is exact at every place where a run can stop: a trace is entered
+only if it fits, and a branch subtracts what ran before.
 """
 
 from __future__ import annotations
@@ -64,83 +65,83 @@ GO_ON: Callable[[int, int, int], int] = parameter("GO_ON")
 # --- routines ---
 
 
-def step(state: int, u: int, remaining: int) -> int:
+def step(state: int, u: int, spare: int) -> int:
     """A handler that is followed by the next instruction."""
     if HANDLER(state, u) != DONE:
-        return stop_before(state, u, remaining)
-    return GO_ON(state, u + DECODED_SIZE, remaining)
+        return stop_before(state, u, spare)
+    return GO_ON(state, u + DECODED_SIZE, spare)
 
 
-def unseen_step(state: int, u: int, remaining: int) -> int:
+def unseen_step(state: int, u: int, spare: int) -> int:
     """As `step` for a handler that completes always, and whose flags nothing looks at: they stay as they were."""
     result = get(64, state + RESULT)
     carries = get(64, state + CARRIES)
     HANDLER(state, u)
     put(64, state + RESULT, result)
     put(64, state + CARRIES, carries)
-    return GO_ON(state, u + DECODED_SIZE, remaining)
+    return GO_ON(state, u + DECODED_SIZE, spare)
 
 
-def branch(state: int, u: int, remaining: int) -> int:
+def branch(state: int, u: int, spare: int) -> int:
     """A direct branch, perhaps with the instruction before it."""
     if FUSED:
         if BEFORE(state, u) != DONE:
-            return stop_before(state, u, remaining)
+            return stop_before(state, u, spare)
         u = u + DECODED_SIZE
     outcome = HANDLER(state, u)
     if outcome == REFUSED:
-        return stop_before(state, u, remaining)
-    remaining = remaining - field(8, u + COUNT)
+        return stop_before(state, u, spare)
+    spare = spare - field(8, u + COUNT)
     if outcome == TAKEN:
         link = field(64, u + LINK)
-        if link == 0 or remaining < TRACE_LIMIT:
-            return stop(state, u, remaining, STOPPED_TAKEN)
-        return GO_ON(state, link, remaining)
-    return GO_ON(state, u + DECODED_SIZE, remaining)
+        if spare < 0 or link == 0:
+            return stop(state, u, spare, STOPPED_TAKEN)
+        return GO_ON(state, link, spare)
+    return GO_ON(state, u + DECODED_SIZE, spare)
 
 
-def jump(state: int, u: int, remaining: int) -> int:
+def jump(state: int, u: int, spare: int) -> int:
     """An indirect branch; the trace at its target is looked for here, since most are known."""
     if HANDLER(state, u) != DONE:
-        return stop_before(state, u, remaining)
-    remaining = remaining - field(8, u + COUNT)
+        return stop_before(state, u, spare)
+    spare = spare - field(8, u + COUNT)
     place = known_trace(state, get(64, state + RIP))
-    if place == 0 or remaining < TRACE_LIMIT:
-        return stop(state, u, remaining, STOPPED_INDIRECT)
-    return GO_ON(state, place, remaining)
+    if spare < 0 or place == 0:
+        return stop(state, u, spare, STOPPED_INDIRECT)
+    return GO_ON(state, place, spare)
 
 
-def refuse(state: int, u: int, remaining: int) -> int:
+def refuse(state: int, u: int, spare: int) -> int:
     """Stands for an instruction without a handler; its reason is in IMMEDIATE."""
     put(64, state + REASON, field(64, u + IMMEDIATE))
-    return stop_before(state, u, remaining)
+    return stop_before(state, u, spare)
 
 
-def end_of_trace(state: int, u: int, remaining: int) -> int:
+def end_of_trace(state: int, u: int, spare: int) -> int:
     """Stands behind the last instruction of a trace: a branch to the instruction at IMMEDIATE that counts for none."""
-    remaining = remaining - field(8, u + COUNT)
+    spare = spare - field(8, u + COUNT)
     link = field(64, u + LINK)
-    if link == 0 or remaining < TRACE_LIMIT:
-        return stop(state, u, remaining, STOPPED_TAKEN)
-    return GO_ON(state, link, remaining)
+    if spare < 0 or link == 0:
+        return stop(state, u, spare, STOPPED_TAKEN)
+    return GO_ON(state, link, spare)
 
 
-def hand_over(state: int, u: int, remaining: int) -> int:
+def hand_over(state: int, u: int, spare: int) -> int:
     """Goes on at a place by returning it."""
-    put(64, state + REMAINING, remaining)
+    put(64, state + REMAINING, spare + TRACE_LIMIT)
     return u
 
 
 @slow
-def stop_before(state: int, u: int, remaining: int) -> int:
+def stop_before(state: int, u: int, spare: int) -> int:
     """Leaves the routines before the instruction at `u`, which is refused."""
-    return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+    return stop(state, u, spare - field(8, u + COUNT) + 1, STOPPED_REFUSED)
 
 
 @slow
-def stop(state: int, u: int, remaining: int, why: int) -> int:
+def stop(state: int, u: int, spare: int, why: int) -> int:
     """Leaves the routines."""
-    put(64, state + REMAINING, remaining)
+    put(64, state + REMAINING, spare + TRACE_LIMIT)
     put(64, state + PLACE, u)
     put(64, state + STOP, why)
     return 0
@@ -182,10 +183,10 @@ def find_trace(state: int, remaining: int) -> int:
 def enter(state: int, u: int, remaining: int) -> int:
     """Runs routines from a place until one stops."""
     if THREADED:
-        return invoke(state, u, remaining)
+        return invoke(state, u, remaining - TRACE_LIMIT)
     put(64, state + REMAINING, remaining)
     while u != 0:
-        u = invoke(state, u, get(64, state + REMAINING))
+        u = invoke(state, u, get(64, state + REMAINING) - TRACE_LIMIT)
     return 0
 
 
