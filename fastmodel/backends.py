@@ -36,7 +36,11 @@ ROUTINES = {
     REPEAT: loop.branch,
     JUMP: loop.jump,
 }
-ENTRIES: dict[str, Callable[..., int]] = {"run": loop.run, "run_cases": cases.run_cases}
+ENTRIES: dict[str, Callable[..., int]] = {
+    "run": loop.run,
+    "run_cases": cases.run_cases,
+    "run_registers": cases.run_registers,
+}
 REFUSE = "refuse"
 END_OF_TRACE = "end_of_trace"
 
@@ -124,6 +128,10 @@ class NativeBackend:
         """Calls `cases.run_cases`."""
         self._run_cases(state, row, count)
 
+    def address(self, entry: str) -> int:
+        """Where one of ENTRIES lies, for other native code."""
+        return self._code.address(entry)
+
     @cached_property
     def _routines(self) -> dict[int, Routine]:
         """The routines by code."""
@@ -141,7 +149,7 @@ class NativeBackend:
             return None
         from fastmodel.translator.hotness import Translator
 
-        return Translator(self._region_target, self._routines, self._code.address, block)
+        return Translator(self._region_target, lambda: self._routines, self._code.address, block)
 
 
 class PlainBackend:
@@ -156,7 +164,8 @@ class PlainBackend:
         self._instances = list(found.values())
         self._routines: dict[int, Callable[[int, int, int], int]] = {}
         self.codes = {name: number for number, name in enumerate(found, start=1)}
-        self._run, self._run_cases = (self._program.function(instance(f, bindings)) for f in ENTRIES.values())
+        self._run = self._program.function(instance(loop.run, bindings))
+        self._run_cases = self._program.function(instance(cases.run_cases, bindings))
 
     def run(self, state: int, budget: int) -> int:
         """Calls `loop.run`."""

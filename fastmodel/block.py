@@ -62,7 +62,7 @@ class Block:
         self.set(state.DECODED_END, decoded + state.DECODED_BYTES)
         self.remembered: list[int] = []  # versions of what the reference remembered at the last run
         self.translator: Translator | None = None
-        self.until_sample = 1  # instructions until the translator takes its next sample
+        self.set(state.UNTIL_SAMPLE, 1)
         self.forget_translations()
 
     def get(self, offset: int) -> int:

@@ -74,6 +74,12 @@ JOURNAL_LENGTH = 1024  # at most; an entry is the host-physical address of a wor
 REFUSED_FLAGS = 536  # bits of RFLAGS with which a case is left to the reference
 CASE_STEPS = 544  # instructions of a case at most
 
+# --- running guests: see reference/guests.ll ---
+
+UNTIL_SAMPLE = 640  # instructions until the translator takes its next sample
+SEEN = 648  # how often the compiled reference had forgotten translations when this block last ran
+STALE = 656  # 1 if it has forgotten some since
+
 # --- scratch ---
 
 WALK_ENTRIES = (
