@@ -35,6 +35,8 @@ from fastmodel.state import (
     REASON,
     REMAINING,
     RESULT,
+    RESUME_AT,
+    RESUME_FLAG,
     RFLAGS,
     RIP,
     SAMPLE,
@@ -199,14 +201,10 @@ def run(state: int, budget: int) -> int:
 
 
 def execute(state: int, budget: int) -> int:
-    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended.
-
-    Any instruction clears RF, which means nothing here: there are no breakpoints.
-    """
-    before = get(64, state + RFLAGS)
-    put(64, state + RFLAGS, before & ~RF)
-    set_status_flags(state, before)
+    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended."""
     put(64, state + REMAINING, budget)
+    set_status_flags(state, get(64, state + RFLAGS))
+    lay_aside_resume_flag(state)
     put(64, state + REASON, 0)
     while get(64, state + REASON) == 0:
         remaining = get(64, state + REMAINING)
@@ -218,8 +216,21 @@ def execute(state: int, budget: int) -> int:
                 enter(state, u, remaining)
                 after_stop(state)
     remaining = get(64, state + REMAINING)
-    put(64, state + RFLAGS, rflags(state) | (before & RF if remaining == budget else 0))
+    resume = get(64, state + RESUME_FLAG) if remaining == get(64, state + RESUME_AT) else 0
+    put(64, state + RFLAGS, rflags(state) | resume)
     return remaining
+
+
+def lay_aside_resume_flag(state: int) -> int:
+    """Clears RF, as any instruction does that completes, unless it repeats itself; what it was counts if none does.
+
+    RF means nothing else here: there are no breakpoints.
+    """
+    flags = get(64, state + RFLAGS)
+    put(64, state + RESUME_FLAG, flags & RF)
+    put(64, state + RESUME_AT, get(64, state + REMAINING))
+    put(64, state + RFLAGS, flags & ~RF)
+    return 0
 
 
 def after_stop(state: int) -> int:
@@ -256,7 +267,10 @@ def link_branch(state: int, u: int) -> int:
 
 
 def write_code(state: int) -> int:
-    """Runs the one instruction that writes to a page with decoded instructions; then all are decoded anew."""
+    """Runs the one instruction that writes to a page with decoded instructions; then all are decoded anew.
+
+    One that repeats itself may have written another in its own place.
+    """
     before = get(64, state + REMAINING)
     put(64, state + REASON, 0)
     put(64, state + CODE_WRITES, 1)
@@ -264,7 +278,10 @@ def write_code(state: int) -> int:
     if u != 0:
         enter(state, u, 1)
         set_rip(state)
-        put(64, state + REMAINING, before - 1 + get(64, state + REMAINING))
+        left = get(64, state + REMAINING)
+        put(64, state + REMAINING, before - 1 + left)
+        if left == 0:
+            lay_aside_resume_flag(state)
     put(64, state + CODE_WRITES, 0)
     forget_decoded(state)
     return 0

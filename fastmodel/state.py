@@ -39,6 +39,8 @@ REMAINING = 208  # instructions that may still be executed
 PLACE = 216  # the decoded instruction at which the routines stopped
 STOP = 224  # why they stopped there: a STOPPED_… number
 REASON = 232  # why the run ends: a Reason, 0 while it goes on
+RESUME_FLAG = 592  # RFLAGS.RF as it is if no instruction completes any more,
+RESUME_AT = 600  # while so many may be executed
 
 # --- decoded instructions ---
 
