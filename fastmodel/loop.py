@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastmodel.compiler.primitives import (
+    bit,
     field,
     get,
     invoke,
@@ -23,13 +24,17 @@ from fastmodel.compiler.primitives import (
 from fastmodel.decoded import ADDRESS, COUNT, DECODED_SIZE, IMMEDIATE, LINK, TRACE_LIMIT
 from fastmodel.handlers.flags import RF, rflags, set_status_flags
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN
+from fastmodel.memory import forget_translations
+from fastmodel.paging import unmark_used
 from fastmodel.state import (
+    ALONE,
     BUDGET,
     CARRIES,
     CODE_WRITE,
     CODE_WRITES,
     DECODED_LAST,
     DECODED_NEXT,
+    FLAG_WRITE,
     GENERATION,
     PLACE,
     REASON,
@@ -47,6 +52,7 @@ from fastmodel.state import (
     TRACE_SLOT,
     TRACE_SLOTS,
     TRACES,
+    USES,
 )
 from fastmodel.traces import confirm_decoded, decode_trace, forget_decoded, keep_decoded
 
@@ -241,8 +247,8 @@ def after_stop(state: int) -> int:
             link_branch(state, get(64, state + PLACE))
     elif get(64, state + STOP) == STOPPED_REFUSED:
         set_rip(state)
-        if get(64, state + REASON) == CODE_WRITE:
-            write_code(state)
+        while get(64, state + REASON) == CODE_WRITE or get(64, state + REASON) == FLAG_WRITE:
+            run_alone(state)
     return 0
 
 
@@ -266,22 +272,31 @@ def link_branch(state: int, u: int) -> int:
     return 0
 
 
-def write_code(state: int) -> int:
-    """Runs the one instruction that writes to a page with decoded instructions; then all are decoded anew.
+def run_alone(state: int) -> int:
+    """Runs one instruction that sets accessed or dirty flags, or writes to a page with decoded instructions.
 
-    One that repeats itself may have written another in its own place.
+    If it is refused after all, such as for its second operand, flags that it has set are cleared again. If it wrote
+    code, all is decoded anew: one that repeats itself may have written another in its own place.
     """
     before = get(64, state + REMAINING)
+    writes_code = bit(get(64, state + REASON) == CODE_WRITE)
     put(64, state + REASON, 0)
-    put(64, state + CODE_WRITES, 1)
     u = decode_trace(state, get(64, state + RIP), 1)
     if u != 0:
+        put(64, state + ALONE, 1)
+        put(64, state + CODE_WRITES, writes_code)
+        uses = get(64, state + USES)
         enter(state, u, 1)
         set_rip(state)
         left = get(64, state + REMAINING)
         put(64, state + REMAINING, before - 1 + left)
         if left == 0:
             lay_aside_resume_flag(state)
-    put(64, state + CODE_WRITES, 0)
-    forget_decoded(state)
+        elif get(64, state + USES) != uses:
+            unmark_used(state, uses)
+            forget_translations(state)
+        put(64, state + ALONE, 0)
+        put(64, state + CODE_WRITES, 0)
+    if writes_code != 0:
+        forget_decoded(state)
     return 0

@@ -311,5 +311,4 @@ def test_a_repeated_instruction_that_overwrites_itself(model: Model, backend: st
         for _ in range(steps):
             model.functions["cycle"](reference)
         assert (fast.RIP, fast.RFLAGS, fast.GPR[RCX]) == (reference.RIP, reference.RFLAGS, reference.GPR[RCX])
-        expected = 2 | RESUME_FLAG if steps == 1 else 2
-        assert fast.RFLAGS == expected
+        assert bool(fast.RFLAGS & RESUME_FLAG) == (steps == 1)
