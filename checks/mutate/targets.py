@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import z3
 
@@ -25,12 +26,14 @@ from grammar import ir
 FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation")
 """The families about virtualization, those first whose groups are quickly tried."""
 
+_AREAS = "msr_areas"
+"""The file of the specification about MSR areas: to go through one makes terms of hundreds of entries."""
+
 FEW = 3
 """A function that so few steps use is part of them."""
 
-MANY, SOME = 5000, 100
-"""So many mutants are tried at once; in families that run most of the machine and the VMM fewer, since each choice
-makes its terms larger."""
+MANY = 1000
+"""So many mutants are woven into one program at most: each choice makes the terms larger."""
 
 Item = tuple[str, str]
 """A table of the program and the source name of an item in it."""
@@ -42,14 +45,15 @@ class Target:
 
     Mutants of `alone` are tried one by one, each in a program of its own: such a step would be proved in as many cases
     as it has places that choices change. Those of `untouched` are not tried: what the group takes as constant depends
-    on them, and other theorems say what it is. At most `together` mutants are woven into one program.
+    on them, and other theorems say what it is. In a
+    group that `is_hard` each proof takes long, and mutants are asked about one by one.
     """
 
     family: str
     outline: Outline
     alone: frozenset[Item] = frozenset()
     untouched: frozenset[Item] = frozenset()
-    together: int = MANY
+    is_hard: bool = False
 
 
 @dataclass(slots=True)
@@ -91,8 +95,7 @@ class Targets:
         untouched = self._building() if name in ("totality", "emulation") else frozenset()
         for outline in outlines:
             subject = outline.group.removeprefix(f"{name}.")
-            together = MANY if name in ("manual", "isolation", "trap") else SOME
-            yield Target(name, outline, own.get(subject, frozenset()), untouched, together)
+            yield Target(name, outline, own.get(subject, frozenset()), untouched, name == "emulation")
 
     def _steps(self) -> Mapping[str, frozenset[Item]]:
         """By step its own items: itself, and functions that few others use."""
@@ -107,10 +110,11 @@ class Targets:
         }
 
     def _building(self) -> frozenset[Item]:
-        """What the VMCS of a new guest is built by."""
+        """What the VMCS of a new guest is built by, and what works through the MSR areas that it does not have."""
         functions = self.program.functions
         made = [functions[name] for name in (BOOT, START) if name in functions]
         made += reachable_functions(self.program, [f.body for f in made])
+        made += [f for f in functions.values() if PurePath(f.span.file).stem == _AREAS]
         return frozenset(("functions", f.source) for f in made)
 
 
