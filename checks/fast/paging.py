@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from checks.fast.contract import is_canonical
 from checks.fast.walker import (
@@ -89,14 +89,13 @@ class Lemmas:
         self.hypotheses.append(terms.equal(terms.arithmetic("&", pointer, paging.RESERVED, 64), 0, 64))
         self.hypotheses.append(terms.negation(terms.equal(pointer, 0, 64)))
 
-    def goals(self, family: str) -> Iterator[Goal]:
-        """The lemmas as goals; each is reached by some path of its text."""
-        for name, lemma in LEMMAS.items():
-            self._reached.clear()
-            claim = self.terms.truth(self.terms.conjunction(lemma(self)))
-            hypotheses = tuple(self.terms.truth(h) for h in self.hypotheses)
-            witness = Witness("finds a translation", self.terms.truth(self.terms.disjunction(self._reached)))
-            yield Goal(f"{family}.{name}", claim, hypotheses, (witness,))
+    def goal(self, name: str, lemma: Lemma) -> Goal:
+        """A lemma as a goal of that name; it is reached by some path of its text."""
+        self._reached.clear()
+        claim = self.terms.truth(self.terms.conjunction(lemma(self)))
+        hypotheses = tuple(self.terms.truth(h) for h in self.hypotheses)
+        witness = Witness("finds a translation", self.terms.truth(self.terms.disjunction(self._reached)))
+        return Goal(name, claim, hypotheses, (witness,))
 
     def follows(self, condition: Truth, claim: Truth) -> Truth:
         """A claim about a path that ends with a translation."""
@@ -331,7 +330,9 @@ def operand(lemmas: Lemmas) -> Iterator[Truth]:
                 yield lemmas.follows(condition, terms.conjunction(claims))
 
 
-LEMMAS: dict[str, Callable[[Lemmas], Iterator[Truth]]] = {
+Lemma: TypeAlias = Callable[[Lemmas], Iterator[Truth]]
+
+LEMMAS: dict[str, Lemma] = {
     "ept": ept,
     "walk": walk,
     "rights": rights,
