@@ -113,3 +113,15 @@ def test_counterexample_of_another_solver_is_explained() -> None:
     found = results["trap.CLTS.E"]
     assert found.status is Status.REFUTED
     assert found.counterexample is not None
+
+
+def test_terms_outlive_their_builder() -> None:
+    context = z3.Context()
+    symbol = Terms(context).symbol("x", 64)
+    smaller = Terms(context).compare("<", symbol, 5, 64)
+    for _ in range(3):  # memory that was freed would be used again
+        other = Terms(context)
+        assert all(other.symbol(f"y{n}", 64).size() == 64 for n in range(1000))
+        del other
+        gc.collect()
+    assert str(smaller) == "ULT(x, 5)"
