@@ -1,5 +1,6 @@
 """Solvers that read SMT-LIB text decide the same questions; contradictions and missing packages are told."""
 
+import gc
 import sys
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from checks.solvers import text
 from checks.solvers.answer import Answer
 from checks.solvers.terms import script
 from checks.solvers.text import SolverError, TextSolver, text_solver
+from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Status
 
 PROGRAM = grammar.load()
