@@ -76,11 +76,11 @@ def _engines(model: Model) -> tuple[list[Engine], dict[str, str]]:
 
     engines: list[Engine] = []
     absent: dict[str, str] = {}
-    for make in ENGINES:
+    for name, make in ENGINES.items():
         try:
             engines.append(make(model))
         except ImportError as error:
-            absent[make.name] = str(error)
+            absent[name] = str(error)
     return engines, absent
 
 
