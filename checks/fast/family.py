@@ -9,6 +9,7 @@ from functools import cached_property
 import z3
 
 from checks.extract import Roots
+from checks.fast import translations
 from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
 from checks.fast.lemmas import LEMMAS
@@ -27,6 +28,11 @@ from refmodel.encoder import Encoder
 LEMMA_GROUP = "lemmas"
 PAGING = "paging."
 """What groups with a lemma about the page walk begin with."""
+TABLES_GROUP = "tlb"
+
+
+# Lemmas about texts of the fast model alone.
+NOTHING = Roots((), functions=frozenset(), has_policies=False, has_invariants=False)
 
 
 @dataclass(slots=True)
@@ -47,6 +53,8 @@ class FastFamily:
         for lemma in PAGING_LEMMAS:
             name = f"{self.name}.{PAGING}{lemma}"
             yield Outline(name, (name,))
+        tables = f"{self.name}.{TABLES_GROUP}"
+        yield Outline(tables, tuple(f"{tables}.{name}" for name in translations.LEMMAS), roots=NOTHING)
         for instruction, forms in self._of(program).forms.items():
             names = tuple(dict.fromkeys(one.form.instruction.name for one in forms))
             roots = Roots(names, functions=FUNCTIONS, has_policies=False, has_invariants=False)
@@ -58,6 +66,8 @@ class FastFamily:
     ) -> Group:
         """The goals of one group; forms whose goals are not in `ids` are left out."""
         subject = group.removeprefix(f"{self.name}.")
+        if subject == TABLES_GROUP:
+            return Group(group, context, tuple(translations.Lemmas(Terms(context)).goals(group)))
         if subject.startswith(PAGING):
             lemma = PAGING_LEMMAS[subject.removeprefix(PAGING)]
             return Group(group, context, (Lemmas(program, Terms(context)).goal(group, lemma),))
