@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 import fastmodel
 from checks.commands.errors import UsageError
+from grammar.cachedir import cache_directory
 
 FILE = Path(__file__).with_name("faults.toml")
 PACKAGE = Path(fastmodel.__file__).parent
@@ -89,4 +90,10 @@ def faulty(fault: Fault) -> Iterator[Mapping[str, str]]:
         file = package / fault.file
         file.write_text(fault.apply(file.read_text("utf-8")), "utf-8")
         search = os.pathsep.join(filter(None, (directory, os.environ.get("PYTHONPATH"))))
-        yield {**os.environ, "PYTHONPATH": search}
+        yield {**os.environ, "PYTHONPATH": search, **_cache()}
+
+
+def _cache() -> dict[str, str]:
+    """A cache for what faults are compiled to: the command's own keeps what it has."""
+    directory = cache_directory()
+    return {} if directory is None else {"NONROOT_CACHE": str(directory / "faults")}

@@ -124,7 +124,10 @@ def _case(goal_id: str, concrete: Concrete, situation: Situation) -> Case:
             state["EPT_POINTER"] = EPT_PML4 | POINTER | flags
             words = _ept_words(entries, is_table=situation.kind is Kind.EPT_OF_WALK)
         case kind:
-            entries = _guest_entries(kind, entries, is_executable=concrete.holds(situation.is_executable))
+            is_executable = concrete.holds(situation.is_executable)
+            if not is_executable:  # without EFER.NXE, the bit that says so would be reserved
+                state["EFER"] |= DECIDING["EFER"]
+            entries = _guest_entries(kind, entries, is_executable=is_executable)
             offset = DATA if len(entries) < len(SHIFTS) else 0
             is_canonical = linear >> 47 in (0, (1 << 17) - 1)
             state[f"GPR[{RDI}]"] = ADDRESS | offset | (0 if is_canonical else NOT_CANONICAL)

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 from checks.commands.errors import UsageError
 from checks.fast.faults import Fault, faulty, run_command
-from grammar.cachedir import cache_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def find(fault: Fault, seconds: float) -> Finding:
     with faulty(fault) as environment, TemporaryDirectory(prefix="nonroot-corpus-") as directory:
         report = Path(directory) / "report.json"
         options = ["--mode", "ci", "--seconds", f"{seconds:g}", "--corpus", directory, "--json", str(report)]
-        done, spent = run_command({**environment, **_cache()}, "fuzz", *options)
+        done, spent = run_command(environment, "fuzz", *options)
         if done.returncode not in (0, 1):
             raise UsageError(
                 f"fault {fault.id}: the fuzzer ended with status {done.returncode}: {done.stderr}"
@@ -48,9 +47,3 @@ def find(fault: Fault, seconds: float) -> Finding:
     found = document["divergences"]
     instruction = str(found[0]["instruction"] or "a program") if found else ""
     return Finding(fault, bool(found), document["cpu_seconds_until_first"] or 0.0, spent, instruction)
-
-
-def _cache() -> dict[str, str]:
-    """A cache for what faults are compiled to: the command's own keeps what it has."""
-    directory = cache_directory()
-    return {} if directory is None else {"NONROOT_CACHE": str(directory / "faults")}
