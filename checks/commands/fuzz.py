@@ -214,7 +214,7 @@ def _report(campaign: Campaign, args: argparse.Namespace) -> None:
     for problem in campaign.corpus.problems:
         print(f"skipped: {problem}", file=sys.stderr)
     for divergence, path in outcome.divergences:
-        text = describe(divergence, campaign.plain.model, ("reference", campaign.engine))
+        text = describe(divergence, campaign.plain.model, divergence.case.columns)
         print(f"\n{text}\n\n  replay it: {replay_command(path, args.spec)}\n")
     for case in campaign.corpus.unwritten:
         print(f"could not be written, here it is: {json.dumps(case.document())}", file=sys.stderr)

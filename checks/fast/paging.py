@@ -129,6 +129,8 @@ class Lemmas:
             layout.EPT_POINTER: pointer,
             layout.MODE: mode,
             layout.MEMORY_SIZE: terms.symbol("memory_size", 64),
+            layout.ALONE: terms.symbol("alone", 64),
+            layout.REASON: terms.symbol("reason", 64),
         }
         known = {offset: number(self.paths, value) for offset, value in words.items()}
         return Walker(self.paths, start.copy(), self.ept, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from checks.commands.errors import UsageError
 from checks.fuzz.bases import MEMORY_SIZE
@@ -32,6 +32,15 @@ class Engine(Protocol):
 
     def instructions(self, program: Program) -> Sequence[str]:
         """The instructions that it can execute at all."""
+        ...
+
+
+@runtime_checkable
+class RunsAtOnce(Protocol):
+    """An engine that can also execute several instructions in one call."""
+
+    def run(self, steps: int) -> int:
+        """Executes up to `steps` instructions; returns how many completed."""
         ...
 
 
@@ -66,11 +75,15 @@ class FastEngine:
 
         self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
         self.cycle = Cycle(model)
-        self._execute_one: Callable[[], bool] = Fast(model.program, self.machine, backend).execute_one
+        self._engine = Fast(model.program, self.machine, backend)
 
     def step(self) -> Step:
         """One instruction if the fast model takes it."""
-        return DONE if self._execute_one() else REFUSED
+        return DONE if self._engine.execute_one() else REFUSED
+
+    def run(self, steps: int) -> int:
+        """Instructions until the fast model refuses one."""
+        return self._engine.run(steps)
 
     def instructions(self, program: Program) -> Sequence[str]:
         """Those that have a handler."""
