@@ -16,8 +16,9 @@ import z3
 
 from checks.emulation.machine import BORDERS, Arguments, Machine, unknown_call, written_by
 from checks.host_state.built import Built
+from checks.host_state.dependencies import ALL, Dependencies, bits_written
 from checks.host_state.explain import Change, Kept
-from checks.host_state.promises import CURRENT, THIS_CPU, Dependencies, Promise, Promises
+from checks.host_state.promises import CURRENT, THIS_CPU, Promise, Promises
 from checks.host_state.running import RunningGuest
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
@@ -92,15 +93,12 @@ def _ids(group: str, promises: Mapping[str, Iterable[Promise]]) -> tuple[str, ..
     return tuple(f"{group}.{name}.{one.name}" for name, found in promises.items() for one in found)
 
 
-def _written(program: ir.Program, body: object) -> frozenset[str]:
-    """What a body writes without ending the guest's run."""
-    own = reachable_functions(program, [body], frozenset(BORDERS))
-    named = {n.function for b in (body, *(f.body for f in own)) for n in nodes(b) if isinstance(n, ir.Call)}
-    left_open = [f for f in map(program.functions.__getitem__, named) if BORDERS.get(f.source) is unknown_call]
-    direct = frozenset(
-        n.name for b in (body, *(f.body for f in own)) for n in nodes(b) if isinstance(n, ir.WriteState)
-    )
-    return direct | written_by(program, [f.body for f in left_open])
+def _written(program: ir.Program, body: object) -> dict[str, int]:
+    """The bits that a body writes without ending the guest's run."""
+    own = (body, *(f.body for f in reachable_functions(program, [body], frozenset(BORDERS))))
+    called = {n.function for one in own for n in nodes(one) if isinstance(n, ir.Call)}
+    left_open = (f for f in map(program.functions.__getitem__, called) if BORDERS.get(f.source) is unknown_call)
+    return bits_written(program, own) | dict.fromkeys(written_by(program, [f.body for f in left_open]), ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ class LeftGuest:
         promises, state = self.guest.promises, self.state.copy()
         for name, part in INJECTED.items():
             state.set(name, self.event.field(part))
-        depending = Dependencies(promises.program).at_waiting(frozenset(INJECTED))
+        depending = Dependencies(promises.program).at_waiting(dict.fromkeys(INJECTED, ALL))
         yield from promises.of_waiting(state, {one.name for one in depending}).values()
 
 

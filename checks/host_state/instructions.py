@@ -13,8 +13,9 @@ from functools import partial
 
 import z3
 
+from checks.host_state.dependencies import Dependencies, bits_read, bits_written
 from checks.host_state.explain import InstructionExplainer
-from checks.host_state.promises import RECORD, SAVE, Dependencies, Promise, Promises
+from checks.host_state.promises import RECORD, SAVE, Promise, Promises
 from checks.host_state.running import IN_CODE, in_code
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
@@ -55,44 +56,63 @@ class InstructionGoals:
         if depending:
             start = self._starts.get(id(settings))
             if start is None or start.settings is not settings:
-                start = self._starts[id(settings)] = Start.of(settings)
+                start = self._starts[id(settings)] = Start.of(settings, self._of(settings.program))
             yield _goal(subject, start, depending)
 
     def _depending(self, program: ir.Program, form: Form) -> tuple[Promise, ...]:
         if SAVE not in program.functions:
             return ()
-        known = self._dependencies.get(id(program.rules))
-        if known is None:
-            known = self._dependencies[id(program.rules)] = Dependencies(program)
-        return known.at_running(_written(program, form.body.body))
+        return self._of(program).at_running(_written(program, form.body.body))
+
+    def _of(self, program: ir.Program) -> Dependencies:
+        if id(program.rules) not in self._dependencies:
+            self._dependencies[id(program.rules)] = Dependencies(program)
+        return self._dependencies[id(program.rules)]
 
 
-def _written(program: ir.Program, body: object) -> frozenset[str]:
-    """What an instruction writes; `execute` makes RIP of NEXT_RIP."""
-    bodies = (body, *(f.body for f in reachable_functions(program, [body])))
-    names = frozenset[str]().union(*(names_in(one).writes for one in bodies))
-    return names | {"RIP"} if "NEXT_RIP" in names else names
+def _written(program: ir.Program, body: object) -> dict[str, int]:
+    """The bits that an instruction writes; `execute` makes RIP of NEXT_RIP."""
+    bits = bits_written(program, (body, *(f.body for f in reachable_functions(program, [body]))))
+    return {"RIP" if name == "NEXT_RIP" else name: mask for name, mask in bits.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The start state of the first run of a group, and what is promised there."""
+    """The start state of the first run of a group, and what is promised there.
+
+    Nothing is left from the instruction before: `cycle` has ended the blocking of interrupts.
+    """
 
     settings: Settings
     promises: Promises
+    dependencies: Dependencies
     holding: dict[str, Truth]
-    assumed: tuple[Truth, ...]
+    is_unblocked: Truth
+    shown: list[Run] = field(default_factory=list)
 
     @classmethod
-    def of(cls, settings: Settings) -> Start:
+    def of(cls, settings: Settings, dependencies: Dependencies) -> Start:
         """All promises hold, but for policies with parameters, which the settings give at what is used."""
-        promises = Promises(settings.program, settings.terms)
+        promises, terms = Promises(settings.program, settings.terms), settings.terms
         plain = {one.name for one in promises.every if not one.predicate.parameters}
-        holding = promises.of_running(settings.first, plain)
-        is_after = promises.ask(IS_AFTER, promises.saved(settings.first))
-        rules = [holding[one.name] for one in promises.every if one.name in holding and not one.is_policy]
-        assumed = (settings.terms.negation(is_after), *rules)
-        return cls(settings, promises, holding, tuple(one for one in assumed if one is not True))
+        is_unblocked = terms.negation(promises.ask(IS_AFTER, promises.saved(settings.first)))
+        return cls(settings, promises, dependencies, promises.of_running(settings.first, plain), is_unblocked)
+
+    def about(self, promises: Iterable[Promise]) -> Iterator[Truth]:
+        """What is assumed of promises, with what else is; the group assumes the policies."""
+        yield self.is_unblocked
+        for one in promises:
+            holds = self.holding.get(one.name, True)
+            if holds is not True and not one.is_policy:
+                yield holds
+
+    def witnesses(self, run: Run, own: Iterable[Truth]) -> Iterator[Witness]:
+        """That an instruction of the group can complete where all is assumed; one of them shows it for the others."""
+        if not self.shown:
+            self.shown.append(run)
+            terms = self.settings.terms
+            every = (*self.about(self.promises.every), *own, run.completes)
+            yield Witness("completes", terms.truth(terms.conjunction(every)))
 
 
 def _goal(subject: Subject, start: Start, depending: Iterable[Promise]) -> Goal:
@@ -100,37 +120,29 @@ def _goal(subject: Subject, start: Start, depending: Iterable[Promise]) -> Goal:
     written = _written(start.settings.program, subject.form.body.body)
     claim = Claim(Theorem.INTEGRITY, run, run, True, list(_comparisons(terms, start, run, written, depending)))
     name = f"{GROUP}.{subject.form.name}"
-    hypotheses = tuple(terms.truth(one) for one in start.assumed)
-    conclusion = claim.conclusion(terms)
-    if conclusion is True:
-        return Goal(name, terms.truth(conclusion), hypotheses)
     own = (*in_code(start.promises, start.settings.first, subject.symbols.length), *subject.proof.hypotheses)
+    used = {**written, **bits_read(start.settings.program, subject.form.body.body)}
+    assumed = terms.conjunction((*start.about(start.dependencies.beside(depending, used)), *own))
     explainer = InstructionExplainer(
         start.settings, subject.form.instruction.span, name, subject.symbols, subject.tools
     )
     return Goal(
         name,
-        terms.truth(conclusion),
-        (*hypotheses, *(terms.truth(one) for one in own if one is not True)),
-        tuple(_witnesses(terms, run)),
+        terms.truth(terms.implies(assumed, claim.conclusion(terms))),
+        (),
+        tuple(start.witnesses(run, own)),
         partial(explainer.minimise, claim),
         partial(explainer.explain, claim),
     )
 
 
-def _witnesses(terms: Terms, run: Run) -> Iterator[Witness]:
-    for name, condition in (("completes", run.completes), ("faults", run.faults), ("exits", run.exits)):
-        if condition is not False:
-            yield Witness(name, terms.truth(condition))
-
-
 def _comparisons(
-    terms: Terms, start: Start, run: Run, written: frozenset[str], depending: Iterable[Promise]
+    terms: Terms, start: Start, run: Run, written: Iterable[str], depending: Iterable[Promise]
 ) -> Iterator[Comparison]:
     """Each promise that is not the same term as before, for each way in which the run may end."""
     names = {one.name for one in depending if not one.predicate.parameters}
     simple = {name: _simple(start.holding[name]) for name in names}
-    for condition, state in _ends(run, written - {"NEXT_RIP"}):
+    for condition, state in _ends(run, frozenset(written)):
         for name, holds in start.promises.of_running(state, names).items():
             if holds is not True and not terms.same(_simple(holds), simple[name]):
                 yield Comparison(condition, name, (), True, holds, ir.BOOL, holds)

@@ -19,7 +19,6 @@ from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import fresh
 from checks.trap.contract import VM_EXIT
 from checks.trap.unknown import zero
-from checks.walk import nodes, reachable_functions, state_read
 from grammar import ir
 
 ENTER = "enter_guest"
@@ -119,60 +118,3 @@ class Promises:
         predicate = promise.predicate
         bindings = {p.name: fresh(self.terms, p.name, p.type) for p in predicate.parameters}
         return cast(Truth, self.evaluator.pure(predicate.condition, state, **bindings))
-
-
-# --- what a promise depends on -------------------------------------------------------------------
-
-
-class Dependencies:
-    """What each promise of a program depends on, found from the text: it may name too much, never too little."""
-
-    def __init__(self, program: ir.Program) -> None:
-        self._program = program
-        self.every = promises(program)
-
-    @cached_property
-    def _entry(self) -> dict[str, frozenset[str]]:
-        return _influences(self._program, (ENTER, LOAD))
-
-    @cached_property
-    def _exit(self) -> dict[str, frozenset[str]]:
-        return _influences(self._program, (RECORD, SAVE))
-
-    def at_waiting(self, changed: frozenset[str]) -> tuple[Promise, ...]:
-        """The promises about a guest that waits that a change of that state may break."""
-        return tuple(p for p in self.every if not changed.isdisjoint(self._read(p, p.is_policy, self._entry)))
-
-    def at_running(self, changed: frozenset[str]) -> tuple[Promise, ...]:
-        """The promises about a guest that runs that a change of that state may break."""
-        return tuple(
-            p for p in self.every if not changed.isdisjoint(self._read(p, not p.is_policy, self._exit))
-        )
-
-    def _read(self, promise: Promise, is_behind: bool, influences: dict[str, frozenset[str]]) -> frozenset[str]:
-        read = state_read(self._program, promise.predicate.condition)
-        return read.union(*(influences.get(name, frozenset()) for name in read)) if is_behind else read
-
-
-def _influences(program: ir.Program, functions: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    """For each item that functions write, the state that may decide on its value then."""
-    found: dict[str, frozenset[str]] = {}
-    for name in functions:
-        for item, read in _influences_in(program, name).items():
-            found[item] = found.get(item, frozenset()) | read
-    return found
-
-
-def _influences_in(program: ir.Program, function: str) -> dict[str, frozenset[str]]:
-    """The same for one function. What conditions, locals and arguments are made from counts for all that it writes."""
-    root = program.functions[function].body
-    below = list(nodes((root, *(f.body for f in reachable_functions(program, [root])))))
-    decisive = [n.condition for n in below if isinstance(n, ir.If)]
-    decisive += [n.value for n in below if isinstance(n, ir.SetLocal)]
-    decisive += [argument for n in below if isinstance(n, ir.Call) for argument in n.arguments]
-    common = frozenset[str]().union(*(state_read(program, one) for one in decisive))
-    found: dict[str, frozenset[str]] = {}
-    for node in below:
-        if isinstance(node, ir.WriteState):
-            found[node.name] = found.get(node.name, common) | state_read(program, node.value)
-    return found
