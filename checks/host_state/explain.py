@@ -13,7 +13,7 @@ from checks.host_state.promises import Promise
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
-from checks.symbolic.values import Point, Value, leaves
+from checks.symbolic.values import Point, Value, fresh, leaves
 from checks.theorem import Counterexample, Goal, Witness
 from checks.trap.casefile import FormExplainer
 from checks.trap.concrete import Concrete, item, show
@@ -44,17 +44,18 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A promise that is to hold after a change; `held` is what it said before."""
+    """A promise that is to hold after a change; `held` is what it said before, None if nothing is known of that."""
 
     name: str
     change: Change
     promise: Promise
-    held: Truth
+    held: Truth | None
     holds: Truth
 
     def goal(self, terms: Terms) -> Goal:
         """The goal; it is literally true if the promise says the same as before."""
-        kept = True if terms.same(self.held, self.holds) else terms.implies(self.change.taken, self.holds)
+        is_same = self.held is not None and terms.same(self.held, self.holds)
+        kept = is_same or terms.implies(self.change.taken, self.holds)
         witness = Witness(self.change.witness, terms.truth(self.change.taken))
         return Goal(
             self.name, terms.truth(kept), self.change.hypotheses, (witness,), self.minimise, self.explain
@@ -99,6 +100,11 @@ class Kept:
             for function, values in self.change.calls
             for parameter, value in zip(function.parameters, values, strict=True)
             for leaf, part, _ in leaves(value, parameter.type)
+        }
+        terms = self.change.before.surroundings.terms
+        arguments |= {
+            f"{self.promise.name}.{p.name}": concrete.number(fresh(terms, p.name, p.type))
+            for p in self.promise.predicate.parameters
         }
         state = self.change.before.surroundings.program.state
         return Case(

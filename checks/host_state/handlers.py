@@ -166,7 +166,6 @@ class _Maker:
             *left.guest.holding.values(),
             *left.guest.fetched(),
             *left.could_be_injected(),
-            *left.holding.values(),
         )
         return goals, assumed
 

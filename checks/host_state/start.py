@@ -33,7 +33,7 @@ def start_group(program: ir.Program, context: z3.Context) -> Group:
     change = Change("start_vm", guest.before, guest.state, True, guest.calls, (guest.evaluator, asker.evaluator))
     holding = asker.of_waiting(guest.state)
     goals = (
-        Kept(f"{GROUP}.{one.name}", change, one, False, holding[one.name]).goal(guest.terms)
+        Kept(f"{GROUP}.{one.name}", change, one, None, holding[one.name]).goal(guest.terms)
         for one in asker.every
     )
     return Group(GROUP, context, tuple(goals), tuple(guest.terms.truth(a) for a in _asked(program, guest)))
