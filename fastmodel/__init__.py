@@ -1,7 +1,8 @@
-"""The fast model: the same machine, compiled to native code; it exits to the reference for what it does not know.
+"""The fast model: the same machine, compiled to native code.
 
-`handlers/` says what instructions do, in a restricted Python that `compiler/` compiles; `engine` runs a machine
-with it.
+`handlers/` says what instructions do, in a restricted Python that `compiler/` compiles; `engine` runs a machine with
+it. What has no handler runs in the specification itself: compiled by `reference/`, together with the VMM (`guests`),
+or in the Python model.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmodel.engine import FastEngine, Reason, coverage
+    from fastmodel.engine import FastEngine, Reason, coverage, ways
+    from fastmodel.guests import GuestEngine
 
-__all__ = ["FastEngine", "Reason", "coverage"]
+__all__ = ["FastEngine", "GuestEngine", "Reason", "coverage", "ways"]
 
 
 def __getattr__(name: str) -> Any:
     """Loads the engine when it is first asked for, so that importing the package is quick."""
     if name not in __all__:
         raise AttributeError(name)
-    from fastmodel import engine
+    from fastmodel import engine, guests
 
-    return getattr(engine, name)
+    return getattr(guests if name == "GuestEngine" else engine, name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import FunctionType
@@ -19,7 +20,9 @@ from fastmodel.compiler.primitives import field
 from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
 from fastmodel.handlers import HANDLERS
-from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP
+from fastmodel.handlers.branches import jump_if
+from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP, Handler
+from fastmodel.state import PINNED
 
 if TYPE_CHECKING:
     from fastmodel.block import Block
@@ -33,7 +36,11 @@ ROUTINES = {
     REPEAT: loop.branch,
     JUMP: loop.jump,
 }
-ENTRIES: dict[str, Callable[..., int]] = {"run": loop.run, "run_cases": cases.run_cases}
+ENTRIES: dict[str, Callable[..., int]] = {
+    "run": loop.run,
+    "run_cases": cases.run_cases,
+    "run_registers": cases.run_registers,
+}
 REFUSE = "refuse"
 END_OF_TRACE = "end_of_trace"
 
@@ -56,26 +63,36 @@ class Backend(Protocol):
         """A translator of hot code for a state block, if there is one."""
 
 
-def routines(bindings: dict[str, Meaning]) -> list[tuple[str, Instance]]:
-    """Every routine with its name: that of its handler, or REFUSE and END_OF_TRACE."""
-    found = [
-        (REFUSE, instance(loop.refuse, bindings)),
-        (END_OF_TRACE, instance(loop.end_of_trace, bindings)),
-    ]
+def routines(bindings: dict[str, Meaning]) -> dict[str, Instance]:
+    """The routines by name: that of the handler, or REFUSE and END_OF_TRACE."""
+    found = {REFUSE: instance(loop.refuse, bindings), END_OF_TRACE: instance(loop.end_of_trace, bindings)}
     for handler in HANDLERS:
-        handler_bindings = {
-            **bindings,
-            **dict(handler.bindings),
-            "HANDLER": cast("FunctionType", handler.function),
-        }
-        found.append((handler.name, instance(ROUTINES[handler.flow], handler_bindings)))
+        found[handler.name] = instance(ROUTINES[handler.flow], _with_handler(bindings, handler))
     return found
+
+
+def variants(bindings: dict[str, Meaning]) -> dict[str, tuple[Handler, Instance]]:
+    """The routines for special places, by name, each with the handler in whose place it stands."""
+    found = {}
+    for handler in HANDLERS:
+        bound = _with_handler(bindings, handler)
+        if handler.has_unseen:
+            found[handler.unseen_name] = handler, instance(loop.unseen_step, bound)
+        for condition in handler.fused:
+            both = {**bound, "CONDITION": condition, "FUSED": 1, "BEFORE": bound["HANDLER"]}
+            both["HANDLER"] = cast("FunctionType", jump_if)
+            found[handler.fused_name(condition)] = handler, instance(loop.branch, both)
+    return found
+
+
+def _with_handler(bindings: dict[str, Meaning], handler: Handler) -> dict[str, Meaning]:
+    return {**bindings, **dict(handler.bindings), "HANDLER": cast("FunctionType", handler.function)}
 
 
 def loop_bindings(*, threaded: bool) -> dict[str, Meaning]:
     """What the run loop is specialised by."""
     go_on = primitives.proceed if threaded else loop.hand_over
-    return {"THREADED": int(threaded), "GO_ON": cast("FunctionType", go_on)}
+    return {"THREADED": int(threaded), "GO_ON": cast("FunctionType", go_on), "FUSED": 0}
 
 
 class NativeBackend:
@@ -87,19 +104,17 @@ class NativeBackend:
         from fastmodel.compiler import build
         from fastmodel.compiler.llvm import module_text
 
-        target = build.Target.host(threaded=threaded)
+        target = build.Target.host(threaded=threaded, pinned=PINNED, effort=build.ROUTINES)
         bindings = loop_bindings(threaded=target.convention.threaded)
 
         def text() -> str:
-            return module_text(
-                routines(bindings),
-                {name: instance(f, bindings) for name, f in ENTRIES.items()},
-                target.convention,
-            )
+            others = {name: routine for name, (_, routine) in variants(bindings).items()}
+            entries = {name: instance(f, bindings) for name, f in ENTRIES.items()}
+            return module_text(routines(bindings) | others, entries, target.convention)
 
-        self._target = target
+        self._region_target = replace(target, effort=build.THOROUGH)
         self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
-        names = [REFUSE, END_OF_TRACE, *(handler.name for handler in HANDLERS)]
+        names = [*routines(bindings), *variants(bindings)]
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
         self.codes = dict(zip(names, addresses, strict=True))
         self._run = self._code.function("run", 2)
@@ -113,22 +128,28 @@ class NativeBackend:
         """Calls `cases.run_cases`."""
         self._run_cases(state, row, count)
 
+    def address(self, entry: str) -> int:
+        """Where one of ENTRIES lies, for other native code."""
+        return self._code.address(entry)
+
     @cached_property
     def _routines(self) -> dict[int, Routine]:
         """The routines by code."""
         from fastmodel.translator.regions import Routine
 
         going_on = {handler.name for handler in HANDLERS if handler.falls_through}
-        found = routines(loop_bindings(threaded=True))
-        return {self.codes[name]: Routine(text, name in going_on) for name, text in found}
+        bindings = loop_bindings(threaded=True)
+        found = {name: Routine(text, name in going_on) for name, text in routines(bindings).items()}
+        others = {name: found[handler.name] for name, (handler, _) in variants(bindings).items()}
+        return {self.codes[name]: routine for name, routine in (found | others).items()}
 
     def translator(self, block: Block) -> Translator | None:
         """A translator of hot code for a state block, where there is threaded code."""
-        if not self._target.convention.threaded:
+        if not self._region_target.convention.threaded:
             return None
         from fastmodel.translator.hotness import Translator
 
-        return Translator(self._target, self._routines, self._code.address, block)
+        return Translator(self._region_target, lambda: self._routines, self._code.address, block)
 
 
 class PlainBackend:
@@ -139,10 +160,12 @@ class PlainBackend:
     def __init__(self) -> None:
         bindings = loop_bindings(threaded=False)
         self._program = PlainProgram({"invoke": self._invoke})
-        self._instances = routines(bindings)
+        found = routines(bindings)
+        self._instances = list(found.values())
         self._routines: dict[int, Callable[[int, int, int], int]] = {}
-        self.codes = {name: number for number, (name, _) in enumerate(self._instances, start=1)}
-        self._run, self._run_cases = (self._program.function(instance(f, bindings)) for f in ENTRIES.values())
+        self.codes = {name: number for number, name in enumerate(found, start=1)}
+        self._run = self._program.function(instance(loop.run, bindings))
+        self._run_cases = self._program.function(instance(cases.run_cases, bindings))
 
     def run(self, state: int, budget: int) -> int:
         """Calls `loop.run`."""
@@ -161,7 +184,7 @@ class PlainBackend:
         number = field(64, place + CODE)
         routine = self._routines.get(number)
         if routine is None:
-            routine = self._routines[number] = self._program.function(self._instances[number - 1][1])
+            routine = self._routines[number] = self._program.function(self._instances[number - 1])
         return routine(state, place, remaining)
 
 

@@ -62,7 +62,7 @@ class Block:
         self.set(state.DECODED_END, decoded + state.DECODED_BYTES)
         self.remembered: list[int] = []  # versions of what the reference remembered at the last run
         self.translator: Translator | None = None
-        self.until_sample = 1  # instructions until the translator takes its next sample
+        self.set(state.UNTIL_SAMPLE, 1)
         self.forget_translations()
 
     def get(self, offset: int) -> int:
@@ -93,8 +93,7 @@ def allocate(size: int, keep: list[Any]) -> int:
 def _make_table(program: Program, backend: backends.Backend, keep: list[Any]) -> int:
     """The decoder's table; returns its address."""
     found = table.groups_of(program)
-    entries = sum(len(group.entries) for group in found.values())
-    address = allocate(8 * (table.OPCODES + 2 * entries), keep)
+    address = allocate(8 * len(table.table_words(found, backend.codes, 0)), keep)
     words = table.table_words(found, backend.codes, address)
     ctypes.memmove(address, array("Q", words).tobytes(), 8 * len(words))
     return address

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fastmodel.compiler.primitives import below, field, get, load, put, set_field, store
 from fastmodel.journal import note_write
-from fastmodel.loop import execute
+from fastmodel.loop import execute, run
 from fastmodel.memory import forget_translations
 from fastmodel.state import (
     BAD_CASE,
@@ -24,6 +24,7 @@ from fastmodel.state import (
     REFUSED_FLAGS,
     RFLAGS,
     RIP,
+    STALE,
     UNSUPPORTED_STATE,
 )
 from fastmodel.traces import forget_decoded
@@ -87,6 +88,17 @@ def execute_case(state: int, steps: int) -> int:
     if done == most and most != steps:
         put(64, state + REASON, UNSUPPORTED_STATE)
     return done
+
+
+def run_registers(state: int, registers: int, budget: int) -> int:
+    """As `run`, with registers that lie elsewhere, in the order of a row; translations that are stale go first."""
+    if get(64, state + STALE) != 0:
+        put(64, state + STALE, 0)
+        forget_translations(state)
+    copy_registers_in(state, registers)
+    remaining = run(state, budget)
+    copy_registers_out(state, registers)
+    return remaining
 
 
 def copy_registers_in(state: int, row: int) -> int:

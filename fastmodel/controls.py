@@ -22,6 +22,25 @@ CS, SS = 1, 2
 RIGHTS_LONG = 1 << 13
 DR7_ENABLED = 0xFF
 
+# The registers and fields that decide whether a machine in VMX non-root operation can run, and how, with the element
+# of those that have several.
+DECIDING = (
+    ("CR0", 0),
+    ("CR3", 0),
+    ("CR4", 0),
+    ("EFER", 0),
+    ("DR7", 0),
+    ("SEGMENT_RIGHTS", CS),
+    ("SEGMENT_RIGHTS", SS),
+    ("ACTIVITY_STATE", 0),
+    ("INTERRUPTIBILITY", 0),
+    ("IN_NON_ROOT", 0),
+    ("PIN_BASED_CONTROLS", 0),
+    ("PRIMARY_CONTROLS", 0),
+    ("SECONDARY_CONTROLS", 0),
+    ("EPT_POINTER", 0),
+)
+
 
 def is_supported(m: Any) -> bool:
     """Whether nothing but instructions can happen, in 64-bit mode with 4-level paging; `refused_flags` aside."""

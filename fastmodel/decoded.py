@@ -5,13 +5,14 @@ Decoded instructions that follow each other in a straight line lie behind each o
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, inlined
+from fastmodel.compiler.primitives import field
 from fastmodel.state import GPR
 
 CODE = 0  # the routine: its address, or its number in plain Python
 IMMEDIATE = 8  # sign- or zero-extended; the target of a direct branch
 DISPLACEMENT = 16  # of the memory operand
 LINK = 24  # of a direct branch: the decoded instruction at its target, 0 if not known
+UNSEEN = LINK  # of others: the routine that leaves the flags alone, 0 if there is none
 ADDRESS = 32  # RIP of this instruction
 NEXT = 40  # RIP of the next
 FIRST = 48  # 8 bits each: offset in the state block of the first register operand
@@ -27,13 +28,11 @@ DECODED_SIZE = 64
 TRACE_LIMIT = 32  # instructions in a trace at most
 
 
-@inlined
 def first_register(state: int, u: int) -> int:
     """The address of the first operand, a register."""
     return state + GPR + field(8, u + FIRST)
 
 
-@inlined
 def second_register(state: int, u: int) -> int:
     """The address of the second operand, a register."""
     return state + GPR + field(8, u + SECOND)

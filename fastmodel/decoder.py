@@ -11,6 +11,7 @@ from fastmodel.decoded import (
     ADDRESS,
     BASE,
     CODE,
+    DECODED_SIZE,
     DISPLACEMENT,
     EXTRA,
     FIRST,
@@ -20,6 +21,7 @@ from fastmodel.decoded import (
     REPEAT,
     SCALE,
     SECOND,
+    UNSEEN,
 )
 from fastmodel.state import (
     BAD_TARGET,
@@ -40,9 +42,10 @@ REX = INSTRUCTION + 16  # the REX byte, 0 if there is none
 OPCODE = INSTRUCTION + 24  # the last byte of the opcode
 MODRM = INSTRUCTION + 32
 RELATIVE_TO_RIP = INSTRUCTION + 40  # 1 if the memory operand is
-DESCRIPTOR = INSTRUCTION + 48  # from the table
+DESCRIPTOR = INSTRUCTION + 48  # from the table, 0 if the instruction is refused
 LOCK = INSTRUCTION + 56  # 1 after a prefix F0
 REPEAT_PREFIX = INSTRUCTION + 64  # the last prefix F2 or F3, 0 if there is none
+FUSED_BEFORE = INSTRUCTION + 72  # ENTRY_FUSED of the instruction before it, 0 if it begins a trace
 
 MAX_PREFIXES = 4
 MAX_LENGTH = 15  # bytes
@@ -54,7 +57,11 @@ HAS_MODRM = 1
 REFUSES_REX_RB = 2  # REX.R or REX.B would choose another row
 GROUP_FLAGS = 7
 # A group has an entry for each operand size (16, 32, 64), memory or register operand, and ModR/M reg field.
-ENTRY_SIZE = 16  # the code of the routine, 0 if there is none, and the descriptor
+ENTRY_SIZE = 32
+ENTRY_CODE = 0  # the routine, 0 if there is none
+ENTRY_DESCRIPTOR = 8
+ENTRY_UNSEEN = 16  # the routine that leaves the flags alone, 0 if there is none
+ENTRY_FUSED = 24  # address of the routines that do a Jcc too, by its condition, 0 if there are none
 REGISTER_ENTRIES = 8
 SIZE_ENTRIES = 16
 
@@ -67,6 +74,7 @@ IMMEDIATE_FORM = 24
 EXTRA_BYTE = 32
 FLOW = 40
 PREFIXES = 48
+FLAGS = 56  # what the handler does with them: a number of handlers/registry.py, and IS_JCC
 
 FROM_REG = 1
 FROM_RM = 2
@@ -87,6 +95,9 @@ LOCKABLE = 1
 TAKES_REPEAT = 2  # F2 and F3 do not choose another row
 REPEATS = 4  # it may branch to itself
 
+FLAGS_EFFECT = 3
+IS_JCC = 4
+
 
 def decode_instruction(state: int, u: int, host: int, page_end: int) -> int:
     """Decodes an instruction and returns how it goes on; sets NEXT."""
@@ -98,10 +109,10 @@ def decode_instruction(state: int, u: int, host: int, page_end: int) -> int:
     if group == 0:
         return refused(state, u, NO_HANDLER)
     entry = find_entry(state, u, group)
-    code = field(64, entry)
+    code = field(64, entry + ENTRY_CODE)
     if code == 0:
         return refused(state, u, NO_HANDLER)
-    descriptor = field(64, entry + 8)
+    descriptor = field(64, entry + ENTRY_DESCRIPTOR)
     put(64, state + DESCRIPTOR, descriptor)
     if not takes_prefixes(state, u, (descriptor >> PREFIXES) & 255):
         return refused(state, u, NO_HANDLER)
@@ -124,7 +135,20 @@ def decode_instruction(state: int, u: int, host: int, page_end: int) -> int:
     )
     set_field(8, u + EXTRA, descriptor >> EXTRA_BYTE)
     set_field(64, u + CODE, code)
+    set_field(64, u + UNSEEN, field(64, entry + ENTRY_UNSEEN))
+    if (descriptor >> FLAGS) & IS_JCC != 0:
+        fuse(state, u)
+    put(64, state + FUSED_BEFORE, field(64, entry + ENTRY_FUSED))
     return (descriptor >> FLOW) & 255
+
+
+def fuse(state: int, u: int) -> int:
+    """Lets the instruction before a Jcc do both, if there is a routine for that."""
+    if get(64, state + FUSED_BEFORE) != 0:
+        code = field(64, get(64, state + FUSED_BEFORE) + field(8, u + EXTRA) * 8)
+        if code != 0:
+            set_field(64, u - DECODED_SIZE + CODE, code)
+    return 0
 
 
 def refused(state: int, u: int, reason: int) -> int:
@@ -132,6 +156,7 @@ def refused(state: int, u: int, reason: int) -> int:
     set_field(64, u + CODE, get(64, state + REFUSE_CODE))
     set_field(64, u + IMMEDIATE, reason)
     set_field(64, u + NEXT, field(64, u + ADDRESS))
+    put(64, state + DESCRIPTOR, 0)
     return ENDS_TRACE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from enum import IntEnum
+from importlib.util import find_spec
 from typing import Any
 
 from fastmodel import backends, cases, controls, state
@@ -50,6 +51,7 @@ class FastEngine:
         self._shared = Shared(program, machine.PHYSICAL, self._backend)
         self._translates = translates
         self._blocks: dict[tuple[int, int, int], Block] = {}
+        self.times_emptied = 0  # of the blocks: an earlier one is no more
         self._caches = [f"cache_{f.name}" for f in program.functions.values() if f.cached]
 
     @property
@@ -67,13 +69,22 @@ class FastEngine:
         if budget == 0 or m.RFLAGS & controls.refused_flags(m) or not controls.is_supported(m):
             self.reason = Reason.BUDGET if steps == 0 else Reason.UNSUPPORTED_STATE
             return 0
-        block = self._enter_space()
+        block = self.enter_space()
         self._copy_in(block)
         done = budget - self._execute(block, budget)
         self._copy_out(block, done)
         reason = Reason(block.get(state.REASON))
         self.reason = Reason.UNSUPPORTED_STATE if reason is Reason.BUDGET and done < steps else reason
         return done
+
+    def address(self, entry: str) -> int:
+        """Where a function of the native backend lies, for other native code."""
+        assert isinstance(self._backend, backends.NativeBackend)
+        return self._backend.address(entry)
+
+    def run_guest(self, steps: int) -> int:
+        """As `run`, if a guest is running; the VMM is the reference's."""
+        return self.run(steps) if self.machine.IN_NON_ROOT else 0
 
     def execute_one(self) -> bool:
         """Executes one instruction; false if it is refused, and then nothing happened."""
@@ -92,7 +103,7 @@ class FastEngine:
             raise ValueError(f"rows must be a writable buffer of {8 * cases.ROW_WORDS} bytes a case")
         if count == 0:
             return
-        m, block = self.machine, self._enter_space()
+        m, block = self.machine, self.enter_space()
         journal = block.get(state.JOURNAL)
         block.set(state.REFUSED_FLAGS, controls.refused_flags(m) if controls.is_supported(m) else MASK_64)
         block.set(state.CASE_STEPS, controls.budget(m, MOST_STEPS))
@@ -109,19 +120,19 @@ class FastEngine:
         if block.translator is None:
             return self._backend.run(block.address, budget)
         while budget:
-            piece = min(budget, block.until_sample)
+            until_sample = block.get(state.UNTIL_SAMPLE)
+            piece = min(budget, until_sample)
             left = self._backend.run(block.address, piece)
             budget -= piece - left
-            block.until_sample -= piece - left
-            if block.until_sample == 0:
-                block.until_sample = block.translator.sample()
+            until_sample -= piece - left
+            block.set(state.UNTIL_SAMPLE, until_sample or block.translator.sample())
             if left:
                 break
         return budget
 
     # --- the state block ---
 
-    def _enter_space(self) -> Block:
+    def enter_space(self) -> Block:
         """The block of the address space that the machine is in, with what may be remembered of it."""
         m = self.machine
         space = m.CR3, controls.ept_pointer(m), controls.mode(m)
@@ -137,6 +148,7 @@ class FastEngine:
     def _new_block(self, space: tuple[int, int, int]) -> Block:
         if len(self._blocks) == MOST_BLOCKS:
             self._blocks.clear()
+            self.times_emptied += 1
             self._shared.unmark_code_pages()
         block = Block(self._shared)
         block.translator = self._backend.translator(block) if self._translates else None
@@ -174,3 +186,9 @@ def coverage(program: Program) -> dict[str, bool]:
     """Which instructions of a specification have a handler."""
     known = {handler.instruction for handler in HANDLERS}
     return {name: name in known or i.family in known for name, i in program.instructions.items()}
+
+
+def ways(program: Program) -> dict[str, str]:
+    """How guests' instructions run: by a "handler", "compiled" from the specification, or in the "reference"."""
+    otherwise = "compiled" if find_spec("llvmlite") else "reference"
+    return {name: "handler" if covered else otherwise for name, covered in coverage(program).items()}

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from fastmodel.compiler.primitives import (
     field,
     get,
-    inlined,
     invoke,
     parameter,
     put,
@@ -25,6 +24,7 @@ from fastmodel.handlers.flags import RF, rflags, set_status_flags
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN
 from fastmodel.state import (
     BUDGET,
+    CARRIES,
     CODE_WRITE,
     CODE_WRITES,
     DECODED_LAST,
@@ -33,6 +33,7 @@ from fastmodel.state import (
     PLACE,
     REASON,
     REMAINING,
+    RESULT,
     RFLAGS,
     RIP,
     SAMPLE,
@@ -49,6 +50,10 @@ from fastmodel.traces import confirm_decoded, decode_trace, forget_decoded, keep
 # The handler of a routine.
 HANDLER: Callable[[int, int], int] = parameter("HANDLER")
 
+# 1 if the routine of a branch runs the handler of the instruction before it too, BEFORE.
+FUSED: int = parameter("FUSED")
+BEFORE: Callable[[int, int], int] = parameter("BEFORE")
+
 # 1 in threaded code.
 THREADED: int = parameter("THREADED")
 
@@ -62,15 +67,29 @@ GO_ON: Callable[[int, int, int], int] = parameter("GO_ON")
 def step(state: int, u: int, remaining: int) -> int:
     """A handler that is followed by the next instruction."""
     if HANDLER(state, u) != DONE:
-        return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+        return stop_before(state, u, remaining)
+    return GO_ON(state, u + DECODED_SIZE, remaining)
+
+
+def unseen_step(state: int, u: int, remaining: int) -> int:
+    """As `step` for a handler that completes always, and whose flags nothing looks at: they stay as they were."""
+    result = get(64, state + RESULT)
+    carries = get(64, state + CARRIES)
+    HANDLER(state, u)
+    put(64, state + RESULT, result)
+    put(64, state + CARRIES, carries)
     return GO_ON(state, u + DECODED_SIZE, remaining)
 
 
 def branch(state: int, u: int, remaining: int) -> int:
-    """A direct branch."""
+    """A direct branch, perhaps with the instruction before it."""
+    if FUSED:
+        if BEFORE(state, u) != DONE:
+            return stop_before(state, u, remaining)
+        u = u + DECODED_SIZE
     outcome = HANDLER(state, u)
     if outcome == REFUSED:
-        return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+        return stop_before(state, u, remaining)
     remaining = remaining - field(8, u + COUNT)
     if outcome == TAKEN:
         link = field(64, u + LINK)
@@ -83,7 +102,7 @@ def branch(state: int, u: int, remaining: int) -> int:
 def jump(state: int, u: int, remaining: int) -> int:
     """An indirect branch; the trace at its target is looked for here, since most are known."""
     if HANDLER(state, u) != DONE:
-        return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+        return stop_before(state, u, remaining)
     remaining = remaining - field(8, u + COUNT)
     place = known_trace(state, get(64, state + RIP))
     if place == 0 or remaining < TRACE_LIMIT:
@@ -94,7 +113,7 @@ def jump(state: int, u: int, remaining: int) -> int:
 def refuse(state: int, u: int, remaining: int) -> int:
     """Stands for an instruction without a handler; its reason is in IMMEDIATE."""
     put(64, state + REASON, field(64, u + IMMEDIATE))
-    return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+    return stop_before(state, u, remaining)
 
 
 def end_of_trace(state: int, u: int, remaining: int) -> int:
@@ -113,6 +132,12 @@ def hand_over(state: int, u: int, remaining: int) -> int:
 
 
 @slow
+def stop_before(state: int, u: int, remaining: int) -> int:
+    """Leaves the routines before the instruction at `u`, which is refused."""
+    return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+
+
+@slow
 def stop(state: int, u: int, remaining: int, why: int) -> int:
     """Leaves the routines."""
     put(64, state + REMAINING, remaining)
@@ -124,7 +149,6 @@ def stop(state: int, u: int, remaining: int, why: int) -> int:
 # --- traces ---
 
 
-@inlined
 def known_trace(state: int, rip: int) -> int:
     """The decoded instructions at an address, 0 if there are none."""
     slot = get(64, state + TRACES) + ((rip ^ shift_right(rip, 12)) & (TRACE_SLOTS - 1)) * TRACE_SLOT

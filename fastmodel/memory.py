@@ -6,7 +6,7 @@ not there any more. Pages with decoded instructions never enter those for writes
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, inlined, not_zero, put, set_field, shift_right, slow
+from fastmodel.compiler.primitives import field, get, not_zero, put, set_field, shift_right, slow
 from fastmodel.journal import note_write
 from fastmodel.paging import READ, WRITE, translate
 from fastmodel.state import (
@@ -31,7 +31,6 @@ from fastmodel.state import (
 )
 
 
-@inlined
 def read_address(state: int, linear: int, size: int) -> int:
     """Where `size` bytes at a linear address can be read; 0 if the reference must do it, with REASON set."""
     entry = state + READ_TLB + (shift_right(linear, 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY
@@ -40,7 +39,6 @@ def read_address(state: int, linear: int, size: int) -> int:
     return read_address_slowly(state, linear, size)
 
 
-@inlined
 def write_address(state: int, linear: int, size: int) -> int:
     """Where `size` bytes at a linear address can be written; 0 if the reference must do it, with REASON set."""
     entry = state + WRITE_TLB + (shift_right(linear, 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY

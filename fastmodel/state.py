@@ -16,6 +16,9 @@ RESULT = 144  # the status flags, while code runs: see handlers/flags.py
 CARRIES = 152
 RFLAGS = 160  # its status flags count only before and after a run, the others always
 
+# The words that threaded code keeps in registers of the processor.
+PINNED = (RESULT, CARRIES)
+
 # --- how the guest's memory is translated ---
 
 CR3 = 168
@@ -70,6 +73,12 @@ JOURNAL_LENGTH = 1024  # at most; an entry is the host-physical address of a wor
 
 REFUSED_FLAGS = 536  # bits of RFLAGS with which a case is left to the reference
 CASE_STEPS = 544  # instructions of a case at most
+
+# --- running guests: see reference/guests.ll ---
+
+UNTIL_SAMPLE = 640  # instructions until the translator takes its next sample
+SEEN = 648  # how often the compiled reference had forgotten translations when this block last ran
+STALE = 656  # 1 if it has forgotten some since
 
 # --- scratch ---
 

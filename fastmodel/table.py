@@ -5,12 +5,13 @@ An instruction, operand size or form without a handler has no entry, and is left
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 from fastmodel import decoder
 from fastmodel.handlers import HANDLERS, Handler
-from fastmodel.handlers.registry import REPEAT, STEP
+from fastmodel.handlers.registry import CONDITIONS, REPEAT, STEP
 from grammar.ir import Enum, Instruction, OperandCode, Program
 from refmodel.decoder import choose_row, opcode_rows
 from refmodel.encoding import REP, REPNE, Pattern, Prefixes, encoded_bits
@@ -159,7 +160,8 @@ def _member_number(instruction: Instruction, program: Program) -> int:
 
 def _descriptor(row: Pattern, form: str, size: int, extra: int, handler: Handler) -> int:
     """How the decoder finds the operands: see the descriptor in decoder.py."""
-    value = extra << decoder.EXTRA_BYTE | _flow(handler) << decoder.FLOW
+    value = extra << decoder.EXTRA_BYTE | _flow(handler) << decoder.FLOW | handler.flags << decoder.FLAGS
+    value |= 0 if handler.condition is None else decoder.IS_JCC << decoder.FLAGS
     for position, (code, letter, width) in enumerate(zip(row.operands, form, row.widths(size), strict=True)):
         if letter == "r" and position < 2:  # a third is CL
             value |= _register_source(code) << (decoder.FIRST_SOURCE, decoder.SECOND_SOURCE)[position]
@@ -200,11 +202,41 @@ def _immediate_form(code: OperandCode, size: int) -> int:
     return encoded_bits(code, size) // 8 | flags.get(code.kind, 0)
 
 
-def table_words(found: dict[int, Group], codes: dict[str, int], address: int) -> list[int]:
-    """The table as 64-bit words, to lie at `address`: the words of the opcodes, then the groups."""
+def table_words(found: dict[int, Group], codes: Mapping[str, int], address: int) -> list[int]:
+    """The table as 64-bit words, to lie at `address`: the words of the opcodes, then the groups.
+
+    Behind them are, for each handler that has some, the routines that do a Jcc too.
+    """
     words = [0] * OPCODES
+    entries = sum(len(group.entries) for group in found.values())
+    fused = _FusedRoutines(codes, address + 8 * OPCODES + decoder.ENTRY_SIZE * entries)
     for opcode, group in found.items():
         words[opcode] = address + 8 * len(words) | group.flags
         for entry in group.entries:
-            words += (0, 0) if entry is None else (codes[entry.handler.name], entry.descriptor)
-    return words
+            if entry is None:
+                words += (0, 0, 0, 0)
+            else:
+                handler = entry.handler
+                code, unseen = codes[handler.name], codes.get(handler.unseen_name, 0)
+                words += (code, entry.descriptor, unseen, fused.of(handler))
+    return words + fused.words
+
+
+@dataclass
+class _FusedRoutines:
+    """Lists of the routines that do a Jcc too, by its condition, one list for each handler; they lie at `address`."""
+
+    codes: Mapping[str, int]
+    address: int
+    words: list[int] = field(default_factory=list)
+    _known: dict[Handler, int] = field(default_factory=dict)
+
+    def of(self, handler: Handler) -> int:
+        """The address of a handler's list, 0 if it has none."""
+        names = [handler.fused_name(condition) for condition in range(len(CONDITIONS))]
+        if not any(name in self.codes for name in names):
+            return 0
+        if handler not in self._known:
+            self._known[handler] = self.address + 8 * len(self.words)
+            self.words += (self.codes.get(name, 0) for name in names)
+        return self._known[handler]

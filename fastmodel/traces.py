@@ -6,8 +6,18 @@ Pages that instructions were decoded from are marked, so that a store to one is 
 from __future__ import annotations
 
 from fastmodel.compiler.primitives import field, get, load, put, set_field, shift_right, slow
-from fastmodel.decoded import ADDRESS, CODE, COUNT, DECODED_SIZE, IMMEDIATE, LINK, NEXT, TRACE_LIMIT
-from fastmodel.decoder import ENDS_TRACE, FALLS_THROUGH, MAY_FALL_THROUGH, decode_instruction
+from fastmodel.decoded import ADDRESS, CODE, COUNT, DECODED_SIZE, IMMEDIATE, LINK, NEXT, TRACE_LIMIT, UNSEEN
+from fastmodel.decoder import (
+    DESCRIPTOR,
+    ENDS_TRACE,
+    FALLS_THROUGH,
+    FLAGS,
+    FLAGS_EFFECT,
+    FUSED_BEFORE,
+    MAY_FALL_THROUGH,
+    decode_instruction,
+)
+from fastmodel.handlers.registry import REPLACED, SEEN
 from fastmodel.memory import forget_writes
 from fastmodel.paging import EXECUTE, translate
 from fastmodel.state import (
@@ -56,6 +66,8 @@ def decode_trace(state: int, rip: int, limit: int) -> int:
 def decode_line(state: int, u: int, rip: int, host: int, limit: int) -> int:
     """Decodes instructions, from `host` on, until one ends the trace, the page ends or there are `limit`."""
     page_end = host - (rip & 0xFFF) + 0x1000
+    put(64, state + FUSED_BEFORE, 0)
+    unseen = u
     flow = FALLS_THROUGH
     count = 0
     while flow != ENDS_TRACE:
@@ -70,12 +82,29 @@ def decode_line(state: int, u: int, rip: int, host: int, limit: int) -> int:
             flow = ENDS_TRACE
         else:
             flow = decode_instruction(state, u, host, page_end)
+            unseen = note_flags(u, unseen, (get(64, state + DESCRIPTOR) >> FLAGS) & FLAGS_EFFECT)
             host = host + field(64, u + NEXT) - rip
             rip = field(64, u + NEXT)
             limit = limit - 1
             if flow == MAY_FALL_THROUGH:
                 count = 0
         u = u + DECODED_SIZE
+    return u
+
+
+def note_flags(u: int, unseen: int, effect: int) -> int:
+    """Notes what an instruction does with the flags; `unseen` is the first whose flags nothing has looked at yet.
+
+    Returns that for the next instruction. Where all flags are replaced, those set since `unseen` count no more.
+    """
+    if effect == SEEN:
+        return u + DECODED_SIZE
+    if effect != REPLACED:
+        return unseen
+    while unseen != u:
+        if field(64, unseen + UNSEEN) != 0:
+            set_field(64, unseen + CODE, field(64, unseen + UNSEEN))
+        unseen = unseen + DECODED_SIZE
     return u
 
 

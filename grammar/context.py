@@ -69,7 +69,7 @@ class Context:
 
     def check(self, node: Node, expected: ir.Type) -> ir.Expr:
         """The expression, which must have the type `expected`."""
-        return self.coerce(self._check(node, expected), expected, self.span(node))
+        return self.coerce(self._check(node, expected), expected, node)
 
     def infer(self, node: Node, expected: Expectation = None) -> ir.Expr:
         """The expression with the type it has by itself; `expected` only helps literals."""
@@ -90,16 +90,15 @@ class Context:
             raise fail("width", f"a width of {value} bits is not possible", self.span(node))
         return value
 
-    def coerce(self, e: ir.Expr, expected: ir.Type, span: Span) -> ir.Expr:
+    def coerce(self, e: ir.Expr, expected: ir.Type, node: Node) -> ir.Expr:
         """`e` as `expected`: the same type, or a bitfield and plain bits of one width."""
         if e.type == expected:
             return e
         plain = ir.Bitfield | ir.Bits
         if isinstance(e.type, plain) and isinstance(expected, plain) and e.type.width == expected.width:
             return fold(ir.Cast(expected, e))
-        raise fail(
-            "type", f"expected {expected}, found {e.type}", span, hint=conversion_hint(e.type, expected)
-        )
+        message = f"expected {expected}, found {e.type}"
+        raise fail("type", message, self.span(node), hint=conversion_hint(e.type, expected))
 
     # --- for subclasses
 
@@ -112,7 +111,7 @@ class Context:
         value = self.env.try_integer(node, self.scope.integers)
         if value is not None:
             return self._integer(node, value, expected)
-        return fold(self.rule(str(node.data))(node, expected))
+        return fold(self.rule(node.data)(node, expected))
 
     def _integer(self, node: Node, value: int, expected: Expectation) -> ir.Expr:
         width = None if expected is None else width_of(expected)

@@ -106,16 +106,17 @@ class Environment:
         """The integer a tree denotes if it is built from numbers, width parameters and loop variables only."""
         if isinstance(node, Token):
             return None
-        if node.data == "number":
-            return parse_number(str(node.children[0]))
-        if node.data == "name":
-            return integers.get(str(node.children[0]))
-        if node.data == "unary" and str(node.children[0]) == "-":
-            inner = self.try_integer(node.children[1], integers)
+        kind, children = node.data, node.children
+        if kind == "number":
+            return parse_number(children[0])
+        if kind == "name":
+            return integers.get(children[0])
+        if kind == "unary" and children[0] == "-":
+            inner = self.try_integer(children[1], integers)
             return None if inner is None else -inner
-        if node.data == "binary":
-            left, right = (self.try_integer(node.children[i], integers) for i in (0, 2))
-            return None if left is None or right is None else _arithmetic(str(node.children[1]), left, right)
+        if kind == "binary" and (left := self.try_integer(children[0], integers)) is not None:
+            right = self.try_integer(children[2], integers)
+            return None if right is None else _arithmetic(children[1], left, right)
         return None
 
 

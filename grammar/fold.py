@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from grammar import ir
 
+# Most expressions are one of these, and are done with at once.
+_ATOMS = (ir.Local, ir.Literal, ir.Call, ir.Read, ir.OperandRead)
+
 
 def literal_bool(value: bool) -> ir.Literal:
     """`true` or `false`."""
@@ -22,6 +25,8 @@ def signed(value: int, width: int) -> int:
 
 def fold(e: ir.Expr) -> ir.Expr:
     """`e` with its top node evaluated if its operands are literals; children were folded before."""
+    if isinstance(e, _ATOMS):
+        return e
     match e:
         case ir.Unary(type_, op, ir.Literal(_, value)):
             return ir.Literal(type_, _unary(type_, op, value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from grammar import ir
 from grammar.context import Context
@@ -17,7 +18,7 @@ from grammar.statements import StatementChecker, always_leaves
 from grammar.tree import Node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Declaration:
     """A function, step, handler or transfer as declared.  `kind` is the item's word."""
 
@@ -29,6 +30,12 @@ class Declaration:
     body: Node
     cached: bool = False
     keys: tuple[Node, ...] = ()
+
+    @cached_property
+    def is_generic(self) -> bool:
+        """Whether widths are found from the arguments of a call."""
+        types = [type_ for _name, type_ in (parameter.children for parameter in self.parameters)]
+        return any(_is_width(t) or (t is not None and _free_width(t, {}) is not None) for t in types)
 
 
 @dataclass(slots=True)
@@ -143,12 +150,14 @@ class FunctionTable:
         widths: dict[str, int] = {}
         values: dict[int, ir.Expr] = {}
         pairs = list(enumerate(zip(declaration.parameters, arguments, strict=True)))
-        for _, (parameter, argument) in pairs:
-            name, type_ = parameter.children
-            if _is_width(type_):
-                widths[str(name)] = checker.width(argument)
-        # Arguments that have a type of their own first: integers take the widths these bring.
-        for index, (parameter, argument) in sorted(pairs, key=lambda p: checker.needs_context(p[1][1])):
+        if declaration.is_generic:
+            for _, (parameter, argument) in pairs:
+                name, type_ = parameter.children
+                if _is_width(type_):
+                    widths[str(name)] = checker.width(argument)
+            # Arguments that have a type of their own first: integers take the widths these bring.
+            pairs.sort(key=lambda p: checker.needs_context(p[1][1]))
+        for index, (parameter, argument) in pairs:
             _name, type_ = parameter.children
             if _is_width(type_):
                 continue

@@ -14,6 +14,7 @@ from grammar.garbage import no_garbage_collection
 from grammar.source import default_directory
 
 
+@no_garbage_collection()
 def load(directory: Path | None = None) -> ir.Program:
     """The checked specification under `directory` (default: the project's).
 
@@ -54,8 +55,7 @@ def _from_cache(key: str) -> ir.Program | None:
     if cache is None:
         return None
     try:
-        with no_garbage_collection():
-            program = pickle.loads((cache / f"program-{key}.pickle").read_bytes())
+        program = pickle.loads((cache / f"program-{key}.pickle").read_bytes())
     except (
         OSError,
         pickle.UnpicklingError,

@@ -166,8 +166,8 @@ def _doc_above(lines: list[str] | tuple[str, ...], index: int) -> str:
 
 
 def _depth(body: str) -> int:
-    depths = itertools.accumulate((c in "([{") - (c in ")]}") for c in body)
-    return max(depths, default=0)
+    brackets = re.findall(r"[][(){}]", body)
+    return max(itertools.accumulate(1 if c in "([{" else -1 for c in brackets), default=0)
 
 
 def _too_deep(file: str, start: int, lines: list[str]) -> Diagnostic:

@@ -38,7 +38,7 @@ class PrecedenceError(Exception):
 
 
 def resolve(tree: Node) -> Node:
-    """The tree with each `chain` replaced by `unary`, `binary`, `concat` and `within` nodes.
+    """The tree with each `chain` replaced by `unary`, `binary`, `concat`, `cast` and `within` nodes.
 
     Raises `PrecedenceError`.
     """
@@ -65,6 +65,8 @@ class _Chain:
         while self.position < len(self.elements):
             operator = self.elements[self.position]
             assert isinstance(operator, Token)
+            if operator == "as":
+                raise PrecedenceError(operator, "`as` binds tighter than `in`; use parentheses")
             level = _PRECEDENCE[operator]
             if level < loosest:
                 break
@@ -90,7 +92,7 @@ class _Chain:
         element = self.elements[self.position]
         self.position += 1
         if isinstance(element, Node):
-            return element
+            return self._casts(element)
         if element != "not":
             operand = self._operators(_TIGHTEST)
         elif loosest > _NOT:
@@ -98,6 +100,14 @@ class _Chain:
         else:
             operand = self._operators(_NOT)
         return _node("unary", element, [element, operand], operand)
+
+    def _casts(self, operand: Node) -> Node:
+        """The operand with the `as TYPE` behind it."""
+        while self.elements[self.position : self.position + 1] == ["as"]:
+            type_ = self.elements[self.position + 1]
+            self.position += 2
+            operand = _node("cast", operand, [operand, type_], type_)
+        return operand
 
 
 def _node(data: str, first: Node | Token, children: list[Any], last: Node | Token) -> Node:

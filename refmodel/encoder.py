@@ -223,11 +223,14 @@ def _place_offset(fields: Fields, memory: Memory, code_size: int) -> bool:
 
 
 def _place_implied(fields: Fields, code: OperandCode, memory: Memory, code_size: int) -> bool:
-    """Memory at a register that the opcode implies; only its segment and address size can be chosen."""
+    """Memory at a register that the opcode implies; only its segment and address size can be chosen, one for all."""
     in_es = code.kind == "es_memory_at"
     if not in_es and memory.segment is not None:
         fields.segment = memory.segment
-    fields.address_width = code_size if memory.address_width == 64 else memory.address_width
+    width = code_size if memory.address_width == 64 else memory.address_width
+    if fields.address_width not in (None, width):
+        return False
+    fields.address_width = width
     bare = memory.index is None and memory.displacement == 0 and not memory.relative
     return bare and memory.base == code.register and (not in_es or memory.segment in (None, ES))
 

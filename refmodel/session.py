@@ -88,13 +88,13 @@ class Session:
     def run(self, max_steps: int | None, ahead: Callable[[int], int] | None = None) -> int:
         """Runs until no guest is left, or for so many steps; returns how many were made.
 
-        `ahead(limit)` is another engine: it runs up to `limit` instructions and returns how many it made; the one
-        it stops at is left to the reference.
+        `ahead(limit)` is another engine: it makes up to `limit` steps and returns how many; the one it stops at is
+        left to the reference.
         """
         limit = max_steps if max_steps is not None else 1 << 62
         done, alive, outside = 0, True, 0
         while alive and done < limit:
-            if ahead is not None and self.machine.IN_NON_ROOT:
+            if ahead is not None:
                 done += ahead(limit - done)
                 if done >= limit:
                     break

@@ -8,7 +8,6 @@ from fastmodel.compiler.primitives import (
     below,
     bit,
     get,
-    inlined,
     parameter,
     put,
     shift_right,
@@ -64,7 +63,6 @@ def loops(a: int, b: int) -> int:
     return total
 
 
-@inlined
 def is_odd(a: int) -> bool:
     return a & 1 != 0
 

@@ -14,23 +14,26 @@ from checks.cli import main
 SOURCES = Path(__file__).parents[1] / "examples" / "c"
 TEXT = "The quick brown fox jumps over the lazy dog"
 MASK = (1 << 64) - 1
-STEPS = 100_000
+STEPS = 1_000_000
+FULL, SMALL = (200, 3000, 1500), (24, 100, 50)  # numbers to sort, primes up to, bytes to hash
 
 
-def expected() -> str:
+def expected(count: int, limit: int, size: int) -> str:
     """What examples/c/integers.c prints."""
     state, numbers = 88172645463325252, []
-    for _ in range(24):
+    for _ in range(count):
         state ^= state << 13 & MASK
         state ^= state >> 7
         state ^= state << 17 & MASK
         numbers.append(state % 2001 - 1000)
     numbers.sort()
-    primes = sum(all(n % d for d in range(2, n)) for n in range(2, 100))
+    shown = [numbers[i * count // 24] for i in range(24)]
+    primes = sum(all(n % d for d in range(2, int(n**0.5) + 1)) for n in range(2, limit))
+    bytes_ = (TEXT * (size // len(TEXT) + 1))[:size].encode()
     lines = [
-        *(" ".join(map(str, numbers[i : i + 8])) for i in range(0, 24, 8)),
-        f'crc32("{TEXT}") = {zlib.crc32(TEXT.encode()):08x}',
-        f"{primes} primes below 100",
+        *(" ".join(map(str, shown[i : i + 8])) for i in range(0, 24, 8)),
+        f'crc32("{TEXT}...") = {zlib.crc32(bytes_):08x}',
+        f"{primes} primes below {limit}",
         f"3^1000 mod (2^61 - 1) = {pow(3, 1000, (1 << 61) - 1)}",
         f"  -42|00042|{state:x}|%",
     ]
@@ -38,16 +41,25 @@ def expected() -> str:
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("make") is None, reason="needs gcc and make")
-@pytest.mark.parametrize("optimisation", ["-O0", "-O2", "-O3", "-Os"])
-def test_integers(optimisation: str, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+@pytest.mark.parametrize(
+    ("optimisation", "sizes"), [("-O0", SMALL), ("-O2", FULL), ("-O3", SMALL), ("-Os", SMALL)]
+)
+def test_integers(
+    optimisation: str,
+    sizes: tuple[int, int, int],
+    tmp_path: Path,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
     for source in SOURCES.iterdir():
         if source.suffix != ".elf":
             shutil.copy(source, tmp_path)
-    flags = _flags()
-    command = ["make", "-s", "-C", str(tmp_path), f"CFLAGS={flags} {optimisation} -Werror", "integers.elf"]
+    names = zip(("COUNT", "LIMIT", "BYTES"), sizes, strict=True)
+    defines = " ".join(f"-D{name}={value}" for name, value in names)
+    flags = f"{_flags()} {optimisation} {defines} -Werror"
+    command = ["make", "-s", "-C", str(tmp_path), f"CFLAGS={flags}", "integers.elf"]
     subprocess.run(command, check=True)
     assert main(["run", "--max-steps", str(STEPS), str(tmp_path / "integers.elf")]) == 0
-    assert capfdbinary.readouterr().out.decode() == expected()
+    assert capfdbinary.readouterr().out.decode() == expected(*sizes)
 
 
 def _flags() -> str:

@@ -90,7 +90,7 @@ def test_code_that_the_engine_replaces_is_new_code(model: Model) -> None:
     text = f"call old\n{copied}\n{ports}\n{start}\ncall old\ncall old\nhlt\n{body}"
     assert output_of(model, text) == {1: "ABB"}
     session, written = session_of(model, text)
-    session.run(20_000, FastEngine(model.program, session.machine).run)
+    session.run(20_000, FastEngine(model.program, session.machine).run_guest)
     assert written == {1: "ABB"}
 
 

@@ -242,3 +242,13 @@ def check_memory(decoded: iced_x86.Instruction, memory: Memory, width: int, told
     assert (decoded.memory_displacement - memory.displacement) % (1 << width) == 0, told
     prefix = decoded.segment_prefix
     assert (prefix == iced_x86.Register.FS) == (memory.segment == 4), told
+
+
+@pytest.mark.parametrize(("source", "encoded"), [(64, b"\xa4"), (32, None)])
+def test_the_addresses_of_a_string_instruction_have_one_size(source: int, encoded: bytes | None) -> None:
+    form = next(f for f in FORMS if (f.instruction.name, f.size, f.code_size) == ("MOVS", 32, 64))
+    operands: dict[str, Operand] = {
+        "destination": Memory(base=7, segment=0),
+        "source": Memory(base=6, address_width=source),
+    }
+    assert ENCODERS[64].encode_form(form, operands) == encoded

@@ -72,7 +72,7 @@ def pairs() -> list[tuple[int, int]]:
 def native(entries: dict[str, Instance], *, threaded: bool = True) -> build.NativeCode:
     build.initialize()
     target = build.Target.host(threaded=threaded)
-    return build.NativeCode(target, build.compile_ir(target, module_text([], entries, target.convention)))
+    return build.NativeCode(target, build.compile_ir(target, module_text({}, entries, target.convention)))
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["threaded", "portable"])
@@ -147,7 +147,7 @@ def test_a_damaged_object_in_the_cache_is_built_again(
 
     def text() -> str:
         builds.append(1)
-        return module_text([], {"entry": instance(texts.operators)}, target.convention)
+        return module_text({}, {"entry": instance(texts.operators)}, target.convention)
 
     def call() -> int:
         return build.load(target, "texts", build.digest_of([Path(texts.__file__)]), text).function(

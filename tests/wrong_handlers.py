@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, inlined, load, put, store, unsigned
+from fastmodel.compiler.primitives import field, get, load, put, store, unsigned
 from fastmodel.decoded import ADDRESS, EXTRA, first_register
 from fastmodel.handlers.arithmetic import borrows_of_difference, carries_of_sum
 from fastmodel.handlers.flags import (
@@ -30,34 +30,29 @@ from fastmodel.memory import read_address, write_address
 from fastmodel.state import RFLAGS, RIP
 
 
-@inlined
 def add_without_auxiliary_carry(state: int, a: int, b: int) -> int:
     result = unsigned(WIDTH, a + b)
     set_arithmetic_flags(state, result, carries_of_sum(a, b, result) & ~8)
     return result
 
 
-@inlined
 def subtract_without_borrow(state: int, a: int, b: int) -> int:
     result = unsigned(WIDTH, a - b)
     set_arithmetic_flags(state, result, borrows_of_difference(a, b, result))
     return result
 
 
-@inlined
 def increment_with_carry(state: int, a: int) -> int:
     result = unsigned(WIDTH, a + 1)
     set_arithmetic_flags(state, result, carries_of_sum(a, 1, result))
     return result
 
 
-@inlined
 def logical_and_keeping_carry(state: int, a: int, b: int) -> int:
     set_result(state, a & b)
     return a & b
 
 
-@inlined
 def shift_left_by_63_at_most(state: int, a: int, count: int) -> int:
     distance = count & 63
     if distance == 0:
@@ -67,7 +62,6 @@ def shift_left_by_63_at_most(state: int, a: int, count: int) -> int:
     return result
 
 
-@inlined
 def zero_extended(b: int) -> int:
     return b
 

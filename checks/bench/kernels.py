@@ -17,7 +17,6 @@ FIBONACCI = 30
 PAGES = 8192
 PAGE_SIZE = 4096
 PAGE_PASSES = 32
-EXITS = 1000
 
 BUFFER_SIZE = PAGES * PAGE_SIZE
 
@@ -188,10 +187,12 @@ PAGE_WALKS = Kernel(
 )
 KERNELS = (*COMPUTE, PAGE_WALKS)
 
-# A whole guest: VM exits to the VMM and VM entries.
-EXIT_GUEST = f"""
+
+def exit_guest(exits: int) -> str:
+    """A whole guest that exits to the VMM so often, and does little else."""
+    return f"""
         org     0x10000
-        mov     ecx, {EXITS}
+        mov     ecx, {exits}
 next:
         mov     eax, 1                  ; the hypercall that yields
         vmcall

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -44,21 +45,22 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _instructions(program: Program) -> Table:
-    fast = _coverage(program)
-    title = f"{len(program.instructions)} instructions, {sum(fast.values())} with a fast handler"
+    ways = _ways(program)
+    counts = ", ".join(f"{count} {way}" for way, count in Counter(ways.values()).items())
+    title = f"{len(program.instructions)} instructions; in the fast model: {counts}"
     table = _table(title, "instruction", "encodings", "fast", "summary")
     for instruction in program.instructions.values():
         encodings = "\n".join(row_text(row) for row in instruction.rows)
         summary = " ".join(instruction.doc.split("SDM")[0].split())
-        table.add_row(instruction.name, encodings, "yes" if fast.get(instruction.name) else "no", summary)
+        table.add_row(instruction.name, encodings, ways[instruction.name], summary)
     return table
 
 
-def _coverage(program: Program) -> Mapping[str, bool]:
-    """Which instructions have a fast handler."""
+def _ways(program: Program) -> Mapping[str, str]:
+    """How the fast model runs each instruction."""
     import fastmodel
 
-    found: Mapping[str, bool] = fastmodel.coverage(program)
+    found: Mapping[str, str] = fastmodel.ways(program)
     return found
 
 

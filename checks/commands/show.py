@@ -110,6 +110,13 @@ def _side_by_side(left: RenderableType, right: RenderableType, width: int) -> Re
     return grid
 
 
+_WAYS = {
+    "handler": "by a handler",
+    "compiled": "compiled from this text",
+    "reference": "in the reference (llvmlite is not installed)",
+}
+
+
 def _facts(program: Program, instruction: Instruction, directory: Path) -> RenderableType:
     """Encodings, exits and verdicts."""
     from rich.table import Table
@@ -121,8 +128,7 @@ def _facts(program: Program, instruction: Instruction, directory: Path) -> Rende
     table.add_row("encodings", Text("\n".join(row_text(row) for row in instruction.rows)))
     exits = list(dict.fromkeys(exit_reasons(program, instruction)))
     table.add_row("VM exits", Text(", ".join(exits) or "none"))
-    fast = fastmodel.coverage(program).get(instruction.name)
-    table.add_row("fast handler", "yes" if fast else "no: the fast model leaves it to the reference")
+    table.add_row("fast model", Text(_WAYS[fastmodel.ways(program)[instruction.name]]))
     table.add_row("verdicts", Text(_verdicts(instruction, directory)))
     return table
 

@@ -19,7 +19,7 @@ from checks.symbolic.values import Record, Value, width_of
 from checks.trap.contract import FAULT
 from checks.trap.initial import Symbols
 from checks.trap.unknown import Unknowns
-from checks.walk import nodes, reachable_functions
+from checks.walk import names_in, reachable_functions
 from grammar import ir
 
 SOFTWARE_INTERRUPT = 4
@@ -157,8 +157,8 @@ BORDERS: dict[str, Override] = {
 
 def written_by(program: ir.Program, bodies: Sequence[object]) -> frozenset[str]:
     """The names of the state that statements write, through calls too."""
-    every = [*bodies, *(f.body for f in reachable_functions(program, bodies, frozenset()))]
-    return frozenset(node.name for body in every for node in nodes(body) if isinstance(node, ir.WriteState))
+    every = [*bodies, *(f.body for f in reachable_functions(program, bodies))]
+    return frozenset().union(*(names_in(body).writes for body in every))
 
 
 def is_handled(program: ir.Program, terms: Terms, event: Value) -> Truth:

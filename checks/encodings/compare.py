@@ -46,18 +46,24 @@ class Difference:
 
 @dataclass(slots=True)
 class Comparison:
-    """Compares codes for code of one size; `agreed` counts those that both read as the same instruction."""
+    """Compares codes for code of one size; `agreed` counts those that both read as the same instruction.
+
+    `plain` are the opcodes without a ModR/M byte.
+    """
 
     program: Program
     code_size: int = 64
     agreed: int = 0
+    plain: frozenset[tuple[bytes, int]] = field(init=False)
     _decoder: Decoder = field(init=False)
     _rows: frozenset[tuple[bytes, int]] = field(init=False)
     _mnemonics: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self._decoder = build(self.program).decoders[self.code_size]
-        self._rows = frozenset(opcode_rows(self.program))
+        rows = opcode_rows(self.program)
+        self._rows = frozenset(rows)
+        self.plain = frozenset(at for at, found in rows.items() if not any(row.has_modrm for row, _ in found))
         self._mnemonics = frozenset(
             m for form in forms(self.program, self.code_size) for m in form.template.mnemonics
         )

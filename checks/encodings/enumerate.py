@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import product
 
 from refmodel.encoding import ADDRESS_SIZE, LEGACY_PREFIXES, LOCK, OPERAND_SIZE, REP, REPNE
@@ -35,12 +35,20 @@ def sampled_codes(code_size: int) -> Iterator[Code]:
     yield from _sib_codes(code_size)
 
 
-def every_code(code_size: int) -> Iterator[Code]:
-    """Every opcode and ModR/M byte with every REX byte and up to two legacy prefixes; some 100 million codes."""
-    legacy = (0, *PREFIXES[1:], *OTHERS)
-    every_rex = (0, *range(0x40, 0x50)) if code_size == 64 else NO_REX
-    for first, second, rex in product(legacy, legacy, every_rex):
-        yield from _codes(_head((first, second, rex)), range(256), code_size)
+def every_code(code_size: int, plain: Collection[tuple[bytes, int]] = ()) -> Iterator[Code]:
+    """Every opcode and ModR/M byte with all that chooses a row, and with each other prefix; some 20 million codes.
+
+    What chooses is 66, F2 or F3, and REX: all of them with all others. Another prefix changes the operands only, and in
+    a row of two the last may count: with every ModR/M byte stands one of the former, with some every two.
+    The opcodes `plain` have no ModR/M byte: the bytes in its place are fewer.
+    """
+    every_rex, some_rex = ((0, *range(0x40, 0x50)), REX) if code_size == 64 else (NO_REX, NO_REX)
+    for size, repeat, rex in product((0, OPERAND_SIZE), (0, REP, REPNE), every_rex):
+        yield from _codes(_head((size, repeat, rex)), range(256), code_size, plain)
+    for other, rex in product(OTHERS, some_rex):
+        yield from _codes(_head((other, rex)), range(256), code_size, plain)
+    for first, second in product((*PREFIXES[1:], *OTHERS), repeat=2):
+        yield from _codes(_head((first, second)), MODRM, code_size)
     yield from _sib_codes(code_size)
 
 
@@ -48,12 +56,15 @@ def _head(prefixes: tuple[int, ...]) -> bytes:
     return bytes(prefix for prefix in prefixes if prefix)
 
 
-def _codes(head: bytes, modrm: Iterable[int], code_size: int) -> Iterator[Code]:
-    places = [bytes((byte,)) + REST for byte in modrm]
+def _codes(
+    head: bytes, modrm: Iterable[int], code_size: int, plain: Collection[tuple[bytes, int]] = ()
+) -> Iterator[Code]:
+    places, few = ([bytes((byte,)) + REST for byte in chosen] for chosen in (modrm, MODRM))
     for escape, opcode in product(MAPS, range(256)):
         start = head + escape + bytes((opcode,))
         if _is_opcode(escape, opcode, code_size):
-            yield from ((escape, opcode, start + place) for place in places)
+            behind = few if (escape, opcode) in plain else places
+            yield from ((escape, opcode, start + place) for place in behind)
 
 
 def _is_opcode(escape: bytes, opcode: int, code_size: int) -> bool:

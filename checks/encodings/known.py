@@ -52,6 +52,10 @@ KNOWN = (
         "CPUID does not announce it, and the prefix has no effect then",
     ),
     Known(
+        lambda ours, theirs, _size: ours == "NOP_OPERAND" and theirs.op_count == 0,
+        "ENDBR32 and ENDBR64: a NOP whose operand iced-x86 does not show",
+    ),
+    Known(
         lambda ours, theirs, _size: not ours and CpuidFeature.SSE2 in theirs.cpuid_features(),
         "an instruction of SSE2 with the name of a string instruction",
     ),

@@ -36,7 +36,7 @@ _SET_AT_START = tuple(
     number == _RSP for number in range(16)
 )  # registers that are not 0 when an emulator starts
 _SS = 2
-_TRAP, _RESUME = 1 << 8, 1 << 16  # RFLAGS.TF, RFLAGS.RF
+_TRAP, _RESUME, _ALIGNMENT = 1 << 8, 1 << 16, 1 << 18  # RFLAGS.TF, RF, AC
 _NEAR = 64  # bytes: how far cases branch
 
 # State that instructions may write, and may read, if Unicorn is to execute them.
@@ -82,10 +82,13 @@ class UnicornEngine:
         self._flags, self._rip = self._numbers.UC_X86_REG_EFLAGS, self._numbers.UC_X86_REG_RIP
         self._read = [*self._registers, self._rip, self._flags]
         self._vectors: list[int] = []
-        self._is_table_used = {False: True, True: True}  # by whether it is user mode
+        self._code, self._changes_code = range(0), False  # the instruction, and whether it stored to itself
+        self._walked = {
+            False: b"",
+            True: b"",
+        }  # the page tables that it has last seen, by whether it is user mode
         self._translated: dict[tuple[bool, int], bytes] = {}  # what stood where when it was last executed
         self._emulators = {privilege: self._start(privilege) for privilege in (0, 3)}
-        self._tables = {user: memory_image(user)[_TABLES.start : _TABLES.stop] for user in (False, True)}
 
     def step(self) -> Step:
         """One instruction, or one iteration of a repeated one."""
@@ -94,8 +97,13 @@ class UnicornEngine:
             m.current = current = m.decoders[64].decode(m.PHYSICAL.read_bytes(m.RIP, MAX_LENGTH))
         except NotModelled:
             return NOT_MODELLED
-        is_stepping = m.RFLAGS & _TRAP  # POPF has set it; the trap is not Unicorn's to compare
-        return self.cycle(m) if self._can_execute(current) and not is_stepping else NOT_MODELLED
+        unknown = _TRAP | (_ALIGNMENT if _is_user(m) else 0)  # flags that Unicorn does not obey
+        if m.RFLAGS & unknown or not self._can_execute(current):
+            return NOT_MODELLED
+        self._code = range(m.RIP, m.RIP + current.length)
+        self._changes_code = False
+        outcome = self.cycle(m)
+        return NOT_MODELLED if self._changes_code else outcome
 
     def _can_execute(self, current: Decoded) -> bool:
         """Whether Unicorn is to execute it.
@@ -160,25 +168,34 @@ class UnicornEngine:
     ) -> None:
         """Called before a store, whose linear address is the physical one."""
         memory = self.machine.PHYSICAL
+        self._changes_code |= address < self._code.stop and address + size > self._code.start
         for word in range(address & ~7, min(address + size, memory.size), 8):
             memory.note(word, memory.read_bytes(word, 8))
 
     def _execute(self, m: Any) -> None:
-        """One instruction, or one iteration of a repeated one.  Raises the machine's Fault."""
-        user = m.SEGMENT_RIGHTS[_SS] >> 5 & 3 == 3
+        """One instruction, or one iteration of a repeated one.  Raises the machine's Fault.
+
+        The fetch is the reference's. It faults only where the case has broken the page tables of its own code; of that
+        Unicorn tells another address, or a double fault.
+        """
+        m.NEXT_RIP = m.RIP
+        m.fetch_translate(m, m.RIP)
+        user = _is_user(m)
         emulator, start = self._emulators[3 if user else 0]
         emulator.context_restore(start)
         if self._translated.get((user, m.RIP)) != m.current.data:
             emulator.ctl_remove_cache(m.RIP, m.RIP + MAX_LENGTH)
             self._translated[user, m.RIP] = m.current.data
-        if self._is_table_used[user]:
+        tables = self._page_tables()
+        if self._walked[user] != tables:
             emulator.reg_write(self._numbers.UC_X86_REG_CR3, PML4)  # drops translations
         for register, value, is_set in zip(self._registers, m.GPR, _SET_AT_START, strict=True):
             if value or is_set:
                 emulator.reg_write(register, value)
         emulator.reg_write(self._flags, m.RFLAGS)
         vector = self._run(emulator, m.RIP)
-        self._note_used_pages(m.PHYSICAL, user)
+        self._walked[user] = self._page_tables()
+        self._note_used_pages(tables, self._walked[user])
         rip = emulator.reg_read(self._rip)
         is_of_next = rip != m.RIP and vector in _FETCH_FAULTS and self._branches_now()
         if vector is not None and not is_of_next:
@@ -224,17 +241,22 @@ class UnicornEngine:
         mask: int = (1 << current.address_size) - 1
         return count & mask == 0
 
-    def _note_used_pages(self, memory: RecordingMemory, user: bool) -> None:
+    def _page_tables(self) -> bytes:
+        return bytes(self.machine.PHYSICAL.data[_TABLES.start : _TABLES.stop])
+
+    def _note_used_pages(self, before: bytes, now: bytes) -> None:
         """Tells the memory which words of the page tables have changed."""
-        before = self._tables[user]
-        now = memory.data[_TABLES.start : _TABLES.stop]
-        self._is_table_used[user] = now != before
         if now == before:
             return
         for offset in range(0, len(before), 8):
             word = before[offset : offset + 8]
             if word != now[offset : offset + 8]:
-                memory.note(_TABLES.start + offset, word)
+                self.machine.PHYSICAL.note(_TABLES.start + offset, word)
+
+
+def _is_user(machine: Any) -> bool:
+    is_user: bool = machine.SEGMENT_RIGHTS[_SS] >> 5 & 3 == 3
+    return is_user
 
 
 def _is_repeated(current: Decoded) -> bool:

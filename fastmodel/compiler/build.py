@@ -17,8 +17,26 @@ import llvmlite.binding as llvm
 from fastmodel.compiler.expressions import Convention
 from grammar.cachedir import cache_directory, write_atomically
 
-OPTIMIZATION = 2  # as of opt -O2
-QUICKLY = 0  # no optimisation but registers for local variables: for a lot of text that need not run as fast
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done for fast code: the level of code generation, and the passes before; none are those of -O2."""
+
+    level: int
+    passes: tuple[str, ...] = ()
+
+
+THOROUGH = Effort(2)
+# Routines are short and have no loops: this gives about what -O2 does, in half the time.
+ROUTINES = Effort(
+    2,
+    (
+        *("always_inliner", "global_dead_code_eliminate", "sroa", "simplify_cfg", "instruction_combine"),
+        *("jump_threading", "new_gvn", "instruction_combine", "simplify_cfg"),
+    ),
+)
+# Registers for local variables, no more: for a lot of text that need not run as fast.
+QUICK = Effort(0, ("sroa", "simplify_cfg"))
 
 
 @dataclass(frozen=True)
@@ -29,24 +47,28 @@ class Target:
     cpu: str
     features: str
     convention: Convention
-    optimization: int = OPTIMIZATION
+    effort: Effort = THOROUGH
 
     @staticmethod
-    def host(*, threaded: bool | None = None, optimization: int = OPTIMIZATION) -> Target:
-        """This machine.  Threaded code is chosen where its calling conventions are known to work."""
+    def host(
+        *, threaded: bool | None = None, pinned: tuple[int, ...] = (), effort: Effort = THOROUGH
+    ) -> Target:
+        """This machine.  Threaded code is chosen where its calling conventions are known to work.
+
+        `pinned` are the words of the state block that threaded code keeps in registers.
+        """
         if threaded is None:
             threaded = sys.platform == "linux" and platform.machine() == "x86_64"
         features = llvm.get_host_cpu_features().flatten()
-        return Target(
-            llvm.get_process_triple(), llvm.get_host_cpu_name(), features, Convention(threaded), optimization
-        )
+        convention = Convention(threaded, pinned if threaded else ())
+        return Target(llvm.get_process_triple(), llvm.get_host_cpu_name(), features, convention, effort)
 
     def machine(self) -> Any:
         """The code generator."""
         return llvm.Target.from_triple(self.triple).create_target_machine(
             cpu=self.cpu,
             features=self.features,
-            opt=self.optimization,
+            opt=self.effort.level,
             reloc="pic",
             codemodel="small",
             jit=True,
@@ -60,7 +82,7 @@ class Target:
             self.cpu,
             self.features,
             str(self.convention),
-            str(self.optimization),
+            str(self.effort),
         ]
         return hashlib.sha256("\0".join(parts).encode() + content).hexdigest()[:32]
 
@@ -129,14 +151,14 @@ def compile_ir(target: Target, text: str) -> bytes:
     """Optimises a module and generates its object code."""
     module = llvm.parse_assembly(f'target triple = "{target.triple}"\n{text}')
     machine = target.machine()
-    options = llvm.create_pipeline_tuning_options(speed_level=target.optimization)
+    options = llvm.create_pipeline_tuning_options(speed_level=target.effort.level)
     options.loop_vectorization = False
     options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
-    if target.optimization == QUICKLY:
+    if target.effort.passes:
         passes = llvm.create_new_module_pass_manager()
-        passes.add_sroa_pass()
-        passes.add_simplify_cfg_pass()
+        for name in target.effort.passes:
+            getattr(passes, f"add_{name}_pass")()
     else:
         passes = builder.getModulePassManager()
     passes.run(module, builder)

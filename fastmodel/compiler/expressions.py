@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastmodel.compiler import primitives
-from fastmodel.compiler.program import Instance, Names, Source, SubsetError, fold
+from fastmodel.compiler.program import Instance, Names, Source, SubsetError, fold, offset_in_block, reaches
 
 OPERATORS = {
     ast.Add: "add",
@@ -32,9 +32,14 @@ WRITES = {primitives.put: 1, primitives.store: 2, primitives.set_field: 3}
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """How functions call each other: for routines (threaded code needs `musttail`) and for slow paths."""
+    """How functions call each other: for routines (threaded code needs `musttail`) and for slow paths.
+
+    `pinned` are offsets of words of the state block that routines hand on to each other in registers. The block has
+    them where no routine runs. Only `get(64, state + …)` and `put(64, state + …)` may name them.
+    """
 
     threaded: bool
+    pinned: tuple[int, ...] = ()
 
     @property
     def routine(self) -> str:
@@ -54,6 +59,7 @@ class ExpressionWriter:
         self.source = inside.source
         self.names = names
         self.convention = convention
+        self.pinned = convention.pinned if inside.pinned else ()  # what of the state block is held in locals
         self.lines: list[str] = []
         self.count = 0
         self.ended = False  # whether the current block has its terminator
@@ -258,10 +264,41 @@ class ExpressionWriter:
         callee = self.inside.callee(target)
         if len(node.args) != len(callee.source.parameters):
             raise self.error(node, f"{node.func.id} takes {len(callee.source.parameters)} arguments")
-        arguments = ", ".join(f"i64 {self.integer(a)}" for a in node.args)
+        arguments = [f"i64 {self.integer(a)}" for a in node.args]
         kind = "i1" if callee.source.returns_bool else "i64"
         convention = self.convention.of(callee.source)
-        return kind, self.value(f"call {convention} {kind} @{quoted(self.names.of(callee))}({arguments})")
+        shares = bool(self.pinned) and reaches(callee, frozenset(self.pinned))
+        is_slow = "slow" in callee.source.marks
+        if shares and is_slow:
+            self.unpin()
+        elif shares:
+            callee = replace(callee, pinned=True)
+            arguments += [f"ptr {pinned_slot(offset)}" for offset in self.pinned]
+        name, passed = quoted(self.names.of(callee)), ", ".join(arguments)
+        result = self.value(f"call {convention} {kind} @{name}({passed})")
+        if shares and is_slow:
+            self.pin()
+        return kind, result
+
+    def unpin(self) -> None:
+        """Writes the words that are held to the state block, for a function that looks for them there."""
+        for offset in self.pinned:
+            held = self.value(f"load i64, ptr {pinned_slot(offset)}")
+            self.emit(f"store i64 {held}, ptr {self.block_word(offset)}, !tbaa !{READS[primitives.get]}")
+
+    def pin(self) -> None:
+        """Reads the words that are held from the state block."""
+        for offset in self.pinned:
+            self.emit(f"store i64 {self.block_value(offset)}, ptr {pinned_slot(offset)}")
+
+    def block_word(self, offset: int) -> str:
+        """The address of a word of the state block."""
+        address = self.value(f"add i64 %state, {offset}")
+        return self.value(f"inttoptr i64 {address} to ptr")
+
+    def block_value(self, offset: int) -> str:
+        """A word of the state block."""
+        return self.value(f"load i64, ptr {self.block_word(offset)}, !tbaa !{READS[primitives.get]}")
 
     def invocation(self, how: str, node: ast.Call) -> str:
         """A call of the routine that stands at a place."""
@@ -271,17 +308,35 @@ class ExpressionWriter:
         """As `invocation`, with the arguments computed."""
         word = self.value(f"inttoptr i64 {arguments[1]} to ptr")
         routine = self.value(f"load ptr, ptr {word}, align 8, !tbaa !{READS[primitives.field]}")
-        passed = ", ".join(f"i64 {a}" for a in arguments)
+        passed = ", ".join(f"i64 {a}" for a in (*arguments, *self.handed_on()))
         return self.value(f"{how} {self.convention.routine} i64 {routine}({passed})")
+
+    def handed_on(self) -> list[str]:
+        """The pinned words, which every routine is given."""
+        if self.pinned:
+            return [self.value(f"load i64, ptr {pinned_slot(offset)}") for offset in self.pinned]
+        return [self.block_value(offset) for offset in self.convention.pinned]
+
+    def pinned_offset(self, node: ast.Call) -> int | None:
+        """The offset of the word that is read or written, if it is held."""
+        offset = offset_in_block(node.args[1], self.inside)
+        return offset if offset in self.pinned else None
 
     def read_memory(self, node: ast.Call, kind: int) -> str:
         """`get`, `load` and `field`."""
+        pinned = self.pinned_offset(node)
+        if pinned is not None:
+            return self.value(f"load i64, ptr {pinned_slot(pinned)}")
         width, address = self.width(node), self.pointer(node.args[1])
         read = self.value(f"load i{width}, ptr {address}, align 1, !tbaa !{kind}")
         return read if width == 64 else self.value(f"zext i{width} {read} to i64")
 
     def write_memory(self, node: ast.Call, kind: int) -> None:
         """`put`, `store` and `set_field`."""
+        pinned = self.pinned_offset(node)
+        if pinned is not None:
+            self.emit(f"store i64 {self.integer(node.args[2])}, ptr {pinned_slot(pinned)}")
+            return
         width, address = self.width(node), self.pointer(node.args[1])
         value = self.integer(node.args[2])
         if width != 64:
@@ -306,6 +361,11 @@ class ExpressionWriter:
     def pointer(self, node: ast.expr) -> str:
         """An address as an LLVM pointer."""
         return self.value(f"inttoptr i64 {self.integer(node)} to ptr")
+
+
+def pinned_slot(offset: int) -> str:
+    """Where a function holds a pinned word."""
+    return f"%pinned{offset}"
 
 
 def quoted(name: str) -> str:

@@ -6,9 +6,10 @@ Every function becomes one LLVM function on `i64`; locals live in stack slots th
 from __future__ import annotations
 
 import ast
+from collections.abc import Mapping
 
 from fastmodel.compiler import primitives
-from fastmodel.compiler.expressions import Convention, ExpressionWriter, quoted
+from fastmodel.compiler.expressions import Convention, ExpressionWriter, pinned_slot, quoted
 from fastmodel.compiler.program import Instance, Names
 
 # The kinds of memory for alias analysis: what expressions.py refers to by number; and intrinsics. Nothing we call needs
@@ -34,6 +35,7 @@ class FunctionWriter(ExpressionWriter):
 
     def __init__(self, inside: Instance, names: Names, convention: Convention) -> None:
         super().__init__(inside, names, convention)
+        self.is_routine = False
         self.loops: list[tuple[str, str]] = []  # where `continue` and `break` go
 
     # --- the parts of a function ---
@@ -41,6 +43,16 @@ class FunctionWriter(ExpressionWriter):
     def write(self, name: str, *, routine: bool = False, exported: bool = False) -> str:
         """The definition of the function as LLVM IR."""
         parameters = self.source.parameters
+        arguments = [f"i64 %{p}" for p in parameters]
+        self.is_routine = routine
+        if routine:
+            self.pinned = self.convention.pinned
+            arguments += [f"i64 {pinned_slot(offset)}.first" for offset in self.pinned]
+            for offset in self.pinned:
+                self.emit(f"{pinned_slot(offset)} = alloca i64")
+                self.emit(f"store i64 {pinned_slot(offset)}.first, ptr {pinned_slot(offset)}")
+        else:
+            arguments += [f"ptr {pinned_slot(offset)}" for offset in self.pinned]
         for local in sorted(self.source.locals):
             self.emit(f"{self.slot(local)} = alloca i64")
         for parameter in parameters:
@@ -48,14 +60,13 @@ class FunctionWriter(ExpressionWriter):
         self.body(self.source.tree.body)
         if not self.ended:
             self.emit("unreachable")
-        arguments = ", ".join(f"i64 %{p}" for p in parameters)
         linkage = "" if exported or self.inside.is_exported else "internal "
         convention = (
             "" if exported else self.convention.routine if routine else self.convention.of(self.source)
         )
-        head = (
-            f"define {linkage}{convention} {self.result_type} @{quoted(name)}({arguments}) {self.attributes}"
-        )
+        attributes = "nounwind" if exported or routine else self.attributes
+        declared = f"{self.result_type} @{quoted(name)}({', '.join(arguments)})"
+        head = f"define {linkage}{convention} {declared} {attributes}"
         return "\n".join([f"{head} {{", *self.lines, "}", ""])
 
     @property
@@ -65,15 +76,8 @@ class FunctionWriter(ExpressionWriter):
 
     @property
     def attributes(self) -> str:
-        """The LLVM attributes that follow from the function's marks."""
-        marks = self.source.marks
-        return (
-            "nounwind alwaysinline"
-            if "inlined" in marks
-            else "nounwind noinline cold"
-            if "slow" in marks
-            else "nounwind"
-        )
+        """The LLVM attributes: only slow functions are called, all others become part of their callers."""
+        return "nounwind noinline cold" if "slow" in self.source.marks else "nounwind alwaysinline"
 
     # --- statements ---
 
@@ -154,21 +158,23 @@ class FunctionWriter(ExpressionWriter):
             result = self.invocation("musttail call", value)
         else:
             result = self.condition(value) if self.source.returns_bool else self.integer(value)
+            if self.is_routine:
+                self.unpin()
         self.emit(f"ret {self.result_type} {result}")
         self.ended = True
 
 
 def module_text(
-    routines: list[tuple[str, Instance]], entries: dict[str, Instance], convention: Convention
+    routines: Mapping[str, Instance], entries: dict[str, Instance], convention: Convention
 ) -> str:
     """A whole module: the routines, their addresses in the table `routines`, and the functions to be called."""
     names = Names()
     parts = [PREAMBLE]
-    for name, inside in routines:
+    for name, inside in routines.items():
         parts.append(FunctionWriter(inside, names, convention).write(name, routine=True))
     for name, inside in entries.items():
         parts.append(FunctionWriter(inside, names, convention).write(name, exported=True))
     parts += [FunctionWriter(inside, names, convention).write(names.of(inside)) for inside in names.drain()]
-    table = ", ".join(f"ptr @{quoted(name)}" for name, _ in routines)
+    table = ", ".join(f"ptr @{quoted(name)}" for name in routines)
     parts.append(f"@routines = constant [{len(routines)} x ptr] [{table}]\n")
     return "\n".join(parts)

@@ -39,13 +39,8 @@ def parameter(name: str) -> Any:
     return Parameter(name)
 
 
-def inlined(function: Function) -> Function:
-    """Marks a function that is compiled into each of its callers."""
-    return function
-
-
 def slow(function: Function) -> Function:
-    """Marks a function that is rarely called, so that its callers need not make room for it."""
+    """Marks a function that is called, and rarely; all others are compiled into each of their callers."""
     return function
 
 

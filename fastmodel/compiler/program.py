@@ -160,10 +160,11 @@ def _looked_at(function: FunctionType, bound: tuple[tuple[str, Meaning], ...]) -
 
 @dataclass(frozen=True)
 class Instance:
-    """A function with its parameters bound."""
+    """A function with its parameters bound; `pinned` if its caller holds the pinned words of the state block."""
 
     function: FunctionType
     bindings: tuple[tuple[str, Meaning], ...] = ()
+    pinned: bool = False
 
     @property
     def source(self) -> Source:
@@ -191,6 +192,28 @@ class Instance:
     def callee(self, function: FunctionType) -> Instance:
         """The instance of a function that is called from this one."""
         return instance(function, dict(self.bindings))
+
+
+@cache
+def reaches(inside: Instance, offsets: frozenset[int]) -> bool:
+    """Whether a function, or one that it calls, names a word of the state block at one of these offsets."""
+    for node in ast.walk(inside.source.tree):
+        if offset_in_block(node, inside) in offsets:
+            return True
+    callees = (inside.resolve(name) for name in inside.source.free)
+    return any(
+        reaches(inside.callee(callee), offsets)
+        for callee in callees
+        if isinstance(callee, FunctionType) and callee not in WORDS
+    )
+
+
+def offset_in_block(node: ast.AST, inside: Knows) -> int | None:
+    """The number in `state + number`, None for anything else."""
+    match node:
+        case ast.BinOp(left=ast.Name(id="state"), op=ast.Add(), right=right):
+            return fold(right, inside)
+    return None
 
 
 def instance(function: Callable[..., Any], bindings: Bindings | None = None) -> Instance:

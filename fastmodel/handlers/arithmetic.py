@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import inlined, unsigned
+from fastmodel.compiler.primitives import unsigned
 from fastmodel.handlers.flags import carry_flag, set_arithmetic_flags, set_flags_but_carry
 from fastmodel.handlers.operands import change, compare, modify
 from fastmodel.handlers.parameters import WIDTH
-from fastmodel.handlers.registry import ONE_SIZE, SIZES, handles
+from fastmodel.handlers.registry import CHANGED, ONE_SIZE, REPLACED, SIZES, handles
 
 FORMS = "rr ri rm mr mi"
+# The conditions of the Jcc that often follow a comparison, and those that follow a result.
+ORDERS = ("E", "NE", "B", "AE", "BE", "A", "L", "GE", "LE", "G")
+EQUALITIES = ("E", "NE")
 
 
-@inlined
 def carries_of_sum(a: int, b: int, result: int) -> int:
     """The carry out of every bit of a + b, with or without a carry in."""
     return (a & b) | ((a | b) & ~result)
 
 
-@inlined
 def borrows_of_difference(a: int, b: int, result: int) -> int:
     """The borrow out of every bit of a - b, with or without a borrow in."""
     return (~a & b) | ((~a | b) & result)
 
 
-@handles("ADD", template=modify, widths=SIZES, forms=FORMS)
-@inlined
+@handles("ADD", template=modify, widths=SIZES, forms=FORMS, flags=REPLACED)
 def add(state: int, a: int, b: int) -> int:
     """a + b."""
     result = unsigned(WIDTH, a + b)
@@ -33,7 +33,6 @@ def add(state: int, a: int, b: int) -> int:
 
 
 @handles("ADC", template=modify, widths=SIZES, forms=FORMS)
-@inlined
 def add_with_carry(state: int, a: int, b: int) -> int:
     """a + b + CF."""
     result = unsigned(WIDTH, a + b + carry_flag(state))
@@ -41,9 +40,12 @@ def add_with_carry(state: int, a: int, b: int) -> int:
     return result
 
 
-@handles("SUB", template=modify, widths=SIZES, forms=FORMS)
-@handles("CMP", template=compare, widths=SIZES, forms=FORMS)
-@inlined
+@handles("SUB", template=modify, widths=SIZES, forms=FORMS, flags=REPLACED)
+@handles("CMP", template=compare, widths=SIZES[2:], forms="rr ri", flags=REPLACED, fused=ORDERS)
+@handles("CMP", template=compare, widths=SIZES[2:], forms="rm mr mi", fused=EQUALITIES)
+@handles("CMP", template=compare, widths=SIZES[:1], forms="ri mi", flags=REPLACED, fused=EQUALITIES)
+@handles("CMP", template=compare, widths=SIZES[:1], forms="rr rm mr", flags=REPLACED)
+@handles("CMP", template=compare, widths=SIZES[1:2], forms=FORMS, flags=REPLACED)
 def subtract(state: int, a: int, b: int) -> int:
     """a - b."""
     result = unsigned(WIDTH, a - b)
@@ -52,7 +54,6 @@ def subtract(state: int, a: int, b: int) -> int:
 
 
 @handles("SBB", template=modify, widths=SIZES, forms=FORMS)
-@inlined
 def subtract_with_borrow(state: int, a: int, b: int) -> int:
     """a - b - CF."""
     result = unsigned(WIDTH, a - b - carry_flag(state))
@@ -60,8 +61,7 @@ def subtract_with_borrow(state: int, a: int, b: int) -> int:
     return result
 
 
-@handles("INC", template=change, widths=ONE_SIZE, forms="r m")
-@inlined
+@handles("INC", template=change, widths=ONE_SIZE, forms="r m", flags=CHANGED)
 def increment(state: int, a: int) -> int:
     """a + 1."""
     result = unsigned(WIDTH, a + 1)
@@ -69,8 +69,9 @@ def increment(state: int, a: int) -> int:
     return result
 
 
-@handles("DEC", template=change, widths=ONE_SIZE, forms="r m")
-@inlined
+@handles("DEC", template=change, widths=ONE_SIZE[:2], forms="r m", flags=CHANGED)
+@handles("DEC", template=change, widths=ONE_SIZE[2:], forms="r", flags=CHANGED, fused=EQUALITIES)
+@handles("DEC", template=change, widths=ONE_SIZE[2:], forms="m")
 def decrement(state: int, a: int) -> int:
     """a - 1."""
     result = unsigned(WIDTH, a - 1)
@@ -78,8 +79,7 @@ def decrement(state: int, a: int) -> int:
     return result
 
 
-@handles("NEG", template=change, widths=ONE_SIZE, forms="r m")
-@inlined
+@handles("NEG", template=change, widths=ONE_SIZE, forms="r m", flags=REPLACED)
 def negate(state: int, a: int) -> int:
     """-a."""
     return subtract(state, 0, a)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import bit, highest_bit, inlined, lowest_bit, shift_right, signed
+from fastmodel.compiler.primitives import bit, highest_bit, lowest_bit, shift_right, signed
 from fastmodel.handlers.flags import ZF, replace_status_flags, set_carry_flag
 from fastmodel.handlers.operands import (
     DONE,
@@ -26,7 +26,6 @@ IMMEDIATE_SIZES: tuple[Widths, ...] = ((16, 8), (32, 8), (64, 8))
 # --- bit tests: an offset in a register reaches beyond a memory operand, others count modulo the width ---
 
 
-@inlined
 def bit_string_address(state: int, u: int) -> int:
     """The address of the WIDTH bits that hold the bit at a signed offset in a register."""
     offset = signed(WIDTH, second_value(state, u, 0))
@@ -65,7 +64,6 @@ def change_bit(state: int, u: int) -> int:
 
 @handles("BTS", template=change_bit, widths=SIZES_16_UP, forms="rr mr")
 @handles("BTS", template=change_bit, widths=IMMEDIATE_SIZES, forms="ri mi")
-@inlined
 def set_bit(a: int, chosen: int) -> int:
     """Sets the bit."""
     return a | chosen
@@ -73,7 +71,6 @@ def set_bit(a: int, chosen: int) -> int:
 
 @handles("BTR", template=change_bit, widths=SIZES_16_UP, forms="rr mr")
 @handles("BTR", template=change_bit, widths=IMMEDIATE_SIZES, forms="ri mi")
-@inlined
 def clear_bit(a: int, chosen: int) -> int:
     """Clears the bit."""
     return a & ~chosen
@@ -81,7 +78,6 @@ def clear_bit(a: int, chosen: int) -> int:
 
 @handles("BTC", template=change_bit, widths=SIZES_16_UP, forms="rr mr")
 @handles("BTC", template=change_bit, widths=IMMEDIATE_SIZES, forms="ri mi")
-@inlined
 def invert_bit(a: int, chosen: int) -> int:
     """Inverts the bit."""
     return a ^ chosen
@@ -91,7 +87,6 @@ def invert_bit(a: int, chosen: int) -> int:
 
 
 @handles("BSF", template=modify, widths=SIZES_16_UP, forms="rr rm")
-@inlined
 def scan_forward(state: int, a: int, b: int) -> int:
     """The number of the lowest bit."""
     replace_status_flags(state, ZF, ZF * bit(b == 0))
@@ -99,7 +94,6 @@ def scan_forward(state: int, a: int, b: int) -> int:
 
 
 @handles("BSR", template=modify, widths=SIZES_16_UP, forms="rr rm")
-@inlined
 def scan_backward(state: int, a: int, b: int) -> int:
     """The number of the highest bit."""
     replace_status_flags(state, ZF, ZF * bit(b == 0))
@@ -113,7 +107,6 @@ ODD_WORDS = 0x0000_FFFF_0000_FFFF
 
 
 @handles("BSWAP", template=change, widths=ONE_SIZE[1:], forms="r")
-@inlined
 def reverse_bytes(state: int, a: int) -> int:  # noqa: ARG001  an operation is given the state
     """Reverses the bytes; of a word the result (undefined) is 0."""
     if WIDTH == 16:

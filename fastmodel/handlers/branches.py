@@ -5,7 +5,7 @@ A branch to an address that is not canonical is refused before anything changes;
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import bit, field, get, inlined, load, put, signed
+from fastmodel.compiler.primitives import bit, field, get, load, put, signed
 from fastmodel.decoded import IMMEDIATE, NEXT
 from fastmodel.handlers.flags import condition, zero_flag
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN, first_value, operand_to_read
@@ -43,7 +43,6 @@ def loop_while_not_equal(state: int, u: int) -> int:  # noqa: ARG001  every hand
     return count_down(state, 1 - zero_flag(state))
 
 
-@inlined
 def count_down(state: int, goes_on: int) -> int:
     """Counts RCX down; TAKEN if it is not 0 and `goes_on` is 1."""
     count = get(64, state + RCX) - 1
@@ -104,7 +103,6 @@ def return_releasing(state: int, u: int) -> int:
     return return_and_release(state, field(16, u + IMMEDIATE))
 
 
-@inlined
 def return_and_release(state: int, size: int) -> int:
     """Pops the address to continue at, then `size` bytes more."""
     top = get(64, state + RSP)
@@ -117,7 +115,6 @@ def return_and_release(state: int, size: int) -> int:
     return DONE
 
 
-@inlined
 def go_to(state: int, target: int) -> int:
     """Sets RIP, if the target is canonical; a caller that fails afterwards leaves a RIP that does not count."""
     if signed(48, target) != target:

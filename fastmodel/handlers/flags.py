@@ -7,7 +7,7 @@ flags can be represented.  SDM 1 3.4.3.1
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import bit, get, inlined, put, shift_right, signed, slow
+from fastmodel.compiler.primitives import bit, get, put, shift_right, signed, slow
 from fastmodel.handlers.parameters import WIDTH
 from fastmodel.state import CARRIES, RESULT, RFLAGS
 
@@ -30,14 +30,12 @@ EVEN_NIBBLES = 0x9669
 # --- setting them ---
 
 
-@inlined
 def set_result(state: int, result: int) -> int:
     """ZF, SF and PF of a result; the other flags must be set after this."""
     put(64, state + RESULT, signed(WIDTH, result))
     return 0
 
 
-@inlined
 def set_arithmetic_flags(state: int, result: int, carries: int) -> int:
     """All flags; bit n of `carries` is the carry or borrow out of bit n."""
     set_result(state, result)
@@ -45,7 +43,6 @@ def set_arithmetic_flags(state: int, result: int, carries: int) -> int:
     return 0
 
 
-@inlined
 def set_flags_but_carry(state: int, result: int, carries: int) -> int:
     """As `set_arithmetic_flags`, but CF stays as it is."""
     before = get(64, state + CARRIES)
@@ -55,7 +52,6 @@ def set_flags_but_carry(state: int, result: int, carries: int) -> int:
     return 0
 
 
-@inlined
 def set_logic_flags(state: int, result: int) -> int:
     """The flags of a logical operation: CF, OF and (undefined) AF are 0."""
     set_result(state, result)
@@ -63,7 +59,6 @@ def set_logic_flags(state: int, result: int) -> int:
     return 0
 
 
-@inlined
 def set_result_flags(state: int, result: int, carry: int, overflow: int) -> int:
     """All flags, from a result, CF and OF; AF (undefined) is 0."""
     set_result(state, result)
@@ -71,7 +66,6 @@ def set_result_flags(state: int, result: int, carry: int, overflow: int) -> int:
     return 0
 
 
-@inlined
 def set_carry_flag(state: int, carry: int) -> int:
     """CF alone: if it changes, so does CF ^ OF."""
     before = get(64, state + CARRIES)
@@ -79,7 +73,6 @@ def set_carry_flag(state: int, carry: int) -> int:
     return 0
 
 
-@inlined
 def set_carry_and_overflow(state: int, carry: int, overflow: int) -> int:
     """CF and OF alone."""
     before = get(64, state + CARRIES)
@@ -116,32 +109,27 @@ def set_status_flags(state: int, flags: int) -> int:
 # --- reading them: each is 0 or 1 ---
 
 
-@inlined
 def carry_flag(state: int) -> int:
     """CF."""
     return shift_right(get(64, state + CARRIES), 63)
 
 
-@inlined
 def overflow_flag(state: int) -> int:
     """OF."""
     carries = get(64, state + CARRIES)
     return shift_right(carries ^ (carries << 1), 63)
 
 
-@inlined
 def zero_flag(state: int) -> int:
     """ZF."""
     return bit(get(64, state + RESULT) == 0)
 
 
-@inlined
 def sign_flag(state: int) -> int:
     """SF."""
     return shift_right(get(64, state + RESULT), 63) ^ ((get(64, state + CARRIES) >> 8) & 1)
 
 
-@inlined
 def parity_flag(state: int) -> int:
     """PF."""
     result = get(64, state + RESULT)
@@ -164,7 +152,6 @@ def rflags(state: int) -> int:
 # --- conditions ---
 
 
-@inlined
 def condition(state: int, number: int) -> int:
     """Whether the condition with this number is met; an odd number negates the one before it.  SDM 2D B.1.4.7"""
     pair = number >> 1

@@ -12,7 +12,6 @@ from fastmodel.compiler.primitives import (
     field,
     get,
     high_product,
-    inlined,
     put,
     quotient,
     remainder,
@@ -33,13 +32,12 @@ from fastmodel.handlers.operands import (
     set_register,
 )
 from fastmodel.handlers.parameters import WIDTH
-from fastmodel.handlers.registry import ONE_SIZE, SIZES_16_UP, Widths, handles
+from fastmodel.handlers.registry import ONE_SIZE, REPLACED, SIZES_16_UP, Widths, handles
 from fastmodel.state import NO_HANDLER, RAX, RDX, REASON
 
 PRODUCTS: tuple[Widths, ...] = ((16, 16, 16), (32, 32, 32), (64, 64, 64))
 
 
-@inlined
 def set_double(state: int, high: int, low: int) -> int:
     """Writes rDX and rAX, or AH and AL."""
     if WIDTH == 8:
@@ -76,13 +74,11 @@ def multiply_signed(state: int, u: int) -> int:
     return set_double(state, signed_high(a, b), low)
 
 
-@inlined
 def signed_high(a: int, b: int) -> int:
     """The high half of a product of two signed numbers of WIDTH bits."""
     return signed_high_product(a, b) if WIDTH == 64 else unsigned(WIDTH, (a * b) >> WIDTH)
 
 
-@inlined
 def signed_product(state: int, a: int, b: int) -> int:
     """The low half; CF and OF tell whether the high half is more than its sign."""
     low = unsigned(WIDTH, a * b)
@@ -91,14 +87,13 @@ def signed_product(state: int, a: int, b: int) -> int:
     return low
 
 
-@handles("IMUL_2", template=modify, widths=SIZES_16_UP, forms="rr rm")
-@inlined
+@handles("IMUL_2", template=modify, widths=SIZES_16_UP, forms="rr rm", flags=REPLACED)
 def multiply_two(state: int, a: int, b: int) -> int:
     """a * b, signed."""
     return signed_product(state, signed(WIDTH, a), signed(WIDTH, b))
 
 
-@handles("IMUL_3", widths=PRODUCTS, forms="rri rmi")
+@handles("IMUL_3", widths=PRODUCTS, forms="rri rmi", flags=REPLACED)
 def multiply_by_immediate(state: int, u: int) -> int:
     """first := second * third, signed."""
     host = operand_to_read(state, u)
@@ -112,14 +107,12 @@ def multiply_by_immediate(state: int, u: int) -> int:
 # --- division; the flags are undefined, and stay as they are ---
 
 
-@inlined
 def left_to_reference(state: int) -> int:
     """Refuses a division error, or a dividend that is too long."""
     put(64, state + REASON, NO_HANDLER)
     return REFUSED
 
 
-@inlined
 def low_dividend(state: int) -> int:
     """The number in rDX:rAX, or AX; of 128 bits the low half."""
     if WIDTH == 8:
@@ -165,13 +158,11 @@ def divide_signed(state: int, u: int) -> int:
     return set_double(state, unsigned(WIDTH, negated_with(rest, a)), unsigned(WIDTH, result))
 
 
-@inlined
 def magnitude(a: int) -> int:
     """The absolute value, as an unsigned number."""
     return negated_with(a, a)
 
 
-@inlined
 def negated_with(value: int, sign: int) -> int:
     """The value negated if `sign` is negative, which is asked as the specification does."""
     return -value if shift_right(sign, 63) != 0 else value

@@ -6,7 +6,7 @@ nothing can fail any more: a memory operand that cannot be used gives `REFUSED`,
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, inlined, load, put, store, unsigned
+from fastmodel.compiler.primitives import field, get, load, put, store, unsigned
 from fastmodel.decoded import BASE, DISPLACEMENT, IMMEDIATE, INDEX, SCALE, first_register, second_register
 from fastmodel.handlers.parameters import (
     FIRST_KIND,
@@ -28,7 +28,6 @@ REFUSED = -1
 # --- operands ---
 
 
-@inlined
 def effective_address(state: int, u: int) -> int:
     """The linear address of the memory operand."""
     base = get(64, state + field(8, u + BASE))
@@ -36,7 +35,6 @@ def effective_address(state: int, u: int) -> int:
     return base + (index << field(8, u + SCALE)) + field(64, u + DISPLACEMENT)
 
 
-@inlined
 def operand_to_read(state: int, u: int) -> int:
     """Where the memory operand is read, 0 if it cannot be; anything else if there is none."""
     if FIRST_KIND == MEMORY:
@@ -46,7 +44,6 @@ def operand_to_read(state: int, u: int) -> int:
     return 1
 
 
-@inlined
 def operand_to_write(state: int, u: int) -> int:
     """As `operand_to_read`, but if the first operand is memory it will be written."""
     if FIRST_KIND == MEMORY:
@@ -54,7 +51,6 @@ def operand_to_write(state: int, u: int) -> int:
     return operand_to_read(state, u)
 
 
-@inlined
 def first_value(state: int, u: int, host: int) -> int:
     """The first operand, zero-extended; `host` is where a memory operand lies."""
     if FIRST_KIND == REGISTER:
@@ -64,7 +60,6 @@ def first_value(state: int, u: int, host: int) -> int:
     return unsigned(WIDTH, field(64, u + IMMEDIATE))
 
 
-@inlined
 def second_value(state: int, u: int, host: int) -> int:
     """The second operand, zero-extended."""
     if SECOND_KIND == REGISTER:
@@ -74,7 +69,6 @@ def second_value(state: int, u: int, host: int) -> int:
     return unsigned(SECOND_WIDTH, field(64, u + IMMEDIATE))
 
 
-@inlined
 def set_register(address: int, value: int) -> int:
     """Writes a register of WIDTH bits; 32 bits are zero-extended, fewer leave the others as they are."""
     if WIDTH == 32:
@@ -84,7 +78,6 @@ def set_register(address: int, value: int) -> int:
     return 0
 
 
-@inlined
 def set_first(state: int, u: int, host: int, value: int) -> int:
     """Writes the first operand."""
     if FIRST_KIND == MEMORY:

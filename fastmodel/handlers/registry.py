@@ -23,10 +23,18 @@ CONDITIONAL = "conditional"
 REPEAT = "repeat"
 JUMP = "jump"
 
+# What a handler does with the status flags. Where nothing looks at flags before all of them are replaced, the routines
+# that would set them need not (traces.py). `SEEN` claims nothing; the others complete always, and what they do but for
+# flags does not depend on flags: `KEPT` changes none, `REPLACED` sets all, whatever they were, and `CHANGED` some.
+SEEN, KEPT, REPLACED, CHANGED = range(4)
+
 
 @dataclass(frozen=True)
 class Handler:
-    """One specialised handler; `function` takes (state, u) and returns DONE, TAKEN or REFUSED."""
+    """One specialised handler; `function` takes (state, u) and returns DONE, TAKEN or REFUSED.
+
+    `fused` are the conditions of the Jcc that a routine does in one with it.
+    """
 
     instruction: str
     widths: Widths
@@ -34,6 +42,8 @@ class Handler:
     function: Callable[[int, int], int]
     bindings: tuple[tuple[str, Any], ...]
     flow: str
+    flags: int
+    fused: tuple[int, ...]
 
     @property
     def key(self) -> tuple[str, Widths, str]:
@@ -51,6 +61,26 @@ class Handler:
         widths = ",".join(str(w) for w in self.widths)
         return f"{self.instruction} {widths} {self.form}".rstrip()
 
+    @property
+    def unseen_name(self) -> str:
+        """The name of the routine that leaves the flags alone."""
+        return f"{self.name}, flags unseen"
+
+    def fused_name(self, condition: int) -> str:
+        """The name of the routine that does a Jcc too."""
+        return f"{self.name}, J{CONDITIONS[condition]}"
+
+    @property
+    def condition(self) -> int | None:
+        """The number of the condition of a Jcc, None for other instructions."""
+        number: int | None = dict(self.bindings).get("CONDITION")
+        return number
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether there is a routine that leaves the flags alone: for what compilers emit often."""
+        return self.flags in (REPLACED, CHANGED) and self.widths[0] in (32, 64)
+
 
 HANDLERS: list[Handler] = []
 
@@ -62,7 +92,7 @@ SIZES_16_UP = SIZES[1:]
 ONE_SIZE: tuple[Widths, ...] = ((8,), (16,), (32,), (64,))
 
 
-def handles(
+def handles(  # noqa: PLR0913  all but the first are keywords
     instruction: str,
     *,
     template: Callable[[int, int], int] | None = None,
@@ -70,11 +100,15 @@ def handles(
     forms: str = "",
     flow: str = STEP,
     condition: int | None = None,
+    flags: int = SEEN,
+    fused: Sequence[str] = (),
 ) -> Callable[[Function], Function]:
     """Makes the decorated function the handler of an instruction, or of a family such as `SET{cc}`.
 
-    `forms` are separated by spaces. With a template the decorated function is its OPERATION.
+    `forms` are separated by spaces. With a template the decorated function is its OPERATION. `flags` holds of the forms
+    that do not access memory; `fused` are the conditions of the Jcc that often follow.
     """
+    conditions = tuple(CONDITIONS.index(name) for name in fused)
 
     def register(function: Function) -> Function:
         for each in widths:
@@ -85,10 +119,18 @@ def handles(
                 if template is not None:
                     bindings["OPERATION"] = function
                 sorted_bindings = tuple(sorted(bindings.items()))
-                HANDLERS.append(Handler(instruction, each, form, template or function, sorted_bindings, flow))
+                effect = SEEN if _accesses_memory(each, form) else flags
+                handler = template or function
+                HANDLERS.append(
+                    Handler(instruction, each, form, handler, sorted_bindings, flow, effect, conditions)
+                )
         return function
 
     return register
+
+
+def _accesses_memory(widths: Widths, form: str) -> bool:
+    return any(letter == "m" and width is not None for letter, width in zip(form, widths, strict=False))
 
 
 def _bindings(widths: Widths, form: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import bit, inlined, shift_right, unsigned
+from fastmodel.compiler.primitives import bit, shift_right, unsigned
 from fastmodel.handlers.flags import carry_flag, set_carry_and_overflow
 from fastmodel.handlers.operands import modify
 from fastmodel.handlers.parameters import WIDTH
@@ -10,14 +10,12 @@ from fastmodel.handlers.registry import handles
 from fastmodel.handlers.shift import FORMS, SHIFT_SIZES, distance_of
 
 
-@inlined
 def bit_of(value: int, number: int) -> int:
     """One bit of a value."""
     return shift_right(value, number) & 1
 
 
 @handles("ROL", template=modify, widths=SHIFT_SIZES, forms=FORMS)
-@inlined
 def rotate_left(state: int, a: int, count: int) -> int:
     """Rotates left; CF is the bit that came in on the right."""
     distance = distance_of(count)
@@ -30,7 +28,6 @@ def rotate_left(state: int, a: int, count: int) -> int:
 
 
 @handles("ROR", template=modify, widths=SHIFT_SIZES, forms=FORMS)
-@inlined
 def rotate_right(state: int, a: int, count: int) -> int:
     """Rotates right; CF is the bit that came in on the left."""
     distance = distance_of(count)
@@ -43,7 +40,6 @@ def rotate_right(state: int, a: int, count: int) -> int:
     return result
 
 
-@inlined
 def turn_of_ring(distance: int) -> int:
     """How far a count turns a ring of WIDTH + 1 bits: the count modulo their number."""
     if WIDTH == 8:
@@ -54,7 +50,6 @@ def turn_of_ring(distance: int) -> int:
 
 
 @handles("RCL", template=modify, widths=SHIFT_SIZES, forms=FORMS)
-@inlined
 def rotate_left_through_carry(state: int, a: int, count: int) -> int:
     """Rotates left a ring of CF and the operand."""
     distance = distance_of(count)
@@ -72,7 +67,6 @@ def rotate_left_through_carry(state: int, a: int, count: int) -> int:
 
 
 @handles("RCR", template=modify, widths=SHIFT_SIZES, forms=FORMS)
-@inlined
 def rotate_right_through_carry(state: int, a: int, count: int) -> int:
     """Rotates right a ring of CF and the operand."""
     distance = distance_of(count)

@@ -5,7 +5,7 @@ The count is taken modulo 64 for 64 bits, modulo 32 otherwise; a count of 0 leav
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, inlined, shift_right, signed, unsigned
+from fastmodel.compiler.primitives import field, get, shift_right, signed, unsigned
 from fastmodel.decoded import IMMEDIATE
 from fastmodel.handlers.flags import set_result_flags
 from fastmodel.handlers.operands import (
@@ -18,7 +18,7 @@ from fastmodel.handlers.operands import (
     set_first,
 )
 from fastmodel.handlers.parameters import OPERATION, REGISTER, THIRD_KIND, WIDTH
-from fastmodel.handlers.registry import Widths, handles
+from fastmodel.handlers.registry import CHANGED, Widths, handles
 from fastmodel.state import RCX
 
 SHIFT_SIZES: tuple[Widths, ...] = ((8, 8), (16, 8), (32, 8), (64, 8))
@@ -29,14 +29,12 @@ COUNT_MASK_64 = 63
 COUNT_MASK = 31
 
 
-@inlined
 def distance_of(count: int) -> int:
     """How far a count shifts."""
     return count & (COUNT_MASK_64 if WIDTH == 64 else COUNT_MASK)
 
 
-@handles("SHL", template=modify, widths=SHIFT_SIZES, forms=FORMS)
-@inlined
+@handles("SHL", template=modify, widths=SHIFT_SIZES, forms=FORMS, flags=CHANGED)
 def shift_left(state: int, a: int, count: int) -> int:
     """Shifts left; CF is the last bit shifted out."""
     distance = distance_of(count)
@@ -49,8 +47,7 @@ def shift_left(state: int, a: int, count: int) -> int:
     return result
 
 
-@handles("SHR", template=modify, widths=SHIFT_SIZES, forms=FORMS)
-@inlined
+@handles("SHR", template=modify, widths=SHIFT_SIZES, forms=FORMS, flags=CHANGED)
 def shift_right_logically(state: int, a: int, count: int) -> int:
     """Shifts right, filling with zeros; OF is the sign of a for a shift by one, otherwise (undefined) 0.
 
@@ -65,8 +62,7 @@ def shift_right_logically(state: int, a: int, count: int) -> int:
     return result
 
 
-@handles("SAR", template=modify, widths=SHIFT_SIZES, forms=FORMS)
-@inlined
+@handles("SAR", template=modify, widths=SHIFT_SIZES, forms=FORMS, flags=CHANGED)
 def shift_right_arithmetically(state: int, a: int, count: int) -> int:
     """Shifts right, filling with the sign."""
     distance = distance_of(count)
@@ -93,7 +89,6 @@ def modify_by_count(state: int, u: int) -> int:
 
 
 @handles("SHLD", template=modify_by_count, widths=DOUBLE_SHIFT_SIZES, forms=DOUBLE_SHIFT_FORMS)
-@inlined
 def shift_left_double(state: int, a: int, b: int, count: int) -> int:
     """The high half of a:b shifted left; 16 bits shifted by more than 16 are undefined, and leave the flags."""
     distance = distance_of(count)
@@ -110,7 +105,6 @@ def shift_left_double(state: int, a: int, b: int, count: int) -> int:
 
 
 @handles("SHRD", template=modify_by_count, widths=DOUBLE_SHIFT_SIZES, forms=DOUBLE_SHIFT_FORMS)
-@inlined
 def shift_right_double(state: int, a: int, b: int, count: int) -> int:
     """The low half of b:a shifted right; 16 bits shifted by more than 16 are undefined, and leave the flags."""
     distance = distance_of(count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import get, inlined, load, put, store
+from fastmodel.compiler.primitives import get, load, put, store
 from fastmodel.decoded import first_register
 from fastmodel.handlers.flags import STATUS_FLAGS, rflags, set_status_flags
 from fastmodel.handlers.operands import DONE, REFUSED, first_value, operand_to_read, set_register
@@ -30,7 +30,6 @@ def push(state: int, u: int) -> int:
     return push_value(state, value)
 
 
-@inlined
 def push_value(state: int, value: int) -> int:
     """Pushes WIDTH bits."""
     top = get(64, state + RSP) - WIDTH // 8

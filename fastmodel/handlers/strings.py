@@ -6,7 +6,7 @@ meanwhile: so each iteration counts as an instruction, can be the last of a run,
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import bit, field, get, inlined, load, put, store
+from fastmodel.compiler.primitives import bit, field, get, load, put, store
 from fastmodel.decoded import REPEAT as REPEAT_PREFIX
 from fastmodel.handlers.arithmetic import subtract
 from fastmodel.handlers.flag_control import DF
@@ -20,13 +20,11 @@ from fastmodel.state import RAX, RBX, RCX, RDI, RFLAGS, RSI
 REPE = 0xF3
 
 
-@inlined
 def has_iteration(state: int, u: int) -> bool:
     """Whether there is an iteration to do: not if a prefix counts RCX down and that is 0."""
     return field(8, u + REPEAT_PREFIX) == 0 or get(64, state + RCX) != 0
 
 
-@inlined
 def advance(state: int, register: int) -> int:
     """Moves RSI or RDI on to the next element, downwards if DF is set."""
     backwards = bit(get(64, state + RFLAGS) & DF != 0)
@@ -34,7 +32,6 @@ def advance(state: int, register: int) -> int:
     return 0
 
 
-@inlined
 def end_iteration(state: int, u: int, goes_on: int) -> int:
     """Ends an iteration: TAKEN, and RF set, if there is another."""
     again = 0
@@ -46,14 +43,12 @@ def end_iteration(state: int, u: int, goes_on: int) -> int:
     return again
 
 
-@inlined
 def no_iteration(state: int) -> int:
     """Ends an instruction that RCX gives no iteration."""
     put(64, state + RFLAGS, get(64, state + RFLAGS) & ~RF)
     return DONE
 
 
-@inlined
 def still_equal(state: int, u: int) -> int:
     """1 while REPE finds elements equal, or REPNE finds them different."""
     return zero_flag(state) ^ bit(field(8, u + REPEAT_PREFIX) != REPE)

@@ -4,7 +4,7 @@ It runs what one processor does (`cycle`), for many short cases at a time; it is
 thousand times as fast. What it cannot do, such as bytes that the specification has no instruction for, it reports.
 """
 
-from fastmodel.reference.engine import CompiledReference, TooMuchState
+from fastmodel.reference.engine import CompiledReference
 from fastmodel.reference.module import LEFT_TO_PYTHON
 
-__all__ = ["LEFT_TO_PYTHON", "CompiledReference", "TooMuchState"]
+__all__ = ["LEFT_TO_PYTHON", "CompiledReference"]

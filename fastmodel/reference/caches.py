@@ -1,5 +1,7 @@
 """Cached functions: a table of what they returned, by a hash of their keys, until it is forgotten.
 
+Results have one word; functions with others are left to Python.
+
 The table is its generation, then for each place the generation that it is of, the keys, and the value: forgetting is
 to begin a new generation.
 """
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING
 from fastmodel.reference.layout import OFFSET
 from fastmodel.reference.lists import compared, keys, stored_keys
 from fastmodel.reference.statements import StatementWriter
-from fastmodel.reference.types import llvm_type, words_of
+from fastmodel.reference.types import llvm_type
 from grammar import ir
 
 if TYPE_CHECKING:
@@ -126,8 +128,6 @@ def _mixed(count: int) -> Iterator[str]:
 
 def _lookup(module: Module, function: ir.Function) -> Iterator[str]:
     name, result = function.name, llvm_type(function.result)
-    if words_of(function.result) != 1:
-        raise NotImplementedError(f"{name} is cached, and its result is wider than 64 bits")
     writer = StatementWriter(module, result)
     writer.take(function.parameters)
     found = ", ".join(f"i64 {writer.widened(writer.typed(key))}" for key in function.keys)

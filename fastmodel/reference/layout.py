@@ -1,9 +1,9 @@
 """Where everything lies in the state block, which is made of 64-bit words.
 
-    header | aborts | what every instruction changes | other variables | lists
+    header | aborts | what every instruction changes | other variables | VMCS | lists
 
-A variable with an index of up to 8 bits is an array; others are lists of what was written: a count, then for each
-entry its indices and its value. The Python engine copies the machine in and out by this table.
+A register with an index of up to 8 bits is an array; other variables with indices are lists of what was written: a
+count, then for each entry its indices and its value. `block.py` copies a machine in and out by this table.
 """
 
 from __future__ import annotations
@@ -31,31 +31,44 @@ HEADER = (
     "ADDRESS_SIZE",
     "OPERAND_SIZE",
     "REPEAT",
+    # Of guests (guests.ll):
+    "OUTPUTS",  # what goes to the outside world: for each output its number and arguments
+    "OUTPUT_COUNT",
+    "VMCS_NUMBER",  # which VMCS is current
+    "VMCS_STORE",  # the others: for each whether it is there, and its fields
+    "CONTROLS",  # what is known about the states of control registers met so far
+    "CONTROL_COUNT",
+    "CONTROL",  # the one that holds now
+    "RUN",  # a function of the fast model: `run_registers`
+    "PATIENCE",  # how many more steps are made here before Python has a look
+    "STOP",  # why no more are
 )
 OFFSET = {name: 8 * number for number, name in enumerate(HEADER)}
 
-# Every instruction changes these; what else one changes is reported apart.
-COMMON = ("GPR", "RIP", "NEXT_RIP", "RFLAGS", "TSC", "PREEMPTION_TIMER_VALUE")
+# Every instruction changes these; what else one changes is reported apart. The first three lie as in a row of cases.
+COMMON = ("GPR", "RIP", "RFLAGS", "NEXT_RIP", "TSC", "PREEMPTION_TIMER_VALUE")
 
 ARRAY_INDEX_BITS = 8
-LIST_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class Place:
-    """A variable's place: `offset` in bytes, `stride` in bytes between elements.  `keys` is not zero for a list."""
+    """A variable's place: `offset` in bytes, `stride` in bytes between elements.  `keys` is not zero for a list.
+
+    `length` is how many elements the array or list has room for. A list that is longer has a greater count, and no
+    entries: what needs one is left to the Python model.
+    """
 
     variable: ir.StateVariable
     offset: int
     stride: int
     keys: int
+    length: int
 
     @property
-    def length(self) -> int:
-        """How many elements the array or list has room for."""
-        if self.keys:
-            return LIST_LENGTH
-        return 1 << sum(width_of(index.type) for index in self.variable.indices)
+    def size(self) -> int:
+        """Of all of it, in bytes."""
+        return self.stride * self.length + (8 if self.keys else 0)
 
 
 @dataclass(frozen=True)
@@ -77,11 +90,15 @@ class Layout:
         default_factory=dict
     )  # cached function → offset of the pointer to its table
     other: int = 0  # where variables begin that not every instruction changes
+    vmcs: int = 0  # where the fields of the VMCS begin
+    lists: int = 0  # where they end, and lists begin
     size: int = 8 * len(HEADER)
 
     @staticmethod
-    def of(program: ir.Program, variables: list[ir.StateVariable], cached: list[str]) -> Layout:
-        """Places for these variables and for the caches of these functions."""
+    def of(
+        program: ir.Program, variables: list[ir.StateVariable], cached: list[str], list_length: int
+    ) -> Layout:
+        """Places for these variables, lists being so long, and for the caches of these functions."""
         layout = Layout()
         for name in cached:
             layout.caches[name] = layout._take(1)
@@ -89,19 +106,28 @@ class Layout:
             layout.aborts[abort.name] = tuple(
                 Leaf(path, type_, layout._take(words_of(type_))) for path, type_ in leaves(abort.type)
             )
-        rank = {name: n for n, name in enumerate(COMMON)}
-        for variable in sorted(variables, key=lambda v: (rank.get(v.name, len(rank)), is_list(v))):
-            if variable.name not in COMMON and not layout.other:
-                layout.other = layout.size
-            layout._add(variable)
+        ordered = sorted(variables, key=_rank)
+        layout._add([v for v in ordered if v.name in COMMON], list_length)
+        layout.other = layout.size
+        layout._add([v for v in ordered if v.name not in COMMON and _rank(v) < VMCS_RANK], list_length)
+        layout.vmcs = layout.size
+        layout._add([v for v in ordered if _rank(v) == VMCS_RANK], list_length)
+        layout.lists = layout.size
+        layout._add([v for v in ordered if _rank(v) > VMCS_RANK], list_length)
         return layout
 
-    def _add(self, variable: ir.StateVariable) -> None:
-        keys = len(variable.indices) if is_list(variable) else 0
-        stride = 8 * (keys + words_of(variable.type))
-        place = Place(variable, self.size, stride, keys)
-        self.places[variable.name] = place
-        self.size += stride * place.length + (8 if keys else 0)
+    def _add(self, variables: list[ir.StateVariable], list_length: int) -> None:
+        for variable in variables:
+            keys = len(variable.indices) if is_list(variable) else 0
+            stride = 8 * (keys + words_of(variable.type))
+            length = list_length if keys else 1 << sum(width_of(index.type) for index in variable.indices)
+            place = self.places[variable.name] = Place(variable, self.size, stride, keys, length)
+            self.size += place.size
+
+    def element(self, name: str, index: int) -> int:
+        """The offset of an element of an array; index 0 for a variable without indices."""
+        place = self.places[name]
+        return place.offset + place.stride * index
 
     def _take(self, words: int) -> int:
         offset = self.size
@@ -109,9 +135,20 @@ class Layout:
         return offset
 
 
+VMCS_RANK = len(COMMON) + 1
+
+
+def _rank(variable: ir.StateVariable) -> int:
+    """The order in which variables lie."""
+    if variable.name in COMMON:
+        return COMMON.index(variable.name)
+    return len(COMMON) + (2 if is_list(variable) else variable.space == "vmcs")
+
+
 def is_list(variable: ir.StateVariable) -> bool:
-    """Whether a variable has too many elements for an array."""
-    return sum(width_of(index.type) for index in variable.indices) > ARRAY_INDEX_BITS
+    """Whether a variable is no array: it has too many elements, or is the VMM's, which has one for each guest."""
+    index_bits = sum(width_of(index.type) for index in variable.indices)
+    return index_bits > ARRAY_INDEX_BITS or (index_bits > 0 and variable.space != "register")
 
 
 def leaves(type_: ir.Type, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], ir.Type]]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from string import Template
 
-from fastmodel.reference.layout import LIST_LENGTH, OFFSET, Place
+from fastmodel.reference.layout import OFFSET, Place
 from fastmodel.reference.types import llvm_type, stored_bits
 
 _TEXT = Template("""
-; The entry with these indices, or the first free one, or null if all are taken.
+; The entry with these indices, or the first free one, or null if all are taken or the list is left to Python.
 define internal ptr @find_$name(ptr %state, $keys) {
 entry:
   %list = getelementptr i8, ptr %state, i64 $offset
   %count = load i64, ptr %list
   %first = getelementptr i8, ptr %list, i64 8
-  br label %test
+  %left = icmp ugt i64 %count, $length
+  br i1 %left, label %absent, label %test
+absent:
+  %outside.at = getelementptr i8, ptr %state, i64 $outside
+  store i64 1, ptr %outside.at
+  ret ptr null
 test:
   %number = phi i64 [ 0, %entry ], [ %next, %compare ]
   %offset = mul i64 %number, $stride
@@ -72,6 +77,7 @@ found:
   %count = load i64, ptr %list
   %added = zext i1 %new to i64
   %counted = add i64 %count, %added
+$note
   store i64 %counted, ptr %list
 $store
   %value.at = getelementptr i8, ptr %place, i64 $value_offset
@@ -81,8 +87,8 @@ $store
 }""")
 
 
-def list_functions(place: Place) -> str:
-    """The functions that read and write a variable that is a list."""
+def list_functions(place: Place, *, noted: bool) -> str:
+    """The functions that read and write a variable that is a list; `noted`: in the journal, too."""
     type_, stored = llvm_type(place.variable.type), stored_bits(place.variable.type)
     is_whole = type_ == f"i{stored}"
     return _TEXT.substitute(
@@ -96,11 +102,19 @@ def list_functions(place: Place) -> str:
         offset=place.offset,
         stride=place.stride,
         value_offset=8 * place.keys,
-        length=LIST_LENGTH,
+        length=place.length,
         outside=OFFSET["OUTSIDE"],
         compare="\n".join(compared(place.keys, 0)),
         store="\n".join(stored_keys(place.keys, 0)),
+        note="\n".join(_notes(place)) if noted else "",
     )
+
+
+def _notes(place: Place) -> list[str]:
+    return [
+        "  call void @note_own(ptr %state, ptr %list, i64 8)",
+        f"  call void @note_own(ptr %state, ptr %place, i64 {place.stride})",
+    ]
 
 
 def keys(count: int) -> str:

@@ -7,42 +7,50 @@ from pathlib import Path
 from string import Template
 
 from fastmodel import cases as rows
-from fastmodel.reference import records
+from fastmodel import controls
+from fastmodel import state as block
+from fastmodel.reference import records, vmm
 from fastmodel.reference.accesses import memory_functions
 from fastmodel.reference.caches import cache_functions
-from fastmodel.reference.layout import COMMON, OFFSET, Layout
+from fastmodel.reference.layout import OFFSET, Layout
 from fastmodel.reference.lists import list_functions
 from fastmodel.reference.operands import operand_function
+from fastmodel.reference.purpose import CASES, Purpose
 from fastmodel.reference.reach import Reach, reach
-from fastmodel.reference.statements import StatementWriter
-from fastmodel.reference.types import llvm_type
+from fastmodel.reference.statements import MOST_ARGUMENTS, StatementWriter
+from fastmodel.reference.types import is_word, llvm_type
 from grammar import ir
 
-ROOTS = ("cycle", "code_size", "fetch_translate", "#UD", "#GP")
-"""What runs from outside: one cycle, fetching, and what undefined and overlong bytes raise."""
+ROOTS = ("code_size", "fetch_translate", "#UD", "#GP")
+"""What runs from outside besides the purpose's own: fetching, and what undefined and overlong bytes raise."""
 
 ACCESSORS = ("read_register", "write_register", "read_high_byte", "write_high_byte")
 MEMORY_ACCESSORS = ("read_memory_operand", "modify_memory_operand", "write_memory_operand")
 
 DECODED_BITS = 16  # the table of decoded instructions has 2**16 places
 LEFT_TO_PYTHON = 1 << 32  # a reason: not finished here
+OUTPUT_WORDS = 1 + MOST_ARGUMENTS
+MOST_OUTPUTS = 1024
+MOST_VMCS = 64
+CONTROL_WORDS = 3  # of what is known about a state of the control registers, before these
 
 
 class Module:
     """What the writers of functions share, and the text of the module."""
 
-    def __init__(self, program: ir.Program) -> None:
+    def __init__(self, program: ir.Program, purpose: Purpose = CASES) -> None:
         self.program = program
+        self.purpose = purpose
         self.reach: Reach = reach(program, self._roots())
-        cached = [f.name for f in self.reach.functions.values() if f.cached]
-        self.layout = Layout.of(program, list(self.reach.variables.values()), cached)
+        cached = [f.name for f in self.reach.functions.values() if f.cached and is_word(f.result)]
+        self.layout = Layout.of(program, list(self.reach.variables.values()), cached, purpose.list_length)
         self.memory_widths: set[int] = {64}
         self._operands: dict[tuple[str, int], str] = {}
         self._aborts = {name: number for number, name in enumerate(program.aborts, 1)}
         self.bodies = [b for i in program.instructions.values() for b in i.bodies]
 
     def _roots(self) -> list[str]:
-        sources = {*ROOTS, *ACCESSORS, *MEMORY_ACCESSORS}
+        sources = {self.purpose.root, *ROOTS, *ACCESSORS, *MEMORY_ACCESSORS}
         return [f.name for f in self.program.functions.values() if f.source in sources]
 
     # --- what writers ask -------------------------------------------------------------------------
@@ -62,7 +70,7 @@ class Module:
         return next((f.name for f in found), None)
 
     def cached_instances(self, source: str) -> list[str]:
-        """The instances of a cached function."""
+        """The instances of a cached function; none if its results are not kept here."""
         return [name for name in self.layout.caches if self.program.functions[name].source == source]
 
     def abort_number(self, kind: str) -> int:
@@ -80,6 +88,7 @@ class Module:
         lines = [
             *(line for f in self.reach.functions.values() for line in self._function(f)),
             *(line for group in self.reach.rules.values() for line in self._rules(group)),
+            *(vmm.functions(self) if self.purpose.outputs else ()),
             *(
                 line
                 for i in self.program.instructions.values()
@@ -88,12 +97,18 @@ class Module:
             ),
             *self._faults(),
             *(line for (access, width) in self._operands for line in operand_function(self, access, width)),
-            *(list_functions(place) for place in self.layout.places.values() if place.keys),
+            *(
+                list_functions(place, noted=self.purpose.outputs)
+                for place in self.layout.places.values()
+                if place.keys
+            ),
             *(line for width in sorted(self.memory_widths) for line in memory_functions(width)),
             *self._tables(),
         ]
-        runtime = Template(Path(__file__).with_name("runtime.ll").read_text("utf-8"))
-        return "\n".join([runtime.substitute(self._names()), *lines, ""])
+        runtime = "\n".join(
+            Path(__file__).with_name(name).read_text("utf-8") for name in ("runtime.ll", self.purpose.text)
+        )
+        return "\n".join([Template(runtime).substitute(self._names()), *lines, ""])
 
     def _names(self) -> dict[str, int]:
         """What `$NAME` stands for in the runtime's text."""
@@ -112,19 +127,37 @@ class Module:
         }
         return {
             **OFFSET,
-            **{name: layout.places[name].offset for name in COMMON if name in layout.places},
+            **{name: place.offset for name, place in layout.places.items()},
             **records.offsets(),
             **row,
             "ROW_BYTES": 8 * rows.ROW_WORDS,
             "MOST_WORDS": rows.MOST_WORDS,
             "STATE_BYTES": layout.size,
             "OTHER": layout.other,
+            "VMCS": layout.vmcs,
+            "VMCS_BYTES": layout.lists - layout.vmcs,
+            "VMCS_SLOT": 8 + layout.lists - layout.vmcs,
+            "MOST_VMCS": MOST_VMCS,
+            "LISTS": layout.lists,
+            "OUTPUT_WORDS": OUTPUT_WORDS,
+            "MOST_OUTPUTS": MOST_OUTPUTS,
+            "SEEN": block.SEEN,
+            "STALE": block.STALE,
+            "UNTIL_SAMPLE": block.UNTIL_SAMPLE,
+            "CONTROL_WORDS": CONTROL_WORDS,
+            "CONTROL_BYTES": 8 * (CONTROL_WORDS + len(controls.DECIDING)),
+            "DECIDING": len(controls.DECIDING),
             "DECODED_SHIFT": 64 - DECODED_BITS,
             "LEFT_TO_PYTHON": LEFT_TO_PYTHON,
         }
 
     def _function(self, function: ir.Function) -> Iterator[str]:
         writer = StatementWriter(self, llvm_type(function.result))
+        if function.cached and function.name not in self.layout.caches:
+            writer.leave_to_python()
+            body = writer.finish(())
+            yield from self.definition(function.name, function.result, function.parameters, body)
+            return
         writer.take(function.parameters)
         name = f"{function.name}.uncached" if function.cached else function.name
         body = writer.finish(function.body)

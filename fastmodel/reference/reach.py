@@ -1,13 +1,14 @@
-"""What a set of functions and instructions uses: functions, rules and variables."""
+"""What a set of functions and instructions uses: functions, handlers, rules and variables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 from grammar import ir
 
-_TYPES = (ir.Bool, ir.Bits, ir.Newtype, ir.Enum, ir.Bitfield, ir.Struct)
+_PARTS: dict[Any, tuple[str, ...]] = {}
 
 
 class Reach:
@@ -16,6 +17,7 @@ class Reach:
     def __init__(self, program: ir.Program) -> None:
         self._program = program
         self.functions: dict[str, ir.Function] = {}
+        self.handlers: dict[str, ir.Handler] = {}
         self.rules: dict[str, ir.Rules] = {}
         self.variables: dict[str, ir.StateVariable] = {}
 
@@ -37,13 +39,24 @@ class Reach:
             case ir.Holds(group=group) if group not in self.rules:
                 rules = self.rules[group] = self._program.rules[group]
                 self.node(tuple(rule.condition for rule in rules.rules))
+            case ir.Dispatch() if not self.handlers:
+                self.handlers = self._program.handlers
+                self.node(tuple(handler.body for handler in self.handlers.values()))
             case ir.Read(name=name) | ir.WriteState(name=name):
                 variable = self._program.state[name]
                 if variable.space != "ghost":
                     self.variables[name] = variable
-        if is_dataclass(node) and not isinstance(node, _TYPES):
-            for part in fields(node):
-                self.node(getattr(node, part.name))
+        for name in _parts(type(node)):
+            self.node(getattr(node, name))
+
+
+def _parts(kind: Any) -> tuple[str, ...]:
+    """The attributes of an expression or statement that may have parts of their own."""
+    found = _PARTS.get(kind)
+    if found is None:
+        names = (part.name for part in fields(kind)) if is_dataclass(kind) else ()
+        found = _PARTS[kind] = tuple(name for name in names if name not in ("span", "type"))
+    return found
 
 
 def reach(program: ir.Program, functions: Iterable[str]) -> Reach:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fastmodel.reference.module import Module
 
 
+MOST_ARGUMENTS = 3  # of an output
+
+
 class StatementWriter(ExpressionWriter):
     """Writes the body of one function, whose result has the LLVM type `result`."""
 
@@ -43,8 +46,8 @@ class StatementWriter(ExpressionWriter):
             ir.Attempt: self._attempt,
             ir.Forget: self._forget,
             ir.Execute: self._execute,
-            ir.Dispatch: self._outside,
-            ir.Output: self._outside,
+            ir.Dispatch: self._dispatch,
+            ir.Output: self._output,
         }
 
     def finish(self, statements: Iterable[ir.Stmt]) -> list[str]:
@@ -148,15 +151,32 @@ class StatementWriter(ExpressionWriter):
         self.begin(others)
 
     def _forget(self, s: ir.Forget) -> None:
-        if s.keys:  # only the VMM and its devices forget a part
-            self._outside(s)
-        for name in self.module.cached_instances(s.function):
+        names = self.module.cached_instances(s.function)
+        if s.keys or not names:  # only the VMM and its devices forget a part
+            self.leave_to_python()
+        for name in names:
             self.emit(f"call void @forget_{name}(ptr {STATE})")
 
     def _execute(self, _: ir.Execute) -> None:
         self.emit(f"call void @execute(ptr {STATE})")
         self.leave_if_aborted()
 
-    def _outside(self, _: ir.Dispatch | ir.Output | ir.Forget) -> None:
-        """What reaches beyond the processor is left to the Python model."""
+    def _dispatch(self, s: ir.Dispatch) -> None:
+        reason = self.widened(self.typed(s.reason))
+        self.emit(f"call void @dispatch(ptr {STATE}, i64 {reason})")
+        self.leave_if_aborted()
+
+    def _output(self, s: ir.Output) -> None:
+        if not self.module.purpose.outputs:
+            self.leave_to_python()
+            return
+        values = [f"i64 {self.widened(self.typed(argument))}" for argument in s.arguments]
+        if s.name == "vmptrld":
+            self.emit(f"call void @vmptrld(ptr {STATE}, {values[0]})")
+        values += ["i64 0"] * (MOST_ARGUMENTS - len(values))
+        number = list(self.module.program.outputs).index(s.name)
+        self.emit(f"call void @tell(ptr {STATE}, i64 {number}, {', '.join(values)})")
+
+    def leave_to_python(self) -> None:
+        """For what reaches beyond the processor."""
         self.store_header("OUTSIDE", "1")

@@ -22,6 +22,11 @@ def stored_bits(type_: ir.Type | None) -> int:
     return (width_of(type_) + 7) // 8 * 8
 
 
+def is_word(type_: ir.Type | None) -> bool:
+    """Whether a value fits into one 64-bit word."""
+    return not isinstance(type_, ir.Struct) and words_of(type_) == 1
+
+
 def words_of(type_: ir.Type | None) -> int:
     """How many 64-bit words a value occupies in the state block."""
     return (width_of(type_) + WORD - 1) // WORD

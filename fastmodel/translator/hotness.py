@@ -25,7 +25,11 @@ class Translator:
     """Translates regions for the decoded instructions of one state block."""
 
     def __init__(
-        self, target: Target, codes: Mapping[int, Routine], slow_address: Callable[[str], int], block: Block
+        self,
+        target: Target,
+        codes: Callable[[], Mapping[int, Routine]],
+        slow_address: Callable[[str], int],
+        block: Block,
     ) -> None:
         self._target = target
         self._codes = codes
@@ -62,7 +66,7 @@ class Translator:
 
     def translate(self, heads: list[int]) -> None:
         """Makes a region of these traces and those they lead to, and lets their decoded instructions enter it."""
-        region = collect(self._block.address, heads, self._codes, self._before)
+        region = collect(self._block.address, heads, self._codes(), self._before)
         writer = RegionWriter(region.routines, self._slow_address)
         text = writer.region(region.heads, region.returns)
         self.left_alone |= writer.left_alone

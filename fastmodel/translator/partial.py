@@ -28,7 +28,7 @@ class RegionWriter(FrameWriter):
     """Writes the function of a region.  `slow_address` gives the addresses of slow functions, 0 if it has none."""
 
     def __init__(self, routines: Mapping[int, Instance], slow_address: Callable[[str], int]) -> None:
-        super().__init__(next(iter(routines.values())), Convention(threaded=True))
+        super().__init__(next(iter(routines.values())), Convention(threaded=True, pinned=layout.PINNED))
         self.routines = routines
         self.slow_address = slow_address
         self.entries: list[int] = []
@@ -43,7 +43,8 @@ class RegionWriter(FrameWriter):
         for place in self.routines:
             self.place(place)
         self.leave()
-        arguments = "i64 %state, i64 %u, i64 %remaining"
+        pinned = "".join(f", i64 %r{offset}.given" for offset in layout.PINNED)
+        arguments = f"i64 %state, i64 %u, i64 %remaining{pinned}"
         head = f"define {self.convention.routine} i64 @{REGION}({arguments}) nounwind {{"
         return "\n".join([PREAMBLE, head, *self.prologue(), *self.lines, "}", ""])
 
@@ -56,7 +57,7 @@ class RegionWriter(FrameWriter):
                 f"  %r{offset}.address = add i64 %state, {offset}",
                 f"  %r{offset}.pointer = inttoptr i64 %r{offset}.address to ptr",
                 f"  %r{offset}.first = load i64, ptr %r{offset}.pointer, !tbaa !{STATE_BLOCK}",
-                f"  store i64 %r{offset}.first, ptr %r{offset}",
+                f"  store i64 %r{offset}.{'given' if offset in layout.PINNED else 'first'}, ptr %r{offset}",
             ]
         cases = " ".join(f"i64 {place}, label %u{place}" for place in self.entries[1:])
         lines.append("  store i64 %remaining, ptr %remaining.slot")
@@ -68,7 +69,7 @@ class RegionWriter(FrameWriter):
         for label in ("leave", "exit"):
             self.lines.append(f"{label}:")
             self.ended = False
-            for offset in sorted(self.written):
+            for offset in sorted(self.written | set(layout.PINNED)):
                 value = self.value(f"load i64, ptr %r{offset}")
                 self.emit(f"store i64 {value}, ptr %r{offset}.pointer, !tbaa !{STATE_BLOCK}")
             if label == "leave":
@@ -101,6 +102,10 @@ class RegionWriter(FrameWriter):
             self.left_alone.add(place)
             self.go_on_at(str(place))
         self.frame = outer
+
+    def handed_on(self) -> list[str]:
+        """The pinned words, which every routine is given."""
+        return [self.value(f"load i64, ptr %r{offset}") for offset in layout.PINNED]
 
     # --- going on ---
 
