@@ -47,11 +47,11 @@ FAULTS = [
         "handlers.CR_ACCESS.policy.cr4_shadow_is_possible",
     ),
     # A VM exit that forgets what CR0 has besides what it switches.
-    ("vmx/vm_exit", "CR0 := kept | (CR0 & ~CR0_NOT_SWITCHED)", "CR0 := CR0 & ~CR0_NOT_SWITCHED", "exit.policy.cr0_is_valid"),
+    ("vmx/vm_exit", "CR0 := kept | (CR0 & ~CR0_NOT_SWITCHED)", "CR0 := HOST_CR0 & 1", "exit.policy.cr0_is_valid"),
     # A step that gives a guest that runs another root.
     ("vmm/ept_tables", "  require   VM_STATE[vm] == ABSENT\n", "", "steps.create_vm.policy.ept_is_the_guests_own"),
     # An instruction that loads bits which VM entry does not accept.
-    ("instructions/control_registers", "  check     is_valid_cr3(value) else #GP(0)\n", "", "instructions.MOV_TO_CR3/r64"),
+    ("instructions/control_registers", "is_valid_cr3(value) else", "true else", "instructions.MOV_TO_CR3/r64"),
 ]  # fmt: skip
 
 

@@ -64,13 +64,14 @@ def started(program: ir.Program, context: z3.Context) -> Started:
     terms = Terms(context)
     symbols = Symbols(terms)
     state = initial_state(program, terms, symbols, NewVmcs(symbols))
-    calls = {
+    called = {
         program.functions[n.function].source
         for n in nodes(program.functions[BOOT].body)
         if isinstance(n, ir.Call)
     }
-    evaluator = Machine(program, terms, overrides=dict.fromkeys(calls, unknown_call))
-    cursor, calls = Cursor(state.copy(), {}), []
+    evaluator = Machine(program, terms, overrides=dict.fromkeys(called, unknown_call))
+    cursor = Cursor(state.copy(), {})
+    calls: list[tuple[ir.Function, tuple[Value, ...]]] = []
     for function in (program.functions[name] for name in (BOOT, START)):
         given = tuple(fresh(terms, f"{function.name}.{p.name}", p.type) for p in function.parameters)
         evaluator.call(function, given, cursor, [])

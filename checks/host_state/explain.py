@@ -71,9 +71,7 @@ class Kept:
         concrete, change = Concrete(model), self.change
         before, rows = dict[str, int](), []
         for variable, point in self._used():
-            old, new = (
-                concrete.number(_value(s, variable, point)) for s in (change.before, change.after)
-            )
+            old, new = (concrete.number(_value(s, variable, point)) for s in (change.before, change.after))
             name = item(variable.name, concrete.point(point))
             before[name] = old
             if old or new:

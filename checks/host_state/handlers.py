@@ -97,7 +97,9 @@ def _written(program: ir.Program, body: object) -> dict[str, int]:
     """The bits that a body writes without ending the guest's run."""
     own = (body, *(f.body for f in reachable_functions(program, [body], frozenset(BORDERS))))
     called = {n.function for one in own for n in nodes(one) if isinstance(n, ir.Call)}
-    left_open = (f for f in map(program.functions.__getitem__, called) if BORDERS.get(f.source) is unknown_call)
+    left_open = (
+        f for f in map(program.functions.__getitem__, called) if BORDERS.get(f.source) is unknown_call
+    )
     return bits_written(program, own) | dict.fromkeys(written_by(program, [f.body for f in left_open]), ALL)
 
 
@@ -152,7 +154,12 @@ class _Maker:
     def of_exit(self, left: LeftGuest) -> Made:
         """After the exit itself every promise holds of what was saved."""
         change = Change(
-            "a VM exit", left.guest.state, left.state, True, left.calls, (left.used, left.guest.promises.evaluator)
+            "a VM exit",
+            left.guest.state,
+            left.state,
+            True,
+            left.calls,
+            (left.used, left.guest.promises.evaluator),
         )
         holding = {name: left.guest.holding[name] for name in left.holding}
         return list(self._kept(EXIT, left.guest.promises, change, holding, left.holding)), [

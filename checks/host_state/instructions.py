@@ -107,18 +107,22 @@ class Start:
                 yield holds
 
     def witnesses(self, run: Run, own: Iterable[Truth]) -> Iterator[Witness]:
-        """That an instruction of the group can complete where all is assumed; one of them shows it for the others."""
-        if not self.shown:
-            self.shown.append(run)
-            terms = self.settings.terms
-            every = (*self.about(self.promises.every), *own, run.completes)
-            yield Witness("completes", terms.truth(terms.conjunction(every)))
+        """That an instruction of the group can run where all is assumed; one of them shows it for the others."""
+        if self.shown:
+            return
+        self.shown.append(run)
+        terms = self.settings.terms
+        every = (*self.about(self.promises.every), *own)
+        for name, condition in (("completes", run.completes), ("faults", run.faults), ("exits", run.exits)):
+            yield Witness(name, terms.truth(terms.conjunction((*every, condition))))
 
 
 def _goal(subject: Subject, start: Start, depending: Iterable[Promise]) -> Goal:
     terms, run = start.settings.terms, subject.proof.claims[0].left
     written = _written(start.settings.program, subject.form.body.body)
-    claim = Claim(Theorem.INTEGRITY, run, run, True, list(_comparisons(terms, start, run, written, depending)))
+    claim = Claim(
+        Theorem.INTEGRITY, run, run, True, list(_comparisons(terms, start, run, written, depending))
+    )
     name = f"{GROUP}.{subject.form.name}"
     own = (*in_code(start.promises, start.settings.first, subject.symbols.length), *subject.proof.hypotheses)
     used = {**written, **bits_read(start.settings.program, subject.form.body.body)}

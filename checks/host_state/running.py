@@ -8,7 +8,6 @@ from typing import cast
 
 from checks.host_state.built import Built
 from checks.host_state.promises import Promises, mode_of
-from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import equal
@@ -60,5 +59,3 @@ def in_code(promises: Promises, state: State, length: Vector) -> Sequence[Truth]
         terms.compare("<", 0, length, 64),
         terms.compare("<=", length, LONGEST, 64),
     ]
-
-

@@ -1,4 +1,4 @@
-"""`host_state.start_vm.<promise>`: what `start_vm` builds passes each rule of VM entry, and starts under each policy."""
+"""`host_state.start_vm.<promise>`: what `start_vm` builds passes each rule of VM entry, and keeps each policy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def start_group(program: ir.Program, context: z3.Context) -> Group:
     """The goals: each promise about the guest that was made, while it waits for its first entry."""
     guest = started(program, context)
     asker = Promises(program, guest.terms)
-    change = Change("start_vm", guest.before, guest.state, True, guest.calls, (guest.evaluator, asker.evaluator))
+    change = Change(
+        "start_vm", guest.before, guest.state, True, guest.calls, (guest.evaluator, asker.evaluator)
+    )
     holding = asker.of_waiting(guest.state)
     goals = (
         Kept(f"{GROUP}.{one.name}", change, one, None, holding[one.name]).goal(guest.terms)

@@ -59,7 +59,9 @@ def begin(evaluator: Evaluator, symbols: OperandSymbols, cursor: Cursor, exits: 
     """Makes the operands those of the form, and sets NEXT_RIP as `execute` does before the body runs."""
     evaluator.operands = SymbolicOperands(evaluator, symbols)
     code_size = evaluator.call(evaluator.program.functions[CODE_SIZE], (), cursor, exits)
-    cursor.state.set("NEXT_RIP", next_rip(evaluator.terms, cursor.state, symbols.length, cast(Vector, code_size)))
+    cursor.state.set(
+        "NEXT_RIP", next_rip(evaluator.terms, cursor.state, symbols.length, cast(Vector, code_size))
+    )
 
 
 def next_rip(terms: Terms, state: State, length: Vector, code_size: Vector) -> Vector:
