@@ -1,8 +1,9 @@
 """The run loop: finds the decoded instructions at RIP, runs them, and handles what the routines leave to it.
 
 A *routine* is a handler and the way on from it. In threaded code each jumps to the next by itself; otherwise it
-returns the next decoded instruction, and `enter` calls that one's routine. `remaining` counts instructions down; it is
-exact at every place where a run can stop: a trace is only entered if it fits, and a branch subtracts what ran before.
+returns the next decoded instruction, and `enter` calls that one's routine. `spare` counts instructions down: how many
+more may be executed than the longest trace has. It is exact at every place where a run can stop: a trace is entered
+only if it fits, and a branch subtracts what ran before.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fastmodel.compiler.primitives import (
+    bit,
     field,
     get,
     invoke,
@@ -22,18 +24,24 @@ from fastmodel.compiler.primitives import (
 from fastmodel.decoded import ADDRESS, COUNT, DECODED_SIZE, IMMEDIATE, LINK, TRACE_LIMIT
 from fastmodel.handlers.flags import RF, rflags, set_status_flags
 from fastmodel.handlers.operands import DONE, REFUSED, TAKEN
+from fastmodel.memory import forget_translations
+from fastmodel.paging import unmark_used
 from fastmodel.state import (
+    ALONE,
     BUDGET,
     CARRIES,
     CODE_WRITE,
     CODE_WRITES,
     DECODED_LAST,
     DECODED_NEXT,
+    FLAG_WRITE,
     GENERATION,
     PLACE,
     REASON,
     REMAINING,
     RESULT,
+    RESUME_AT,
+    RESUME_FLAG,
     RFLAGS,
     RIP,
     SAMPLE,
@@ -44,6 +52,7 @@ from fastmodel.state import (
     TRACE_SLOT,
     TRACE_SLOTS,
     TRACES,
+    USES,
 )
 from fastmodel.traces import confirm_decoded, decode_trace, forget_decoded, keep_decoded
 
@@ -64,83 +73,83 @@ GO_ON: Callable[[int, int, int], int] = parameter("GO_ON")
 # --- routines ---
 
 
-def step(state: int, u: int, remaining: int) -> int:
+def step(state: int, u: int, spare: int) -> int:
     """A handler that is followed by the next instruction."""
     if HANDLER(state, u) != DONE:
-        return stop_before(state, u, remaining)
-    return GO_ON(state, u + DECODED_SIZE, remaining)
+        return stop_before(state, u, spare)
+    return GO_ON(state, u + DECODED_SIZE, spare)
 
 
-def unseen_step(state: int, u: int, remaining: int) -> int:
+def unseen_step(state: int, u: int, spare: int) -> int:
     """As `step` for a handler that completes always, and whose flags nothing looks at: they stay as they were."""
     result = get(64, state + RESULT)
     carries = get(64, state + CARRIES)
     HANDLER(state, u)
     put(64, state + RESULT, result)
     put(64, state + CARRIES, carries)
-    return GO_ON(state, u + DECODED_SIZE, remaining)
+    return GO_ON(state, u + DECODED_SIZE, spare)
 
 
-def branch(state: int, u: int, remaining: int) -> int:
+def branch(state: int, u: int, spare: int) -> int:
     """A direct branch, perhaps with the instruction before it."""
     if FUSED:
         if BEFORE(state, u) != DONE:
-            return stop_before(state, u, remaining)
+            return stop_before(state, u, spare)
         u = u + DECODED_SIZE
     outcome = HANDLER(state, u)
     if outcome == REFUSED:
-        return stop_before(state, u, remaining)
-    remaining = remaining - field(8, u + COUNT)
+        return stop_before(state, u, spare)
+    spare = spare - field(8, u + COUNT)
     if outcome == TAKEN:
         link = field(64, u + LINK)
-        if link == 0 or remaining < TRACE_LIMIT:
-            return stop(state, u, remaining, STOPPED_TAKEN)
-        return GO_ON(state, link, remaining)
-    return GO_ON(state, u + DECODED_SIZE, remaining)
+        if spare < 0 or link == 0:
+            return stop(state, u, spare, STOPPED_TAKEN)
+        return GO_ON(state, link, spare)
+    return GO_ON(state, u + DECODED_SIZE, spare)
 
 
-def jump(state: int, u: int, remaining: int) -> int:
+def jump(state: int, u: int, spare: int) -> int:
     """An indirect branch; the trace at its target is looked for here, since most are known."""
     if HANDLER(state, u) != DONE:
-        return stop_before(state, u, remaining)
-    remaining = remaining - field(8, u + COUNT)
+        return stop_before(state, u, spare)
+    spare = spare - field(8, u + COUNT)
     place = known_trace(state, get(64, state + RIP))
-    if place == 0 or remaining < TRACE_LIMIT:
-        return stop(state, u, remaining, STOPPED_INDIRECT)
-    return GO_ON(state, place, remaining)
+    if spare < 0 or place == 0:
+        return stop(state, u, spare, STOPPED_INDIRECT)
+    return GO_ON(state, place, spare)
 
 
-def refuse(state: int, u: int, remaining: int) -> int:
+def refuse(state: int, u: int, spare: int) -> int:
     """Stands for an instruction without a handler; its reason is in IMMEDIATE."""
     put(64, state + REASON, field(64, u + IMMEDIATE))
-    return stop_before(state, u, remaining)
+    return stop_before(state, u, spare)
 
 
-def end_of_trace(state: int, u: int, remaining: int) -> int:
+def end_of_trace(state: int, u: int, spare: int) -> int:
     """Stands behind the last instruction of a trace: a branch to the instruction at IMMEDIATE that counts for none."""
-    remaining = remaining - field(8, u + COUNT)
+    spare = spare - field(8, u + COUNT)
     link = field(64, u + LINK)
-    if link == 0 or remaining < TRACE_LIMIT:
-        return stop(state, u, remaining, STOPPED_TAKEN)
-    return GO_ON(state, link, remaining)
+    if spare < 0 or link == 0:
+        return stop(state, u, spare, STOPPED_TAKEN)
+    return GO_ON(state, link, spare)
 
 
-def hand_over(state: int, u: int, remaining: int) -> int:
+def hand_over(state: int, u: int, spare: int) -> int:
     """Goes on at a place by returning it."""
-    put(64, state + REMAINING, remaining)
+    put(64, state + REMAINING, spare + TRACE_LIMIT)
     return u
 
 
 @slow
-def stop_before(state: int, u: int, remaining: int) -> int:
+def stop_before(state: int, u: int, spare: int) -> int:
     """Leaves the routines before the instruction at `u`, which is refused."""
-    return stop(state, u, remaining - field(8, u + COUNT) + 1, STOPPED_REFUSED)
+    return stop(state, u, spare - field(8, u + COUNT) + 1, STOPPED_REFUSED)
 
 
 @slow
-def stop(state: int, u: int, remaining: int, why: int) -> int:
+def stop(state: int, u: int, spare: int, why: int) -> int:
     """Leaves the routines."""
-    put(64, state + REMAINING, remaining)
+    put(64, state + REMAINING, spare + TRACE_LIMIT)
     put(64, state + PLACE, u)
     put(64, state + STOP, why)
     return 0
@@ -182,10 +191,10 @@ def find_trace(state: int, remaining: int) -> int:
 def enter(state: int, u: int, remaining: int) -> int:
     """Runs routines from a place until one stops."""
     if THREADED:
-        return invoke(state, u, remaining)
+        return invoke(state, u, remaining - TRACE_LIMIT)
     put(64, state + REMAINING, remaining)
     while u != 0:
-        u = invoke(state, u, get(64, state + REMAINING))
+        u = invoke(state, u, get(64, state + REMAINING) - TRACE_LIMIT)
     return 0
 
 
@@ -198,14 +207,10 @@ def run(state: int, budget: int) -> int:
 
 
 def execute(state: int, budget: int) -> int:
-    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended.
-
-    Any instruction clears RF, which means nothing here: there are no breakpoints.
-    """
-    before = get(64, state + RFLAGS)
-    put(64, state + RFLAGS, before & ~RF)
-    set_status_flags(state, before)
+    """Executes at most `budget` instructions; returns how many were left. REASON says why it ended."""
     put(64, state + REMAINING, budget)
+    set_status_flags(state, get(64, state + RFLAGS))
+    lay_aside_resume_flag(state)
     put(64, state + REASON, 0)
     while get(64, state + REASON) == 0:
         remaining = get(64, state + REMAINING)
@@ -217,8 +222,21 @@ def execute(state: int, budget: int) -> int:
                 enter(state, u, remaining)
                 after_stop(state)
     remaining = get(64, state + REMAINING)
-    put(64, state + RFLAGS, rflags(state) | (before & RF if remaining == budget else 0))
+    resume = get(64, state + RESUME_FLAG) if remaining == get(64, state + RESUME_AT) else 0
+    put(64, state + RFLAGS, rflags(state) | resume)
     return remaining
+
+
+def lay_aside_resume_flag(state: int) -> int:
+    """Clears RF, as any instruction does that completes, unless it repeats itself; what it was counts if none does.
+
+    RF means nothing else here: there are no breakpoints.
+    """
+    flags = get(64, state + RFLAGS)
+    put(64, state + RESUME_FLAG, flags & RF)
+    put(64, state + RESUME_AT, get(64, state + REMAINING))
+    put(64, state + RFLAGS, flags & ~RF)
+    return 0
 
 
 def after_stop(state: int) -> int:
@@ -229,8 +247,8 @@ def after_stop(state: int) -> int:
             link_branch(state, get(64, state + PLACE))
     elif get(64, state + STOP) == STOPPED_REFUSED:
         set_rip(state)
-        if get(64, state + REASON) == CODE_WRITE:
-            write_code(state)
+        while get(64, state + REASON) == CODE_WRITE or get(64, state + REASON) == FLAG_WRITE:
+            run_alone(state)
     return 0
 
 
@@ -254,16 +272,31 @@ def link_branch(state: int, u: int) -> int:
     return 0
 
 
-def write_code(state: int) -> int:
-    """Runs the one instruction that writes to a page with decoded instructions; then all are decoded anew."""
+def run_alone(state: int) -> int:
+    """Runs one instruction that sets accessed or dirty flags, or writes to a page with decoded instructions.
+
+    If it is refused after all, such as for its second operand, flags that it has set are cleared again. If it wrote
+    code, all is decoded anew: one that repeats itself may have written another in its own place.
+    """
     before = get(64, state + REMAINING)
+    writes_code = bit(get(64, state + REASON) == CODE_WRITE)
     put(64, state + REASON, 0)
-    put(64, state + CODE_WRITES, 1)
     u = decode_trace(state, get(64, state + RIP), 1)
     if u != 0:
+        put(64, state + ALONE, 1)
+        put(64, state + CODE_WRITES, writes_code)
+        uses = get(64, state + USES)
         enter(state, u, 1)
         set_rip(state)
-        put(64, state + REMAINING, before - 1 + get(64, state + REMAINING))
-    put(64, state + CODE_WRITES, 0)
-    forget_decoded(state)
+        left = get(64, state + REMAINING)
+        put(64, state + REMAINING, before - 1 + left)
+        if left == 0:
+            lay_aside_resume_flag(state)
+        elif get(64, state + USES) != uses:
+            unmark_used(state, uses)
+            forget_translations(state)
+        put(64, state + ALONE, 0)
+        put(64, state + CODE_WRITES, 0)
+    if writes_code != 0:
+        forget_decoded(state)
     return 0

@@ -14,6 +14,7 @@ from fastmodel.state import (
     CODE_WRITE,
     CODE_WRITES,
     FIRST_GENERATION,
+    FLAG_WRITE,
     JOURNAL,
     MEMORY,
     MEMORY_ACCESS,
@@ -89,7 +90,7 @@ def translate_within_page(state: int, linear: int, size: int, access: int) -> in
         put(64, state + REASON, PAGE_CROSSING)
         return -1
     physical = translate(state, linear, access)
-    if physical < 0:
+    if physical < 0 and get(64, state + REASON) != FLAG_WRITE:
         put(64, state + REASON, MEMORY_ACCESS)
     return physical
 

@@ -1,7 +1,8 @@
 """Linear → host-physical addresses: guest paging and EPT, for the plain cases only.
 
 Whatever would fault or exit, or is unusual, gives -1, and the reference does the instruction. Nothing is written but
-accessed and dirty flags of the guest's own entries.  SDM 3A 4.5 to 4.8, 3C 29.3
+accessed and dirty flags of the guest's own entries, by instructions that run alone: if one is refused after all, they
+are cleared again.  SDM 3A 4.5 to 4.8, 3C 29.3
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 from fastmodel.compiler.primitives import below, field, get, load, put, shift_right, signed, slow, store
 from fastmodel.journal import note_write
 from fastmodel.state import (
+    ALONE,
     CODE_PAGES,
     CR3,
     EPT_POINTER,
+    FLAG_WRITE,
     MEMORY,
     MEMORY_SIZE,
     MODE,
+    MOST_USE_NOTES,
     NO_EXECUTE,
+    REASON,
     SMAP,
     SMEP,
+    USE_NOTES,
     USER,
+    USES,
     WALK_ENTRIES,
     WALK_PLACES,
     WRITE_PROTECT,
@@ -127,14 +134,38 @@ def mark_used(state: int, leaf: int, access: int) -> bool:
         if level == leaf and access == WRITE:
             used = used | DIRTY
         if used != entry:
+            if access != EXECUTE and get(64, state + ALONE) == 0:
+                put(64, state + REASON, FLAG_WRITE)
+                return False
             place = ept_translate(state, get(64, state + WALK_PLACES + level), WRITE)
             if place < 0 or field(8, get(64, state + CODE_PAGES) + shift_right(place, 12)) != 0:
                 return False
             if not note_write(state, host, 8):
                 return False
+            note_use(state, host, entry)
             store(64, host, used)
         level = level - 8
     return True
+
+
+def note_use(state: int, host: int, entry: int) -> int:
+    """Notes what an entry was before a flag is set in it."""
+    count = get(64, state + USES)
+    note = state + USE_NOTES + (count & (MOST_USE_NOTES - 1)) * 16
+    put(64, note, host)
+    put(64, note + 8, entry)
+    put(64, state + USES, count + 1)
+    return 0
+
+
+def unmark_used(state: int, uses: int) -> int:
+    """Clears the flags again that were set since there were `uses`; these are at most MOST_USE_NOTES."""
+    while get(64, state + USES) != uses:
+        count = get(64, state + USES) - 1
+        note = state + USE_NOTES + (count & (MOST_USE_NOTES - 1)) * 16
+        store(64, get(64, note), get(64, note + 8))
+        put(64, state + USES, count)
+    return 0
 
 
 def ept_translate(state: int, address: int, access: int) -> int:

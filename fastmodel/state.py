@@ -39,6 +39,8 @@ REMAINING = 208  # instructions that may still be executed
 PLACE = 216  # the decoded instruction at which the routines stopped
 STOP = 224  # why they stopped there: a STOPPED_… number
 REASON = 232  # why the run ends: a Reason, 0 while it goes on
+RESUME_FLAG = 592  # RFLAGS.RF as it is if no instruction completes any more,
+RESUME_AT = 600  # while so many may be executed
 
 # --- decoded instructions ---
 
@@ -79,6 +81,13 @@ CASE_STEPS = 544  # instructions of a case at most
 UNTIL_SAMPLE = 640  # instructions until the translator takes its next sample
 SEEN = 648  # how often the compiled reference had forgotten translations when this block last ran
 STALE = 656  # 1 if it has forgotten some since
+
+# --- flags set in the guest's page tables: see paging.py ---
+
+ALONE = 664  # 1 while an instruction runs alone, and may set them
+USES = 672  # how often they were set
+USE_NOTES = 680  # the last of these notes: the address of an entry in this process, and what it was
+MOST_USE_NOTES = 8  # an instruction has two memory operands at most, and a walk four levels
 
 # --- scratch ---
 
@@ -121,5 +130,6 @@ PAGE_CROSSING = 4  # it, or its operand, lies in two pages
 BAD_TARGET = 5  # it branches to an address that is not canonical
 SYSTEM_FLAGS = 6  # POPF changes more than status flags
 CODE_WRITE = 7  # never seen outside: it writes to a page with decoded instructions
+FLAG_WRITE = 10  # never seen outside: it is to set accessed or dirty flags
 UNSUPPORTED_STATE = 8  # the machine is in a mode that is left to the reference
 BAD_CASE = 9  # of `run_cases`: its list of words is too long, or names one outside of memory

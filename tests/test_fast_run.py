@@ -17,7 +17,8 @@ from refmodel.memory import RecordingMemory
 from refmodel.model import Model
 
 ORIGIN, STACK = 0x10000, 0x20000
-RAX, RCX, RSP = 0, 1, 4
+RAX, RCX, RSP, RDI = 0, 1, 4, 7
+RESUME_FLAG = 1 << 16
 MASK = (1 << 64) - 1
 
 ALU = """
@@ -295,3 +296,19 @@ def test_many_address_spaces(model: Model) -> None:
         m.CR4 ^= (number & 16) << 17
         assert engine.run(10) == 10
     assert m.GPR[RAX] == 200
+
+
+@pytest.mark.parametrize("backend", ["native", "python"])
+def test_a_repeated_instruction_that_overwrites_itself(model: Model, backend: str) -> None:
+    """After one iteration of REP STOSB a NOP stands in its place, which clears RF as any instruction does."""
+    rep_stosb, nop = b"\xf3\xaa", 0x90
+    for steps in range(1, 5):
+        fast, reference = flat_machine(model), flat_machine(model)
+        for m in (fast, reference):
+            m.PHYSICAL.write_bytes(ORIGIN, rep_stosb + bytes((nop,)) * 6)
+            m.RIP, m.GPR[RAX], m.GPR[RCX], m.GPR[RDI], m.RFLAGS = ORIGIN, nop, 4, ORIGIN, 2
+        assert FastEngine(model.program, fast, backend).run(steps) == steps
+        for _ in range(steps):
+            model.functions["cycle"](reference)
+        assert (fast.RIP, fast.RFLAGS, fast.GPR[RCX]) == (reference.RIP, reference.RFLAGS, reference.GPR[RCX])
+        assert bool(fast.RFLAGS & RESUME_FLAG) == (steps == 1)

@@ -340,17 +340,17 @@ def test_rows_that_differ_become_cases(model: Model, monkeypatch: pytest.MonkeyP
             rows[row + ROW_RFLAGS] ^= rows[row + ROW_STEPS] != 0
 
     monkeypatch.setattr(FastRows, "run_cases", run_wrongly)
-    found = full_speed.batch(SEED)
+    found = [row.case for row in full_speed.batch(SEED)]
     assert 1 < len(found) <= CODES, "one of each code"
     assert {case.instruction for case in found} == set(names)
-    assert all(Comparison(model, FastEngine).examine(case) is None for case in found[:2]), "not confirmed"
+    assert all(Comparison(model, FastEngine).decide(case) is None for case in found[:2]), "not confirmed"
 
 
 def test_nothing_differs_at_full_speed(model: Model) -> None:
     pytest.importorskip("llvmlite")
     names = FastEngine(model).instructions(model.program)
     full_speed = FullSpeed(model, Generator(model.program, names))
-    assert [case for _ in range(4) for case in full_speed.batch(SEED)] == []
+    assert [row for _ in range(4) for row in full_speed.batch(SEED)] == []
     assert full_speed.speed.cases == 4 * CODES * STATES
 
 

@@ -1,52 +1,51 @@
-"""Mutants: made in one place, killed by a named theorem, or shown to be equivalent."""
+"""Mutants: made in one place, woven into one program, killed by a named theorem, or shown to be equivalent."""
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
+import z3
 
 import grammar
 from checks.cache import ProofCache
 from checks.cli import main
-from checks.mutate.campaign import Campaign, explanations
-from checks.mutate.judge import Fate, Verdict
+from checks.mutate.campaign import Campaign, Run, Setup
+from checks.mutate.explanations import explanations
+from checks.mutate.fates import Fate, Found, Verdict
+from checks.mutate.judge import Tried
 from checks.mutate.memory import Memory
 from checks.mutate.places import Mutant, mutants, mutated
+from checks.mutate.targets import Target
+from checks.mutate.trial import Trial, choice
+from checks.mutate.weave import Weaver
+from checks.theorem import Goal, Group
 from grammar import ir
 
 PROGRAM = grammar.load()
 CAMPAIGN = Campaign(PROGRAM)
+NUMBERS = {mutant: number for number, mutant in CAMPAIGN.mutants.items()}
 
 
 def mutant(name: str, operator: str, what: str = "") -> Mutant:
-    return next(
-        m for m in CAMPAIGN.reached if (m.name, m.operator) == (name, operator) and what in m.description
-    )
+    return next(m for m in NUMBERS if (m.name, m.operator) == (name, operator) and what in m.description)
 
 
-def judged(name: str, operator: str, what: str = "") -> Verdict:
-    return CAMPAIGN.judge(mutant(name, operator, what))
+@cache
+def target(group: str) -> Target:
+    return next(one for one in CAMPAIGN.targets if one.outline.group == group)
 
 
-def test_verdicts_are_remembered_for_this_specification_alone(tmp_path: Path) -> None:
-    cache = ProofCache(tmp_path / "proofs.sqlite")
-    first, second, third = CAMPAIGN.reached[:3]
-    memory = Memory.of(PROGRAM, (), cache)
-    killed = Verdict(first, Fate.KILLED, "trap.CLTS.E", 0.5, 1)
-    memory.remember(killed)
-    memory.remember(Verdict(second, Fate.UNKNOWN))
-    again = Memory.of(PROGRAM, (), ProofCache(tmp_path / "proofs.sqlite"))
-    assert again.recall([first, second, third]) == ([killed], [second, third])
-    others = (Memory.of(mutated(PROGRAM, second), (), cache), Memory.of(PROGRAM, ("trap",), cache))
-    assert all(one.recall([first]) == ([], [first]) for one in others)
+def tried(group: str, *wanted: Mutant) -> Tried:
+    return CAMPAIGN.judge.attempt(target(group), frozenset(NUMBERS[one] for one in wanted))
 
 
 def test_each_mutant_has_an_id_of_its_own() -> None:
     found = mutants(PROGRAM)
     assert len({one.id for one in found}) == len(found)
-    assert len(CAMPAIGN.reached) >= 1000
+    assert len(CAMPAIGN.mutants) >= 1000
 
 
 def test_a_mutant_differs_in_one_item() -> None:
@@ -64,30 +63,79 @@ def test_copies_of_one_place_change_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "operator", "what", "by"),
+    ("group", "name", "operator", "what", "by"),
     [
-        ("release", "drop require", "is_invalidated", "isolation.release.cached_frame_is_own"),
-        ("invalidate", "drop call", "invept", "isolation.invalidate.cached_frame_is_own"),
-        ("scrub", "drop write", "PHYSICAL", "isolation.scrub.clean_frames_are_zero"),
-        ("CLTS", "drop exit", "", "trap.CLTS.E"),
-        ("cr8_exits", "drop conjunct", "", "trap.MOV_FROM_CR8/r64.C"),
+        ("isolation.release", "release", "drop require", "is_invalidated", "cached_frame_is_own"),
+        ("isolation.invalidate", "invalidate", "drop call", "invept", "cached_frame_is_own"),
+        ("isolation.scrub", "scrub", "drop write", "PHYSICAL", "clean_frames_are_zero"),
+        ("trap.CLTS", "CLTS", "drop exit", "", "E"),
+        ("trap.MOV_FROM_CR8", "cr8_exits", "drop conjunct", "", "C"),
+        ("manual.is_valid_cr0", "is_valid_cr0", "clear control", "PE", "is_valid_cr0"),
+        ("host_state.start_vm", "set_controls", "omit field HLT_EXITING", "", "hlt_exits"),
     ],
 )
-def test_a_theorem_kills(name: str, operator: str, what: str, by: str) -> None:
-    verdict = judged(name, operator, what)
-    assert (verdict.fate, verdict.by) == (Fate.KILLED, by)
+def test_a_theorem_kills(group: str, name: str, operator: str, what: str, by: str) -> None:
+    [found] = tried(group, mutant(name, operator, what)).found
+    assert found.fate is Fate.KILLED
+    assert found.by.startswith(group.split(".", maxsplit=1)[0])
+    assert found.by.endswith(by)
 
 
 def test_assumptions_that_nothing_satisfies_kill() -> None:
-    assert judged("ports_exit", "set control", "USE_IO_BITMAPS").fate is Fate.VACUOUS
+    [found] = tried("trap.IN", mutant("ports_exit", "set control", "USE_IO_BITMAPS")).found
+    assert found.fate is Fate.VACUOUS
+
+
+@pytest.mark.parametrize("group", ["manual.is_msr_intercepted", "trap.CLTS", "host_state.start_vm"])
+def test_together_and_alone_they_meet_the_same_fate(group: str) -> None:
+    """What is found of many mutants in one program is what is found of each in a program of its own."""
+    names = {"manual.is_msr_intercepted": "is_msr_intercepted", "trap.CLTS": "CLTS"}
+    wanted = [m for m in NUMBERS if m.name == names.get(group, "set_controls")][::4]
+    together = {one.number for one in tried(group, *wanted).found}
+    alone = {n for n in (NUMBERS[m] for m in wanted) if CAMPAIGN.judge.alone(target(group), n)}
+    assert together == alone
+    assert together
+
+
+def test_one_question_finds_all_that_refute_a_goal() -> None:
+    """x > 1 of x = 2: with the first choice x is 1, with the second 3, with the third anything."""
+    context = z3.Context()
+    x, y = z3.BitVecs("x y", 8, context)
+    value = z3.BitVecVal(2, 8, context)
+    for number, other in ((0, 1), (1, 3), (2, y)):
+        value = z3.If(choice(context, number), other, value)
+    group = Group("g", context, (Goal("g.above", z3.UGT(x, 1)),), (x == value,))
+    trial = Trial(group, {0, 1, 2})
+    assert {(one.number, one.fate) for one in trial.run()} == {(0, Fate.KILLED), (2, Fate.KILLED)}
+    assert trial.met == {0, 1, 2}
+    assert trial.alive == {1}
+
+
+def test_where_a_goal_is_not_proved_nothing_is_concluded() -> None:
+    context = z3.Context()
+    x = z3.BitVec("x", 8, context)
+    group = Group("g", context, (Goal("g.zero", z3.If(choice(context, 5), x == 1, x == 0)),))
+    trial = Trial(group, {5})
+    assert list(trial.run()) == []
+    assert trial.unsure == {5}
+
+
+def test_the_woven_program_is_the_original_where_no_choice_is_made() -> None:
+    """Choices are undefined values, false on the reference: the woven text still has all of the original's calls."""
+    some = {n: m for n, m in CAMPAIGN.mutants.items() if m.name == "map_page"}
+    woven = Weaver(PROGRAM).woven(some)
+    assert len(woven.steps["map_page"].body) >= len(PROGRAM.steps["map_page"].body)
+    assert woven.steps["map_page"].body == woven.functions["map_page"].body
+    assert {n for n in PROGRAM.functions if PROGRAM.functions[n] is not woven.functions[n]} == {"map_page"}
 
 
 def test_writes_that_change_places_are_equivalent() -> None:
-    assert judged("release", "reorder").fate is Fate.EQUIVALENT
+    number = NUMBERS[mutant("release", "reorder")]
+    assert CAMPAIGN.survived(number, ["isolation.release"]).fate is Fate.EQUIVALENT
 
 
 def test_an_exit_of_another_number_differs_in_what_it_reports() -> None:
-    verdict = judged("VMREAD", "other member")
+    verdict = CAMPAIGN.survived(NUMBERS[mutant("VMREAD", "other member")], ["trap.VMREAD"])
     assert verdict.fate is Fate.EXPLAINED
     assert "reports" in verdict.by
 
@@ -99,18 +147,44 @@ def test_a_sample_is_the_same_each_time() -> None:
 
 def test_each_explanation_is_about_some_mutant() -> None:
     for explanation in explanations():
-        assert any(map(explanation.fits, CAMPAIGN.reached)), explanation
+        assert any(map(explanation.fits, NUMBERS)), explanation
+
+
+def test_a_campaign_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    cache_ = ProofCache(tmp_path / "proofs.sqlite")
+    memory = Memory.of(PROGRAM, CAMPAIGN.mutants, cache_)
+    some, group = frozenset({1, 2, 3}), target("trap.CLTS")
+    result = Tried((Found(1, Fate.KILLED, "trap.CLTS.E", 0.5),), frozenset({1, 2}))
+    memory.remember(group, some, result)
+    again = Memory.of(PROGRAM, CAMPAIGN.mutants, ProofCache(tmp_path / "proofs.sqlite"))
+    assert again.tried(group, some) == result
+    assert again.tried(group, some | {4}) is None
+    assert (
+        Memory.of(mutated(PROGRAM, CAMPAIGN.mutants[1]), CAMPAIGN.mutants, cache_).tried(group, some) is None
+    )
+    survivor = Verdict(CAMPAIGN.mutants[2], Fate.EXPLAINED, "reason", 0.0, 1)
+    memory.remember_verdict(2, ["trap.CLTS"], survivor)
+    assert again.verdict(2, ["trap.CLTS"]) == survivor
+    assert again.verdict(2, []) is None
+
+
+def test_two_processes_judge_as_one_does() -> None:
+    campaign = Campaign(PROGRAM, ["manual"])
+    chosen = set(campaign.sample(None, 0, ["is_valid_cr4"]))
+    here = {v.mutant: v.fate for v in Run(campaign, set(chosen)).verdicts(Setup(None, ["manual"]), 1)}
+    there = {v.mutant: v.fate for v in Run(campaign, set(chosen)).verdicts(Setup(None, ["manual"]), 2)}
+    assert here == there
 
 
 def test_the_command_counts_and_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "mutants.json"
-    assert main(["mutate", "scrub", "--family", "isolation", "--sample", "2", "--json", str(path)]) == 0
-    said = capsys.readouterr().out
-    assert "2 of 2 mutants" in said
+    arguments = ["mutate", "is_valid_cr4", "--family", "manual", "--sample", "5", "--json", str(path)]
+    assert main(arguments) == 0
+    assert "5 of 5 mutants" in capsys.readouterr().out
     document = json.loads(path.read_text())
     assert document["schema_version"] == 1
-    assert document["mutants"] == 2
-    assert document["killed"] + document["equivalent"] + document["explained"] == 2
+    assert document["mutants"] == 5
+    assert document["killed"] + document["equivalent"] + document["explained"] == 5
     assert document["survivors"] == []
 
 

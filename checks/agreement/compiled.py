@@ -12,7 +12,7 @@ from typing import Any
 
 import z3
 
-from checks.symbolic.terms import signed
+from checks.symbolic.folding import signed
 
 Evaluate = Callable[[Mapping[str, int], Mapping[str, Callable[..., int]]], tuple[int, ...]]
 Line = Callable[[z3.ExprRef, list[str]], str]

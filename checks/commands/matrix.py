@@ -101,20 +101,24 @@ def _matrix(args: argparse.Namespace, program: Program) -> int:
 
 def _vmx_off(args: argparse.Namespace, program: Program) -> int:
     """Without."""
+    from checks.vmx_off.compared import Theirs, broken
     from checks.vmx_off.rows import COLUMNS, blocks, compute, document, markdown, words
 
     total = sum(map(len, blocks(program, args.names)))
     rows = _all(compute(args.spec, args.names, _jobs(args)), total)
     order = list(program.instructions)
     rows.sort(key=lambda row: order.index(row.instruction))
+    wrong = broken(Theirs.load(), {row.instruction: row for row in rows})
+    for problem in wrong:
+        print(f"unlike Robin and Irvine's list, or what is said of it: {problem}", file=sys.stderr)
     if args.check is not None:
-        return _compare(args.check, markdown(rows))
+        return _compare(args.check, markdown(rows)) or int(bool(wrong))
     console = _console(args)
     _print(console, COLUMNS, [words(row) for row in rows if row.is_sensitive or args.names])
     count = len(args.names) or len(order)
     console.print(f"{sum(row.is_sensitive for row in rows)} of {count} are sensitive and unprivileged.")
     _write(args, document(rows), markdown(rows))
-    return 0
+    return 1 if wrong else 0
 
 
 def _jobs(args: argparse.Namespace) -> int:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from checks.mutate.campaign import Campaign, Setup
-    from checks.mutate.judge import Verdict
-    from checks.mutate.places import Mutant
+    from checks.mutate.fates import Verdict
+    from checks.mutate.memory import Memory
 
 EXIT_INTERRUPTED = 130
 
@@ -33,81 +33,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sample (0)")
     parser.add_argument("--no-cache", action="store_true", help="judge again what earlier runs have judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write tables of the results")
     parser.add_argument("-v", "--verbose", action="store_true", help="one line a mutant")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judges mutants: 0 if each is killed, equivalent or explained, 1 if some survived, 130 if interrupted."""
+    """Judges mutants: 0 if each is killed, equivalent or explained, 1 if some survived, 130 if interrupted.
+
+    It is 1 too if an explanation in the list explains nothing any more.
+    """
     from rich.console import Console
 
-    from checks.mutate.campaign import Setup, is_open, write_json
-    from checks.mutate.reach import FAMILIES
+    import grammar
+    from checks.mutate.campaign import Campaign, Setup
+    from checks.mutate.explanations import explanations, stale
+    from checks.mutate.report import document, markdown, write_json
+    from checks.mutate.targets import FAMILIES
 
     unknown = set(args.family) - set(FAMILIES)
     if unknown:
         raise UsageError(f"mutate: there is no family '{min(unknown)}' ({', '.join(FAMILIES)})")
     if args.jobs < 1 or (args.sample is not None and args.sample < 1):
         raise UsageError("mutate: -j and --sample must be above 0")
-    setup = Setup(args.spec, args.family, _cache(args))
-    campaign = setup.campaign()
+    campaign = Campaign(grammar.load(args.spec), args.family)
     chosen = _chosen(campaign, args)
-    console = Console(soft_wrap=True, highlight=False)
-    found, interrupted = _judge(args, campaign, setup, chosen)
-    _report(console, campaign, found, len(chosen))
+    found, interrupted = _judge(args, campaign, Setup(args.spec, args.family), chosen)
+    _report(Console(soft_wrap=True, highlight=False), found, len(chosen))
+    unneeded = stale(explanations(), campaign.mutants.values(), found) if not args.family else []
+    for one in unneeded:
+        print(f"explains nothing, and is to be removed: {one}", file=sys.stderr)
+    if args.markdown is not None:
+        args.markdown.write_text(markdown(document(found), len(campaign.mutants)), encoding="utf-8")
     if args.json is not None:
-        write_json(found, campaign.unreached, args.json)
+        write_json(found, args.json)
     if interrupted:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 1 if any(map(is_open, found)) else 0
+    return 1 if unneeded or any(verdict.fate.is_open for verdict in found) else 0
 
 
-def _chosen(campaign: Campaign, args: argparse.Namespace) -> list[Mutant]:
+def _chosen(campaign: Campaign, args: argparse.Namespace) -> frozenset[int]:
     """The mutants asked for.  Raises UsageError for an item without any."""
-    if args.items:
-        names = {mutant.name for mutant in campaign.reached}
-        for item in args.items:
-            if item not in names:
-                raise UsageError(f"mutate: no theorem is about a fault in '{item}'")
-        campaign.reached = [mutant for mutant in campaign.reached if mutant.name in args.items]
-    return campaign.sample(args.sample, args.seed)
+    names = {mutant.name for mutant in campaign.mutants.values()}
+    for item in args.items:
+        if item not in names:
+            raise UsageError(f"mutate: there is no mutant of '{item}'")
+    return campaign.sample(args.sample, args.seed, args.items)
 
 
-def _cache(args: argparse.Namespace) -> Path | None:
-    """The file that has the answers and verdicts of earlier runs."""
-    from checks.cache import NAME
+def _memory(args: argparse.Namespace, campaign: Campaign) -> Memory | None:
+    """What earlier runs found out, if anything is to be remembered."""
+    from checks.cache import NAME, ProofCache
+    from checks.mutate.memory import Memory
     from grammar.cachedir import cache_directory
 
     directory = None if args.no_cache else cache_directory()
-    return directory / NAME if directory is not None else None
+    if directory is None:
+        return None
+    return Memory.of(campaign.program, campaign.mutants, ProofCache(directory / NAME))
 
 
 def _judge(
-    args: argparse.Namespace, campaign: Campaign, setup: Setup, chosen: Sequence[Mutant]
+    args: argparse.Namespace, campaign: Campaign, setup: Setup, chosen: frozenset[int]
 ) -> tuple[list[Verdict], bool]:
-    """The verdicts, and whether an interrupt ended it; those of an earlier run that was stopped are kept."""
+    """The verdicts, and whether an interrupt ended it."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from checks.mutate.campaign import is_open, verdicts
-    from checks.mutate.memory import Memory
+    from checks.mutate.campaign import Run
 
-    memory = None
     found: list[Verdict] = []
-    left = chosen
-    if campaign.cache is not None:
-        memory = Memory.of(campaign.program, args.family, campaign.cache)
-        found, left = memory.recall(chosen)
+    run = Run(campaign, set(chosen), _memory(args, campaign))
     columns = (MofNCompleteColumn(), TextColumn("mutants, {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("0 survivors", total=len(chosen), completed=len(found))
+        task = progress.add_task("", total=len(chosen))
         try:
-            for verdict in verdicts(campaign, setup, left, args.jobs):
+            for verdict in run.verdicts(setup, args.jobs):
                 found.append(verdict)
-                if memory is not None:
-                    memory.remember(verdict)
-                progress.update(task, advance=1, description=f"{sum(map(is_open, found))} survivors")
+                caught = sum(one.fate.is_caught for one in found)
+                progress.update(task, advance=1, description=f"{caught} killed")
                 if args.verbose:
                     progress.console.print(escape(_line(verdict)), soft_wrap=True, highlight=False)
         except KeyboardInterrupt:
@@ -120,13 +125,11 @@ def _line(verdict: Verdict) -> str:
     return f"{verdict.fate:<10} {verdict.mutant.id}{by}"
 
 
-def _report(console: Console, campaign: Campaign, found: Sequence[Verdict], total: int) -> None:
+def _report(console: Console, found: Sequence[Verdict], total: int) -> None:
     """What became of the mutants; those that survived one by one."""
     from rich.markup import escape
 
-    from checks.mutate.campaign import is_open
-
-    for verdict in sorted(filter(is_open, found), key=lambda v: v.mutant.id):
+    for verdict in sorted((one for one in found if one.fate.is_open), key=lambda v: v.mutant.id):
         mutant = verdict.mutant
         console.print(f"[red]{verdict.fate}[/]  {escape(mutant.id)}\n  {escape(str(mutant.span))}: "
                       f"{escape(mutant.operator)}: {escape(mutant.description)}")  # fmt: skip
@@ -136,10 +139,4 @@ def _report(console: Console, campaign: Campaign, found: Sequence[Verdict], tota
     )
     caught = [verdict.seconds for verdict in found if verdict.fate.is_caught]
     if caught:
-        console.print(f"seconds to catch one: median {statistics.median(caught):.2f}, most {max(caught):.2f}")
-    unreached = campaign.unreached
-    if unreached:
-        most = ", ".join(name for name, _ in unreached.most_common(5))
-        console.print(
-            f"{unreached.total()} more places no theorem is about, in {len(unreached)} items ({most}, …)"
-        )
+        console.print(f"seconds to catch one: median {statistics.median(caught):.3f}, most {max(caught):.2f}")

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeAlias, cast
 
+import z3
+
 from checks.symbolic.evaluate import Evaluator, Override
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import Initial
@@ -19,7 +21,7 @@ from checks.symbolic.values import Record, Value, width_of
 from checks.trap.contract import FAULT
 from checks.trap.initial import Symbols
 from checks.trap.unknown import Unknowns
-from checks.walk import nodes, reachable_functions
+from checks.walk import names_in, reachable_functions
 from grammar import ir
 
 SOFTWARE_INTERRUPT = 4
@@ -50,10 +52,11 @@ class Machine(Evaluator):
         self.instruction(self, cursor, exits)
 
     def _dispatch(self, s: ir.Dispatch, cursor: Cursor, exits: Exits) -> None:
-        reason = cast(int, self.evaluate(s.reason, cursor, exits))
-        self._handle(
-            reason, [h for h in self.program.handlers.values() if h.value is not None], cursor, exits
-        )
+        reason = cast(Vector, self.evaluate(s.reason, cursor, exits))
+        possible = constants(reason)
+        own = [h for h in self.program.handlers.values() if h.value is not None]
+        left = [h for h in own if possible is None or h.value in possible]
+        self._handle(reason, left, cursor, exits)
 
     def _handle(self, reason: Value, left: Sequence[ir.Handler], cursor: Cursor, exits: Exits) -> None:
         """Runs the handler of the reason: one of those left, or that of all other reasons."""
@@ -92,6 +95,18 @@ class Machine(Evaluator):
         **Evaluator._EXPRESSIONS,  # noqa: SLF001
         ir.Holds: _rules_hold,
     }
+
+
+def constants(vector: Vector) -> frozenset[int] | None:
+    """The numbers that a choice between numbers can be; None if it can be something else."""
+    if isinstance(vector, int):
+        return frozenset({vector})
+    if z3.is_bv_value(vector):
+        return frozenset({vector.as_long()})
+    if not z3.is_app_of(vector, z3.Z3_OP_ITE):
+        return None
+    then, otherwise = (constants(cast(z3.BitVecRef, vector.arg(i))) for i in (1, 2))
+    return None if then is None or otherwise is None else then | otherwise
 
 
 # --- the borders ---------------------------------------------------------------------------------
@@ -157,8 +172,8 @@ BORDERS: dict[str, Override] = {
 
 def written_by(program: ir.Program, bodies: Sequence[object]) -> frozenset[str]:
     """The names of the state that statements write, through calls too."""
-    every = [*bodies, *(f.body for f in reachable_functions(program, bodies, frozenset()))]
-    return frozenset(node.name for body in every for node in nodes(body) if isinstance(node, ir.WriteState))
+    every = [*bodies, *(f.body for f in reachable_functions(program, bodies))]
+    return frozenset().union(*(names_in(body).writes for body in every))
 
 
 def is_handled(program: ir.Program, terms: Terms, event: Value) -> Truth:

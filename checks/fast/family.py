@@ -9,6 +9,7 @@ from functools import cached_property
 import z3
 
 from checks.extract import Roots
+from checks.fast import translations
 from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
 from checks.fast.lemmas import LEMMAS
@@ -26,6 +27,11 @@ from refmodel.encoder import Encoder
 
 LEMMA_GROUP = "lemmas"
 PAGING_GROUP = "paging"
+TABLES_GROUP = "tlb"
+
+
+# Lemmas about texts of the fast model alone.
+NOTHING = Roots((), functions=frozenset(), has_policies=False, has_invariants=False)
 
 
 @dataclass(slots=True)
@@ -45,6 +51,8 @@ class FastFamily:
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
         walk = f"{self.name}.{PAGING_GROUP}"
         yield Outline(walk, tuple(f"{walk}.{name}" for name in PAGING_LEMMAS))
+        tables = f"{self.name}.{TABLES_GROUP}"
+        yield Outline(tables, tuple(f"{tables}.{name}" for name in translations.LEMMAS), roots=NOTHING)
         for instruction, forms in self._of(program).forms.items():
             names = tuple(dict.fromkeys(one.form.instruction.name for one in forms))
             roots = Roots(names, functions=FUNCTIONS, has_policies=False, has_invariants=False)
@@ -55,8 +63,10 @@ class FastFamily:
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
     ) -> Group:
         """The goals of one group; forms whose goals are not in `ids` are left out."""
-        start, prepared = Start.create(program, context), self._of(program)
         subject = group.removeprefix(f"{self.name}.")
+        if subject == TABLES_GROUP:
+            return Group(group, context, tuple(translations.Lemmas(Terms(context)).goals(group)))
+        start, prepared = Start.create(program, context), self._of(program)
         if subject == PAGING_GROUP:
             lemmas = Lemmas(program, Terms(context))
             return Group(group, context, tuple(lemmas.goals(group)))

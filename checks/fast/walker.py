@@ -208,5 +208,7 @@ def translated(state: BlockWord, linear: int | Word, _access: int) -> int | Word
 
 
 ALONE = PlainProgram({**WORDS, "note_write": _note_write})
-ABOVE_EPT = PlainProgram({**WORDS, "note_write": _note_write, "ept_translate": ept_translate})
+ABOVE_EPT = PlainProgram(
+    {**WORDS, "note_write": _note_write, "note_use": lambda *_: 0, "ept_translate": ept_translate}
+)
 ABOVE_WALK = PlainProgram({**WORDS, "translate": translated})

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 import z3
 
-from checks.symbolic.terms import Terms, Truth, Vector, signed
+from checks.symbolic.folding import signed
+from checks.symbolic.terms import Terms, Truth, Vector
 from fastmodel.compiler import primitives
 from fastmodel.compiler.plain import PlainProgram
 

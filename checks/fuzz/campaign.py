@@ -62,6 +62,7 @@ class Outcome:
     seconds: float = 0.0
     replayed: int = 0
     divergences: list[tuple[Divergence, Path]] = field(default_factory=list)
+    first_found: float | None = None  # CPU seconds of the process until then
 
 
 class Campaign:
@@ -157,24 +158,34 @@ class Campaign:
         """The first difference that is not known, on the plain reference."""
         if case.kind == PROGRAM:
             return self.programs.examine(case) if self.programs is not None else None
-        return self.plain.run(case)
+        return self.plain.count_known(self.plain.decide(case))
 
     def _run_rows(self, limits: Limits, end: float | None, seconds: float) -> None:
         """Runs rows for so many seconds."""
         stop = time.monotonic() + seconds
         while self.full_speed is not None and time.monotonic() < stop and not self._is_over(limits, end):
-            for case in self.full_speed.batch(self.seed):
-                self._decide(case, limits)
+            for divergence in self.full_speed.batch(self.seed):
+                self._decide(divergence, limits)
             self._time()
             self._progress(self.outcome, self.coverage)
 
-    def _decide(self, case: Case, limits: Limits) -> None:
-        """Asks the plain reference about a row that differs."""
-        found = self.plain.examine(case)
-        if found is None and self.full_speed is not None:
+    def _decide(self, row: Divergence, limits: Limits) -> None:
+        """Asks the plain reference about a row that differs; it may be the compiled reference that is wrong."""
+        assert self.full_speed is not None
+        found = self.plain.decide(row.case)
+        if found is None and self.plain.differs_where_undefined:
+            self.full_speed.speed.undefined += 1
+        elif found is None:
             self.full_speed.speed.unconfirmed += 1
-        elif found is not None and not found.known:
+            self._report(row, self.corpus.save(row.case))
+        elif not found.known:
             self._keep(found, limits)
+
+    def _report(self, divergence: Divergence, path: Path) -> None:
+        """Lists a divergence, one of each kind."""
+        if kind_of(divergence) not in self._kinds:
+            self._kinds.add(kind_of(divergence))
+            self.outcome.divergences.append((divergence, path))
 
     def _time(self) -> None:
         self.outcome.seconds = self._before + time.monotonic() - self._begin
@@ -218,6 +229,8 @@ class Campaign:
         if kind_of(divergence) in self._kinds:
             return
         self._kinds.add(kind_of(divergence))
+        if self.outcome.first_found is None:
+            self.outcome.first_found = time.process_time()
         first = self.corpus.save(divergence.case)
         small = shrunk(divergence, self.examine, self.plain.model.decoder, limits.shrink)
         path = self.corpus.save(small.case)

@@ -11,7 +11,7 @@ from checks.case import Case, Place, place_of
 from checks.fuzz.bases import BASES, CODE, PAGE_SIZE, TABLE_RANGES, Bases
 from checks.fuzz.cycle import DONE, EXITED, FAULT, NOT_MODELLED, REFUSED, Step
 from checks.fuzz.difference import NONE, Difference, Divergence
-from checks.fuzz.engines import Factory, ReferenceEngine
+from checks.fuzz.engines import Factory, ReferenceEngine, RunsAtOnce
 from checks.fuzz.known import Known, known_faults
 from checks.fuzz.snapshot import Snapshot, View, differences
 from checks.fuzz.undefined import Inverted
@@ -43,6 +43,7 @@ class Comparison:
         self.tested = tested(model)
         self.reference = ReferenceEngine(model, self.tested.cycle)
         self.tally = Tally()
+        self.differs_where_undefined = False  # whether the last case differed, but only in undefined bits
         self.known: tuple[Known, ...] = known_faults(self.tested.name, model.program)
         self._bases = Bases(model)
         self._view = View(model.program)
@@ -55,14 +56,39 @@ class Comparison:
 
         A difference that is known is counted, and ends the case.
         """
-        divergence = self.examine(case)
+        return self.count_known(self.examine(case))
+
+    def count_known(self, divergence: Divergence | None) -> Divergence | None:
+        """A difference, if it is not known."""
         if divergence is not None and divergence.known:
             self.tally.known[divergence.known] += 1
             return None
         return divergence
 
+    def decide(self, case: Case) -> Divergence | None:
+        """The first difference, known or not: one by one, and if there is none, of several instructions at once."""
+        return self.examine(case) or self._examine_at_once(case)
+
+    def _examine_at_once(self, case: Case) -> Divergence | None:
+        """The fewest instructions that leave something else when the tested engine executes them in one call."""
+        if not isinstance(self.tested, RunsAtOnce):
+            return None
+        for steps in range(1, case.steps + 1):
+            self.prepare(self.tested.machine, case)
+            self.prepare(self.reference.machine, case)
+            done = self.tested.run(steps)
+            if any(self.reference.step() != DONE for _ in range(done)):
+                return None
+            found = tuple(differences(self.reference.machine, self.tested.machine, self._view))
+            if found:
+                defined = self._without_undefined(case, done, found) if done else found
+                divergence = self._divergence(case, done, defined) if defined else None
+                return divergence and replace(divergence, case=replace(divergence.case, steps=steps))
+        return None
+
     def examine(self, case: Case) -> Divergence | None:
-        """The first difference, known or not."""
+        """The first difference, known or not, after one instruction and the next."""
+        self.differs_where_undefined = False
         self.prepare(self.tested.machine, case)
         self.prepare(self.reference.machine, case)
         for step in range(1, case.steps + 1):
@@ -73,6 +99,7 @@ class Comparison:
             found = tuple(self._differences(outcomes))
             if found:
                 defined = self._without_undefined(case, step, found)
+                self.differs_where_undefined = not defined
                 return self._divergence(case, step, defined) if defined else None
             if outcomes != (DONE, DONE) or self.reference.machine.RIP not in _CODE_RANGE:
                 return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from checks.commands.errors import UsageError
 from checks.fuzz.bases import MEMORY_SIZE
 from checks.fuzz.cycle import DONE, REFUSED, Cycle, Step
 from checks.fuzz.generate import Scope
+from checks.fuzz.states import special_states
 from grammar.ir import Program
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model
@@ -31,6 +32,15 @@ class Engine(Protocol):
 
     def instructions(self, program: Program) -> Sequence[str]:
         """The instructions that it can execute at all."""
+        ...
+
+
+@runtime_checkable
+class RunsAtOnce(Protocol):
+    """An engine that can also execute several instructions in one call."""
+
+    def run(self, steps: int) -> int:
+        """Executes up to `steps` instructions; returns how many completed."""
         ...
 
 
@@ -57,18 +67,23 @@ class FastEngine:
     """The fast model; what it refuses is left to the caller."""
 
     name = "fast"
-    scope = Scope()
 
     def __init__(self, model: Model, backend: str | None = None) -> None:
         from fastmodel import FastEngine as Fast
 
+        self.scope = Scope(states=special_states(model))
+
         self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
         self.cycle = Cycle(model)
-        self._execute_one: Callable[[], bool] = Fast(model.program, self.machine, backend).execute_one
+        self._engine = Fast(model.program, self.machine, backend)
 
     def step(self) -> Step:
         """One instruction if the fast model takes it."""
-        return DONE if self._execute_one() else REFUSED
+        return DONE if self._engine.execute_one() else REFUSED
+
+    def run(self, steps: int) -> int:
+        """Instructions until the fast model refuses one."""
+        return self._engine.run(steps)
 
     def instructions(self, program: Program) -> Sequence[str]:
         """Those that have a handler."""

@@ -17,12 +17,12 @@ def replay(case: Case, model: Model) -> int:
         known: tuple[Known, ...] = ()
         divergence = ProgramComparison(model).examine(case)
     else:
-        comparison = Comparison(model, tested_engine(",".join(case.columns)))
-        known, divergence = comparison.known, comparison.examine(case)
+        comparison = Comparison(model, tested_engine(case.columns[1]))
+        known, divergence = comparison.known, comparison.decide(case)
     if divergence is None:
-        print(f"{case.columns[0]} and {case.columns[1]} agree on this case: the difference is gone")
+        print(f"reference and {case.columns[1]} agree on this case: the difference is gone")
         return 1
-    print(describe(divergence, model, case.columns))
+    print(describe(divergence, model, divergence.case.columns))
     print("\nCONFIRMED: the engines differ on this case")
     if divergence.known:
         fault = next(one for one in known if one.id == divergence.known)

@@ -55,11 +55,10 @@ def summary(campaign: Campaign) -> str:
     if campaign.full_speed is not None:
         speed = campaign.full_speed.speed
         rate = speed.cases / max(speed.seconds, 0.001)
-        unconfirmed = (
-            f", {speed.unconfirmed} not confirmed by the plain reference" if speed.unconfirmed else ""
-        )
+        undefined = f", {speed.undefined} differ where the result is undefined" if speed.undefined else ""
+        unconfirmed = f", in {speed.unconfirmed} the compiled reference is wrong" if speed.unconfirmed else ""
         lines.append(
-            f"{speed.cases} cases against the compiled reference ({rate:,.0f} a second){unconfirmed}"
+            f"{speed.cases} cases against the compiled reference ({rate:,.0f} a second){undefined}{unconfirmed}"
         )
     if tally.known:
         known = ", ".join(f"{name} {count}" for name, count in tally.known.most_common())

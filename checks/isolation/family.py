@@ -21,7 +21,9 @@ class Isolation:
 
     name = "isolation"
 
-    def __init__(self) -> None:
+    def __init__(self, patterns: Patterns | None = None) -> None:
+        """`patterns` are those of all programs that will be given, if they are known."""
+        self._patterns_of_all = patterns
         self._known: dict[tuple[int, int], tuple[ir.Program, Patterns]] = {}
 
     def outlines(self, program: ir.Program) -> Iterable[Outline]:
@@ -55,6 +57,8 @@ class Isolation:
 
     def _patterns(self, program: ir.Program) -> Patterns:
         """Those of the program, found once for all groups."""
+        if self._patterns_of_all is not None:
+            return self._patterns_of_all
         at = (id(program.invariants), id(program.functions))
         if at not in self._known:
             self._known[at] = (program, find_patterns(program))

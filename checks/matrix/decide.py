@@ -59,7 +59,8 @@ def decide(subject: Subject) -> Facts:
     run = proof.claims[0].left
     terms = settings.terms
     assumed = [terms.truth(one) for one in proof.assumed]
-    possible = [terms.truth(c) for name, c in settings.promises() if name in facts(settings.program)]
+    known = facts(settings.program)
+    possible = [terms.truth(c) for name, c in settings.promises() if name in known]
     free = Asker(terms.context, [*assumed, *possible, *_no_violation(run)])
     alike = Asker(terms.context, [*assumed, *possible, *_no_violation(run), *_own(settings)])
     fields = list(_fields(settings, run))

@@ -18,7 +18,6 @@ from checks.isolation.patterns import find_patterns
 from checks.isolation.world import MEMORY, World, take_step
 from checks.mutate.outcomes import Difference, Outcome, compare, follows, outcome, same_state
 from checks.mutate.places import Mutant, mutated, source_name
-from checks.mutate.reach import Reached
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.memory import ByteMemory, UnalignedAccessError
@@ -63,27 +62,30 @@ def is_same_alone(program: ir.Program, mutant: Mutant) -> bool:
         return False
 
 
-def reason(program: ir.Program, mutant: Mutant, groups: Sequence[Reached]) -> str:
-    """Why a mutant is no worse than the original, one of the reasons above; empty if none was found."""
+def reason(program: ir.Program, mutant: Mutant, groups: Sequence[str]) -> str:
+    """Why a mutant is no worse than the original, one of the reasons above; empty if none was found.
+
+    `groups` are those in whose terms it is.
+    """
     if is_same_alone(program, mutant):
         return SAME
-    if len(groups) > MOST_GROUPS:
+    subjects = [group.split(".", 1) for group in groups if group.startswith(("isolation.", "trap."))]
+    if len(subjects) > MOST_GROUPS:
         return ""
     changed = mutated(program, mutant)
     try:
-        found = [_reason_of_group(program, changed, reached) for reached in groups]
+        found = [_reason_of(program, changed, subject) for _, subject in subjects]
     except _CANNOT_COMPARE:
         return ""
     return max(found, key=_ORDER.index, default="")
 
 
-def _reason_of_group(program: ir.Program, changed: ir.Program, reached: Reached) -> str:
-    subject = reached.subject[0]
-    if reached.family == "isolation" and subject in program.steps:
+def _reason_of(program: ir.Program, changed: ir.Program, subject: str) -> str:
+    """What is proved of a step, or of a block of instructions."""
+    if subject in program.steps:
         return _compare_steps(program, changed, subject)
-    if reached.family == "trap" and subject in program.instructions:
-        return _compare_forms(program, changed, reached.subject)
-    return ""
+    block = [name for name, one in program.instructions.items() if (one.family or name) == subject]
+    return _compare_forms(program, changed, block) if block else ""
 
 
 # --- functions, policies and invariants by themselves --------------------------------------------

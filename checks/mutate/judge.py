@@ -1,88 +1,122 @@
-"""Runs the theorems that could notice a mutant, until one fails."""
+"""Tries a group of theorems on mutants: on most of them at once, on some one by one."""
 
 from __future__ import annotations
 
-import enum
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import z3
 
-from checks.families import build_alone
+from checks.extract import extract
+from checks.mutate.fates import Fate, Found
 from checks.mutate.places import Mutant, mutated
-from checks.mutate.reach import Reached
-from checks.solve import Cache, GroupRunner, Limits
+from checks.mutate.targets import Target, Targets, is_among, items_of
+from checks.mutate.trial import LIMITS, Trial
+from checks.mutate.weave import Weaver
+from checks.solve import GroupRunner
 from checks.symbolic.expressions import UnsupportedError
+from checks.symbolic.memory import UnalignedAccessError
 from checks.theorem import Goal, Group, Status
 from grammar import ir
 
-
-class Fate(enum.StrEnum):
-    """What became of a mutant."""
-
-    KILLED = "killed"
-    VACUOUS = "vacuous"  # a theorem's assumptions became unsatisfiable, which fails the run as well
-    REJECTED = "rejected"  # the theorems cannot be stated any more
-    EQUIVALENT = "equivalent"
-    EXPLAINED = "explained"  # survived for a reason that is listed or proved
-    SURVIVED = "survived"
-    UNKNOWN = "unknown"  # the solver gave up
-    UNREACHED = "unreached"  # no theorem is about the place
-
-    @property
-    def is_caught(self) -> bool:
-        """Whether `nonroot prove` would fail."""
-        return self in (Fate.KILLED, Fate.VACUOUS, Fate.REJECTED)
+CANNOT_BUILD = (
+    UnsupportedError,
+    UnalignedAccessError,
+    KeyError,
+    StopIteration,
+    AssertionError,
+    z3.Z3Exception,
+)
+"""What building the terms of a program raises about which the theorems cannot be stated."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The fate of a mutant; `by` is the theorem that noticed it or the reason for its equivalence."""
+class Tried:
+    """What a group showed: of some mutants something, `met` are all in whose place it looked."""
 
-    mutant: Mutant
-    fate: Fate
-    by: str = ""
-    seconds: float = 0.0
-    groups: int = 0
+    found: tuple[Found, ...]
+    met: frozenset[int]
 
 
-LIMITS = Limits(seconds=20.0)
+@dataclass(slots=True)
+class Judge:
+    """Tries groups of theorems about one program on its mutants, by number."""
+
+    program: ir.Program
+    targets: Targets
+    mutants: Mapping[int, Mutant]
+    _weaver: Weaver = field(init=False)
+    _satisfied: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+
+    def __post_init__(self) -> None:
+        self._weaver = Weaver(self.program)
+
+    def concerned(self, target: Target, alive: frozenset[int]) -> frozenset[int]:
+        """The mutants that the group's terms could be made from."""
+        items = items_of(extract(self.program, target.outline.roots)) - target.untouched
+        return frozenset(n for n in alive if is_among(self.mutants[n], items))
+
+    def attempt(self, target: Target, concerned: frozenset[int]) -> Tried:
+        """Tries a group on mutants."""
+        alone = sorted(n for n in concerned if is_among(self.mutants[n], target.alone))
+        woven = sorted(concerned.difference(alone))
+        found: list[Found] = []
+        met = set(alone)
+        for begin in range(0, len(woven), target.together):
+            some, looked_at = self._woven(target, frozenset(woven[begin : begin + target.together]))
+            found += some
+            met |= looked_at
+        for number in alone:
+            found += self.alone(target, number)
+        return Tried(tuple(found), frozenset(met))
+
+    def _woven(self, target: Target, together: frozenset[int]) -> tuple[list[Found], set[int]]:
+        """Tries the mutants together; if no terms can be made, half of them at a time."""
+        if not together:
+            return [], set()
+        try:
+            program = self._weaver.woven({n: self.mutants[n] for n in sorted(together)})
+            group = self.targets.build(program, target)
+        except CANNOT_BUILD as error:
+            if len(together) == 1:
+                return [self._rejected(target, min(together), error)], set(together)
+            order = sorted(together)
+            halves = [frozenset(order[: len(order) // 2]), frozenset(order[len(order) // 2 :])]
+            results = [self._woven(target, half) for half in halves]
+            return [f for found, _ in results for f in found], {n for _, met in results for n in met}
+        trial = Trial(group, set(together), satisfied=self._satisfied[target.family])
+        found = list(trial.run())
+        for number in sorted(trial.unsure & trial.alive):
+            found += self.alone(target, number)
+        return found, trial.met
+
+    def alone(self, target: Target, number: int) -> list[Found]:
+        """What the group shows of one mutant, in a program of its own: the first goal that fails, if any."""
+        start = time.monotonic()
+        try:
+            group = self.targets.build(mutated(self.program, self.mutants[number]), target)
+        except CANNOT_BUILD as error:
+            return [self._rejected(target, number, error)]
+        failures = (Found(number, fate, by, time.monotonic() - start) for fate, by in _failures(group))
+        found: list[Found] = []
+        for one in failures:
+            if one.fate.is_caught:
+                return [one]
+            found.append(one)
+        return found[:1]
+
+    def _rejected(self, target: Target, number: int, error: BaseException) -> Found:
+        return Found(number, Fate.REJECTED, f"{target.outline.group}: {type(error).__name__}: {error}", 0.0)
 
 
-def judge(
-    program: ir.Program, mutant: Mutant, groups: Sequence[Reached], cache: Cache | None = None
-) -> Verdict:
-    """The first theorem of these groups that fails for a mutant; SURVIVED if none does.
-
-    Many questions are those of the specification without the fault: the cache has the answers.
-    """
-    start = time.monotonic()
-    if not groups:
-        return Verdict(mutant, Fate.UNREACHED)
-    changed = mutated(program, mutant)
-    is_open = False
-    for number, reached in enumerate(groups, start=1):
-        for fate, by in _failures(changed, reached, cache):
-            if fate.is_caught:
-                return Verdict(mutant, fate, by, time.monotonic() - start, number)
-            is_open = True
-    fate = Fate.UNKNOWN if is_open else Fate.SURVIVED
-    return Verdict(mutant, fate, "", time.monotonic() - start, len(groups))
-
-
-def _failures(program: ir.Program, reached: Reached, cache: Cache | None) -> Iterator[tuple[Fate, str]]:
-    """All goals of a group that are not proved: first what is refuted, then what is vacuous."""
-    try:
-        group = build_alone(program, reached.family, reached.group, z3.Context(), reached.ids)
-    except (UnsupportedError, KeyError, StopIteration) as error:
-        yield Fate.REJECTED, f"{reached.group}: {type(error).__name__}: {error}"
-        return
+def _failures(group: Group) -> Iterator[tuple[Fate, str]]:
+    """The goals that are not proved: first what is refuted, then what is vacuous."""
     hasty = tuple(replace(goal, witnesses=(), minimise=None, explain=None) for goal in group.goals)
-    found = _results(replace(group, goals=hasty), cache)
-    yield from found
+    yield from _results(replace(group, goals=hasty))
     assumed = tuple(_assumptions_of(goal, group.context) for goal in group.goals)
-    yield from _results(replace(group, goals=assumed), cache)
+    yield from _results(replace(group, goals=assumed))
 
 
 def _assumptions_of(goal: Goal, context: z3.Context) -> Goal:
@@ -90,8 +124,8 @@ def _assumptions_of(goal: Goal, context: z3.Context) -> Goal:
     return replace(goal, conclusion=z3.BoolVal(True, context))
 
 
-def _results(group: Group, cache: Cache | None) -> Iterator[tuple[Fate, str]]:
+def _results(group: Group) -> Iterator[tuple[Fate, str]]:
     fates = {Status.REFUTED: Fate.KILLED, Status.VACUOUS: Fate.VACUOUS}
-    for result in GroupRunner(group, LIMITS, cache).run():
+    for result in GroupRunner(group, LIMITS).run():
         if result.status is not Status.PROVED:
             yield fates.get(result.status, Fate.UNKNOWN), result.id

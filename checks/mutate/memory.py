@@ -1,55 +1,74 @@
-"""Verdicts on mutants that are remembered, so that a campaign that was stopped goes on where it was.
+"""What groups showed of mutants, remembered, so that a campaign that was stopped goes on where it was.
 
-They are those of one specification, one state of the project's code and of the list of explanations, and one choice of
-families.
+It is remembered for one specification, one state of the project's code and of the list of explanations. A group is
+tried on the mutants that are left by then: these are part of the key.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from checks.cache import ProofCache
 from checks.digest import Digests
-from checks.mutate.campaign import EXPLAINED
-from checks.mutate.judge import Fate, Verdict
+from checks.mutate.explanations import EXPLAINED
+from checks.mutate.fates import Fate, Found, Verdict
+from checks.mutate.judge import Tried
 from checks.mutate.places import Mutant
+from checks.mutate.targets import Target
 from checks.prover.memo import code_digest
 from grammar import ir
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The verdicts under one key."""
+    """Results about the mutants of these numbers, under one key."""
 
     cache: ProofCache
     key: bytes
+    mutants: Mapping[int, Mutant]
 
     @classmethod
-    def of(cls, program: ir.Program, families: Sequence[str], cache: ProofCache) -> Memory:
-        """Those about a program, by the families of theorems of that name."""
-        made_from = repr((Digests().of(program), code_digest(), EXPLAINED.read_bytes(), sorted(families)))
-        return cls(cache, hashlib.sha256(made_from.encode()).digest())
+    def of(cls, program: ir.Program, mutants: Mapping[int, Mutant], cache: ProofCache) -> Memory:
+        """Those about a program."""
+        made_from = repr((Digests().of(program), code_digest()))
+        return cls(cache, hashlib.sha256(made_from.encode()).digest(), mutants)
 
-    def recall(self, mutants: Iterable[Mutant]) -> tuple[list[Verdict], list[Mutant]]:
-        """The verdicts that are known, and the mutants that are left."""
-        known, left = [], []
-        for mutant in mutants:
-            text = self.cache.verdict(self._key(mutant))
-            if text is None:
-                left.append(mutant)
-                continue
-            fate, by, seconds, groups = json.loads(text)
-            known.append(Verdict(mutant, Fate(fate), by, seconds, groups))
-        return known, left
+    def tried(self, target: Target, concerned: frozenset[int]) -> Tried | None:
+        """What a group showed of exactly these mutants."""
+        text = self.cache.verdict(self._key(target, concerned))
+        if text is None:
+            return None
+        found, met = json.loads(text)
+        return Tried(tuple(Found(n, Fate(fate), by, s) for n, fate, by, s in found), frozenset(met))
 
-    def remember(self, verdict: Verdict) -> None:
-        """Remembers a verdict; one that was left open not."""
-        if verdict.fate is not Fate.UNKNOWN:
-            text = json.dumps([verdict.fate, verdict.by, verdict.seconds, verdict.groups])
-            self.cache.remember_verdict(self._key(verdict.mutant), text)
+    def remember(self, target: Target, concerned: frozenset[int], tried: Tried) -> None:
+        """Remembers it, unless something was left open."""
+        if all(one.fate is not Fate.UNKNOWN for one in tried.found):
+            found = [(one.number, one.fate, one.by, one.seconds) for one in tried.found]
+            self.cache.remember_verdict(self._key(target, concerned), json.dumps([found, sorted(tried.met)]))
 
-    def _key(self, mutant: Mutant) -> bytes:
-        return hashlib.sha256(self.key + mutant.id.encode()).digest()
+    def verdict(self, number: int, groups: Sequence[str]) -> Verdict | None:
+        """The verdict on a mutant that survived these groups."""
+        text = self.cache.verdict(self._key_of_survivor(number, groups))
+        if text is None:
+            return None
+        fate, by = json.loads(text)
+        return Verdict(self.mutants[number], Fate(fate), by, 0.0, len(groups))
+
+    def remember_verdict(self, number: int, groups: Sequence[str], verdict: Verdict) -> None:
+        """Remembers it."""
+        text = json.dumps([verdict.fate, verdict.by])
+        self.cache.remember_verdict(self._key_of_survivor(number, groups), text)
+
+    def _key(self, target: Target, concerned: frozenset[int]) -> bytes:
+        mutants = [self.mutants[n].id for n in sorted(concerned)]
+        return self._digest(target.outline.group, target.outline.ids, mutants)
+
+    def _key_of_survivor(self, number: int, groups: Sequence[str]) -> bytes:
+        return self._digest("survivor", self.mutants[number].id, sorted(groups), EXPLAINED.read_bytes())
+
+    def _digest(self, *parts: object) -> bytes:
+        return hashlib.sha256(self.key + repr(parts).encode()).digest()

@@ -50,7 +50,7 @@ def mutants(program: ir.Program) -> dict[Mutant, None]:
         for name, item in getattr(program, kind).items():
             if kind == "functions" and name in mirrored:
                 continue
-            _rewritten(item, _Rewriter(kind, source_name(item), None, found))
+            rewritten(item, Rewriter(kind, source_name(item), None, found))
     return found
 
 
@@ -69,20 +69,25 @@ def source_name(item: ir.Function | ir.Instruction | ir.Step | ir.Predicate | ir
 def mutated(program: ir.Program, mutant: Mutant) -> ir.Program:
     """The program with the fault."""
     table: Mapping[str, Any] = getattr(program, mutant.kind)
+    rewriter = Rewriter(mutant.kind, mutant.name, mutant, {})
     changed = {
-        name: _rewritten(item, _Rewriter(mutant.kind, mutant.name, mutant, {}))
-        for name, item in table.items()
-        if source_name(item) == mutant.name
+        name: rewritten(item, rewriter) for name, item in table.items() if source_name(item) == mutant.name
     }
-    functions = dict(program.functions)
-    for name in changed if mutant.kind in ("steps", "handlers") else ():
-        function = name if mutant.kind == "steps" else f"handle_{name}"
-        functions[function] = replace(functions[function], body=changed[name].body)
-    tables = {"functions": functions, mutant.kind: {**table, **changed}}
-    return replace(program, **cast(Any, tables))
+    return with_items(program, {mutant.kind: changed})
 
 
-def _rewritten(item: Any, rewriter: _Rewriter) -> Any:
+def with_items(program: ir.Program, changed: Mapping[str, Mapping[str, Any]]) -> ir.Program:
+    """The program with other items, by table and name; functions that have the bodies of steps and handlers follow."""
+    functions = {**program.functions, **changed.get("functions", {})}
+    for kind, prefix in (("steps", ""), ("handlers", "handle_")):
+        for name, item in changed.get(kind, {}).items():
+            functions[prefix + name] = replace(functions[prefix + name], body=item.body)
+    tables = {kind: {**getattr(program, kind), **items} for kind, items in changed.items()}
+    return replace(program, **cast(Any, {**tables, "functions": functions}))
+
+
+def rewritten(item: Any, rewriter: Rewriter) -> Any:
+    """An item of any table, with what the rewriter makes of its bodies."""
     if isinstance(item, ir.Predicate):
         return replace(item, condition=rewriter.predicate(item))
     if isinstance(item, ir.Instruction):
@@ -91,7 +96,7 @@ def _rewritten(item: Any, rewriter: _Rewriter) -> Any:
 
 
 @dataclass(slots=True)
-class _Rewriter:
+class Rewriter:
     """Walks an item: notes all faults in `found`, and makes the wanted one."""
 
     kind: str
@@ -106,19 +111,23 @@ class _Rewriter:
         return one == self.wanted
 
     def predicate(self, item: ir.Predicate) -> ir.Expr:
+        """What becomes of a policy or invariant."""
         if self._is_wanted(item.span, (), "drop conjunct", item.name):
             return ir.Literal(ir.BOOL, 1)
         return cast(ir.Expr, self._inside(item.condition, item.span, ()))
 
     def body(self, body: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
+        """What becomes of a block."""
         return self._reordered([new for old in body for new in self._statement(old)])
 
     def _reordered(self, body: list[ir.Stmt]) -> tuple[ir.Stmt, ...]:
-        for i in range(len(body) - 1):
+        i = 0
+        while i < len(body) - 1:
             what = swapped(body[i], body[i + 1])
             if what is not None and self._is_wanted(body[i + 1].span, ("order",), *what):
                 body[i], body[i + 1] = body[i + 1], body[i]
-                break
+                i += 1
+            i += 1
         return tuple(body)
 
     def _statement(self, statement: ir.Stmt) -> Iterator[ir.Stmt]:

@@ -70,13 +70,18 @@ class SensitivityGoals:
     def goals(self, subject: Subject) -> Iterator[Goal]:
         """The questions about a form; those about a plain text are answered by the text."""
         program = subject.settings.program
-        texts = self._texts.setdefault(id(program), Texts(program))
+        texts = self._of(program)
         if texts.is_plain(subject.form.body.body):
             always = subject.settings.terms.truth(True)
             for one in self.ids(subject.form):
                 yield Goal(one, always, answers=ANSWERS)
         else:
             yield from questions_of(subject)
+
+    def _of(self, program: ir.Program) -> Texts:
+        if id(program) not in self._texts:
+            self._texts[id(program)] = Texts(program)
+        return self._texts[id(program)]
 
 
 def questions_of(subject: Subject) -> Iterator[Goal]:
@@ -85,7 +90,8 @@ def questions_of(subject: Subject) -> Iterator[Goal]:
     terms = settings.terms
     proof, exits_always = without_certain_exits(subject)
     explainer = WitnessExplainer(subject.explainer(name), exits_always)
-    possible = [condition for policy, condition in settings.promises() if policy in facts(settings.program)]
+    known = facts(settings.program)
+    possible = [condition for policy, condition in settings.promises() if policy in known]
     assumed = tuple(terms.truth(one) for one in (*proof.assumed, *possible) if one is not True)
     stays = Witness("stays in the guest", terms.truth(_stays(settings, proof.claims[0].left)))
     claims = {claim.theorem: claim for claim in proof.claims}

@@ -69,12 +69,15 @@ class Merged:
     then: Elements
     otherwise: Elements
     type: Type
+    _known: dict[object, Value] = field(default_factory=dict)
 
     def read(self, point: Point) -> Value:
-        """The element at a point."""
-        return choose(
-            self.terms, self.condition, self.then.read(point), self.otherwise.read(point), self.type
-        )
+        """The element at a point; each is made once, since both sides may lead back to the same elements."""
+        at = tuple(key(index) for index in point)
+        if at not in self._known:
+            then, otherwise = self.then.read(point), self.otherwise.read(point)
+            self._known[at] = choose(self.terms, self.condition, then, otherwise, self.type)
+        return self._known[at]
 
 
 def same_point(terms: Terms, a: Point, b: Point, types: tuple[Type, ...]) -> Truth:

@@ -119,13 +119,13 @@ class TermKey:
 
     def __init__(self, term: z3.AstRef) -> None:
         self._term = term
-        self._identifier = term.get_id()
+        self._identifier = term.ast.value
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TermKey) and other._identifier == self._identifier
 
     def __hash__(self) -> int:
-        return int(self._identifier)
+        return hash(self._identifier)
 
 
 def key(value: Value) -> object:

@@ -60,6 +60,13 @@ def differences(form: Form, settings: Settings, asker: Asker) -> list[str]:
     return found + [name for name, any_of in wrong.items() if asker.can(*both, z3.Or(*any_of))]
 
 
+def completes(form: Form, settings: Settings, asker: Asker) -> bool:
+    """Whether the form can complete on the processor, without a trap.  Raises UndecidedError."""
+    symbols = OperandSymbols.of(settings, form)
+    real = settings.run(settings.first, act_of(form.body.body, symbols))
+    return asker.can(*(settings.terms.truth(one) for one in (*symbols.hypotheses(), real.completes)))
+
+
 def group(ownership: Ownership, features: Features) -> tuple[Settings, Asker]:
     """The machines in a context of their own."""
     settings = machines(ownership, z3.Context())

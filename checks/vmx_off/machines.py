@@ -45,6 +45,8 @@ SHARED_BITS = {
     "X87_STATE": ALL,
     "SSE_STATE": ALL,
     "MXCSR": ALL,
+    # The virtual machine has the processor's SSE.  SDM 1 11.6.6
+    "MXCSR_MASK": ALL,
 }
 """The bits of each register that both machines share; of segment registers, those of ES, CS, SS, DS, FS and GS."""
 
@@ -66,6 +68,13 @@ OPEN = Features(UMIP=False, TSD=False, PCE=True)
 
 CLOSED = Features(UMIP=True, TSD=True, PCE=False)
 """As many instructions as possible are privileged."""
+
+ALONE = {
+    "UMIP": Features(UMIP=True, TSD=False, PCE=True),
+    "TSD": Features(UMIP=False, TSD=True, PCE=True),
+    "PCE": Features(UMIP=False, TSD=False, PCE=False),
+}
+"""Each of the bits by itself set to what makes instructions privileged."""
 
 
 @dataclass(slots=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import grammar
-from checks.trap.family import Prepared
-from checks.vmx_off.decide import differences, group
-from checks.vmx_off.machines import CLOSED, OPEN
+from checks.vmx_off.compared import Theirs
+from checks.vmx_off.facts import OffRow, off_rows
 from checks.vmx_off.text import ProgramTexts
 from grammar import ir
 
@@ -26,47 +24,28 @@ computed.
 Without VMX a VMM can run a guest's kernel at CPL 3 and do for it what traps. These instructions neither trap nor do on
 the processor what they would do in the virtual machine: what then differs stands in the columns, for a processor where
 UMIP and TSD are 0 and PCE is 1 in CR4, as when Robin and Irvine wrote, and for one where it is the other way round.
-`LINEAR` is memory; *a trap* is missing where the virtual machine would fault, and the processor does not.
+`LINEAR` is memory; *a trap* is missing where the virtual machine would fault, and the processor does not. Where one of
+these bits by itself makes the instruction trap, it is named.
+"""
+
+_LISTS = """
+## Robin and Irvine's list
+
+What they found on the Pentium (USENIX Security 2000), beside what is found here. Each reason for a difference is
+checked against what is computed (`checks/vmx_off/compared.py`).
 """
 
 
-@dataclass(frozen=True, slots=True)
-class OffRow:
-    """One instruction: what does not commute with the map, with the features open and closed."""
-
-    instruction: str
-    when_open: tuple[str, ...]
-    when_closed: tuple[str, ...]
-
-    @property
-    def is_sensitive(self) -> bool:
-        """Something does not commute, and no trap tells the VMM."""
-        return bool(self.when_open or self.when_closed)
-
-
-def off_rows(program: ir.Program, names: Sequence[str]) -> list[OffRow]:
-    """What is known of instructions.  Raises UndecidedError."""
-    kept = {name: program.instructions[name] for name in names}
-    prepared = Prepared(replace(program, instructions=kept))
-    texts = ProgramTexts(program)
-    found: dict[str, list[dict[str, None]]] = {name: [] for name in names}
-    for features in (OPEN, CLOSED):
-        settings, asker = group(prepared.ownership, features)
-        for name in names:
-            found[name].append({})
-        for form in (one for forms in prepared.groups.values() for one in forms):
-            if not texts.is_harmless(form.body.body):
-                found[form.instruction.name][-1].update(dict.fromkeys(differences(form, settings, asker)))
-    return [OffRow(name, *(tuple(sorted(one)) for one in both)) for name, both in found.items()]
-
-
 def blocks(program: ir.Program, names: Sequence[str] = ()) -> list[list[str]]:
-    """The instructions that are not harmless by their text, or those named, by block of the specification."""
-    texts = ProgramTexts(program)
+    """The instructions that are not harmless by their text, or those named, by block of the specification.
+
+    Those are there too that Robin and Irvine found and that are said to trap.
+    """
+    texts, asked = ProgramTexts(program), {*names} or Theirs.load().traps.keys()
     found: dict[str, list[str]] = {}
     for name, instruction in program.instructions.items():
         is_harmless = all(texts.is_harmless(body.body) for body in instruction.bodies)
-        if name in names or not (names or is_harmless):
+        if name in asked or not (names or is_harmless):
             found.setdefault(instruction.family or name, []).append(name)
     return list(found.values())
 
@@ -79,19 +58,44 @@ def compute(directory: Path | None, names: Sequence[str], jobs: int) -> Iterator
             yield future.result()
 
 
-def words(row: OffRow) -> tuple[str, str, str]:
+def words(row: OffRow) -> tuple[str, ...]:
     """The cells of a row."""
-    return row.instruction, ", ".join(row.when_open), ", ".join(row.when_closed)
+    modes = "compatibility" if row.is_removed else "64-bit, compatibility"
+    differing = (", ".join(row.when_open), ", ".join(row.when_closed))
+    return row.instruction, *differing, ", ".join(row.privileged_by), modes
 
 
-COLUMNS = ("instruction", "UMIP 0, TSD 0, PCE 1", "UMIP 1, TSD 1, PCE 0")
+COLUMNS = ("instruction", "UMIP 0, TSD 0, PCE 1", "UMIP 1, TSD 1, PCE 0", "made privileged by", "modes")
+LISTS = ("Robin and Irvine", "the specification's", "found", "reason")
+
+
+def lists(theirs: Theirs, rows: Mapping[str, OffRow]) -> list[tuple[str, ...]]:
+    """Their list beside ours."""
+
+    def found(name: str) -> bool:
+        return name in rows and rows[name].is_sensitive
+
+    lines: list[tuple[str, ...]] = []
+    for mnemonic, names in theirs.theirs.items():
+        reason = next(filter(None, map(theirs.reason, names)), "")
+        lines.append((mnemonic, ", ".join(names), "yes" if all(map(found, names)) else "no", reason))
+    more = (*theirs.more, *theirs.like)
+    lines += [("", name, "yes" if found(name) else "no", theirs.reason(name)) for name in more]
+    return lines
 
 
 def markdown(rows: Sequence[OffRow]) -> str:
     """The document."""
-    lines = [_HEAD, f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(words(row))} |" for row in rows if row.is_sensitive]
+    lines = [_HEAD, *_table(COLUMNS, [words(row) for row in rows if row.is_sensitive])]
+    by_name = {row.instruction: row for row in rows}
+    lines += [_LISTS, *_table(LISTS, lists(Theirs.load(), by_name))]
     return "\n".join([*lines, ""])
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(columns)} |"
+    yield f"|{'---|' * len(columns)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
 def document(rows: Sequence[OffRow]) -> dict[str, object]:
@@ -99,9 +103,20 @@ def document(rows: Sequence[OffRow]) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION,
         "sensitive_unprivileged": [
-            {"instruction": r.instruction, "open": list(r.when_open), "closed": list(r.when_closed)}
+            {
+                "instruction": r.instruction,
+                "open": list(r.when_open),
+                "closed": list(r.when_closed),
+                "privileged_by": list(r.privileged_by),
+                "in_64_bit_mode": not r.is_removed,
+            }
             for r in rows
             if r.is_sensitive
+        ],
+        "differences": [
+            {"theirs": theirs, "ours": ours, "found": found, "reason": reason}
+            for theirs, ours, found, reason in lists(Theirs.load(), {r.instruction: r for r in rows})
+            if reason
         ],
     }
 

@@ -4,7 +4,7 @@ A text is a module of functions on `int` parameters. Every value is a signed 64-
 wrap, `>>` is arithmetic, comparisons are signed, and a shift amount counts modulo 64. Conditions are `bool`; a
 function may return `int` or `bool`. Statements are assignments to a name, `if`, `while`, `break`, `continue`, `pass`,
 `return` and calls; expressions are numbers, names, operators, comparisons, `and or not`, `a if c else b` and calls
-of functions of a text or of the words below. A *routine* is a function of (state, place, remaining) that is called
+of functions of a text or of the words below. A *routine* is a function of (state, place, spare) that is called
 by way of a word in memory.
 
 A name of a module may stand for a number, or be a `parameter`: a number or a function that is chosen when a function is
@@ -148,7 +148,7 @@ def set_field(width: int, address: int, value: int) -> None:
     _write(width, address, value)
 
 
-def invoke(state: int, place: int, remaining: int) -> int:
+def invoke(state: int, place: int, spare: int) -> int:
     """Calls the routine of a place, with the same arguments; the word at the place says which routine it is.
 
     That word is the routine's address in native code, its number in plain Python.
@@ -156,6 +156,6 @@ def invoke(state: int, place: int, remaining: int) -> int:
     raise NotImplementedError("supplied by the engine")
 
 
-def proceed(state: int, place: int, remaining: int) -> int:
+def proceed(state: int, place: int, spare: int) -> int:
     """As `invoke`, but a jump that leaves no frame behind; only in the `return` of a routine in threaded code."""
     raise NotImplementedError("there is no threaded code in plain Python")

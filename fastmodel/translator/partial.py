@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from fastmodel import state as layout
 from fastmodel.compiler import primitives
@@ -44,13 +45,13 @@ class RegionWriter(FrameWriter):
             self.place(place)
         self.leave()
         pinned = "".join(f", i64 %r{offset}.given" for offset in layout.PINNED)
-        arguments = f"i64 %state, i64 %u, i64 %remaining{pinned}"
+        arguments = f"i64 %state, i64 %u, i64 %spare{pinned}"
         head = f"define {self.convention.routine} i64 @{REGION}({arguments}) nounwind {{"
         return "\n".join([PREAMBLE, head, *self.prologue(), *self.lines, "}", ""])
 
     def prologue(self) -> list[str]:
         """Loads the registers, and goes to the place where the region is entered."""
-        lines = ["  %place.slot = alloca i64", "  %remaining.slot = alloca i64", *self.allocated]
+        lines = ["  %place.slot = alloca i64", "  %spare.slot = alloca i64", *self.allocated]
         for offset in REGISTERS:
             lines += [
                 f"  %r{offset} = alloca i64",
@@ -60,7 +61,7 @@ class RegionWriter(FrameWriter):
                 f"  store i64 %r{offset}.{'given' if offset in layout.PINNED else 'first'}, ptr %r{offset}",
             ]
         cases = " ".join(f"i64 {place}, label %u{place}" for place in self.entries[1:])
-        lines.append("  store i64 %remaining, ptr %remaining.slot")
+        lines.append("  store i64 %spare, ptr %spare.slot")
         lines.append(f"  switch i64 %u, label %u{self.entries[0]} [ {cases} ]")
         return lines
 
@@ -73,10 +74,8 @@ class RegionWriter(FrameWriter):
                 value = self.value(f"load i64, ptr %r{offset}")
                 self.emit(f"store i64 {value}, ptr %r{offset}.pointer, !tbaa !{STATE_BLOCK}")
             if label == "leave":
-                place, remaining = (
-                    self.value(f"load i64, ptr %{name}.slot") for name in ("place", "remaining")
-                )
-                result = self.invoked("musttail call", ["%state", place, remaining])
+                place, spare = (self.value(f"load i64, ptr %{name}.slot") for name in ("place", "spare"))
+                result = self.invoked("musttail call", ["%state", place, spare])
                 self.emit(f"ret i64 {result}")
             else:
                 self.emit("ret i64 0")
@@ -89,11 +88,11 @@ class RegionWriter(FrameWriter):
         before = len(self.lines)
         outer = self.frame
         routine = self.routines[place]
-        state, u, remaining = routine.source.parameters
+        state, u, spare = routine.source.parameters
         slot = self.allocate("i64")
-        self.frame = Frame(routine, {u: place}, {state: 0}, slots={remaining: slot})
+        self.frame = Frame(routine, {u: place}, {state: 0}, slots={spare: slot})
         try:
-            self.emit(f"store i64 {self.value('load i64, ptr %remaining.slot')}, ptr {slot}")
+            self.emit(f"store i64 {self.value('load i64, ptr %spare.slot')}, ptr {slot}")
             with self.inside_of(self.frame):
                 self.body(self.source.tree.body)
         except Untranslatable:
@@ -110,9 +109,9 @@ class RegionWriter(FrameWriter):
     # --- going on ---
 
     def go_on(self, node: ast.Call) -> None:
-        """`return proceed(state, place, remaining)`."""
-        _, target, remaining = node.args
-        self.emit(f"store i64 {self.integer(remaining)}, ptr %remaining.slot")
+        """`return proceed(state, place, spare)`."""
+        _, target, spare = node.args
+        self.emit(f"store i64 {self.integer(spare)}, ptr %spare.slot")
         known = self.known(target)
         if known in self.routines:
             self.jump(f"u{known}")
@@ -143,26 +142,32 @@ class RegionWriter(FrameWriter):
 
     # --- calls of some functions, and decoded instructions ---
 
-    def text_call(self, node: ast.Call) -> tuple[str, str]:
-        """`known_trace` knows where calls of the region return to without looking it up."""
-        if self.word(node) is not known_trace:
-            return super().text_call(node)
-        rip, found = self.integer(node.args[1]), self.allocate("i64")
-        here = {place: self.label() for place in self.returns}
-        others, end = self.label(), self.label()
-        cases = " ".join(
-            f"i64 {primitives.field(64, place + ADDRESS)}, label %{label}" for place, label in here.items()
-        )
-        self.emit(f"switch i64 {rip}, label %{others} [ {cases} ]")
-        self.ended = True
-        for place, label in here.items():
-            self.begin(label)
-            self.emit(f"store i64 {place}, ptr {found}")
-            self.jump(end)
-        self.begin(others)
-        self.emit(f"store i64 {super().text_call(node)[1]}, ptr {found}")
-        self.begin(end)
-        return "i64", self.value(f"load i64, ptr {found}")
+    def body(self, statements: list[ast.stmt]) -> None:
+        """Statements; those behind `place = known_trace(…)` once for each place that calls of the region return to."""
+        for n, statement in enumerate(statements):
+            match statement:
+                case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as call) if self.looks_up(call):
+                    self.each_return(name, call, statements[n + 1 :])
+            if self.ended:
+                return
+            self.statement(statement)
+
+    def looks_up(self, call: ast.Call) -> bool:
+        """Whether a call is one of `known_trace`."""
+        return bool(self.returns) and self.word(call) is known_trace
+
+    def each_return(self, name: str, call: ast.Call, rest: list[ast.stmt]) -> None:
+        """Compares RIP with each place that is returned to, and goes on knowing which it is."""
+        rip, outer = self.integer(call.args[1]), self.frame
+        for place in self.returns:
+            is_it = self.value(f"icmp eq i64 {rip}, {primitives.field(64, place + ADDRESS)}")
+            here, others = self.label(), self.label()
+            self.branch(is_it, here, others)
+            self.begin(here)
+            self.frame = replace(outer, numbers={**outer.numbers, name: place})
+            self.body(rest)
+            self.begin(others)
+        self.frame = outer
 
     def slow_call(self, callee: Instance, node: ast.Call) -> str:
         """A call of a slow function where it lies; it must not look at the guest's registers."""

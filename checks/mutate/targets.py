@@ -1,0 +1,127 @@
+"""The groups of theorems that mutants are tried on, in the order in which they are tried."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import z3
+
+from checks.emulation.family import EmulationFamily
+from checks.extract import extract
+from checks.host_state.built import BOOT, START
+from checks.host_state.family import HostStateFamily
+from checks.isolation.family import Isolation
+from checks.isolation.patterns import find_patterns
+from checks.manual.family import ManualFamily
+from checks.mutate.places import Mutant
+from checks.theorem import Family, Group, Outline
+from checks.totality.family import TotalityFamily
+from checks.trap.family import TrapFamily
+from checks.walk import reachable_functions
+from grammar import ir
+
+FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation")
+"""The families about virtualization, those first whose groups are quickly tried."""
+
+FEW = 3
+"""A function that so few steps use is part of them."""
+
+MANY, SOME = 5000, 100
+"""So many mutants are tried at once; in families that run most of the machine and the VMM fewer, since each choice
+makes its terms larger."""
+
+Item = tuple[str, str]
+"""A table of the program and the source name of an item in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A group of theorems.
+
+    Mutants of `alone` are tried one by one, each in a program of its own: such a step would be proved in as many cases
+    as it has places that choices change. Those of `untouched` are not tried: what the group takes as constant depends
+    on them, and other theorems say what it is. At most `together` mutants are woven into one program.
+    """
+
+    family: str
+    outline: Outline
+    alone: frozenset[Item] = frozenset()
+    untouched: frozenset[Item] = frozenset()
+    together: int = MANY
+
+
+@dataclass(slots=True)
+class Targets:
+    """The groups of one program."""
+
+    program: ir.Program
+    families: Sequence[str]
+    _made: dict[str, Family] = field(init=False)
+
+    def __post_init__(self) -> None:
+        patterns = find_patterns(self.program) if self.program.invariants else None
+        made: tuple[Family, ...] = (
+            ManualFamily(),
+            HostStateFamily(),
+            Isolation(patterns),
+            TrapFamily(),
+            TotalityFamily(),
+            EmulationFamily(),
+        )
+        self._made = {family.name: family for family in made}
+
+    def all(self) -> Iterator[Target]:
+        """Every group."""
+        for name in FAMILIES:
+            if name in self.families or not self.families:
+                yield from self._of(name)
+
+    def build(self, program: ir.Program, target: Target) -> Group:
+        """The terms of the group, for a program with mutants in it."""
+        cut = extract(program, target.outline.roots)
+        return self._made[target.family].build(
+            cut, target.outline.group, z3.Context(), frozenset(target.outline.ids)
+        )
+
+    def _of(self, name: str) -> Iterator[Target]:
+        outlines = list(self._made[name].outlines(self.program))
+        own = self._steps() if name == "isolation" else {}
+        untouched = self._building() if name in ("totality", "emulation") else frozenset()
+        for outline in outlines:
+            subject = outline.group.removeprefix(f"{name}.")
+            together = MANY if name in ("manual", "isolation", "trap") else SOME
+            yield Target(name, outline, own.get(subject, frozenset()), untouched, together)
+
+    def _steps(self) -> Mapping[str, frozenset[Item]]:
+        """By step its own items: itself, and functions that few others use."""
+        used = {
+            name: {f.source for f in reachable_functions(self.program, [step.body])}
+            for name, step in self.program.steps.items()
+        }
+        count = Counter(one for names in used.values() for one in names)
+        return {
+            name: frozenset({("steps", name), *(("functions", one) for one in names if count[one] <= FEW)})
+            for name, names in used.items()
+        }
+
+    def _building(self) -> frozenset[Item]:
+        """What the VMCS of a new guest is built by."""
+        functions = self.program.functions
+        made = [functions[name] for name in (BOOT, START) if name in functions]
+        made += reachable_functions(self.program, [f.body for f in made])
+        return frozenset(("functions", f.source) for f in made)
+
+
+def items_of(program: ir.Program) -> frozenset[Item]:
+    """All that an extract has."""
+    names = {("functions", f.source) for f in program.functions.values()}
+    for kind in ("steps", "policies", "invariants", "handlers"):
+        names |= {(kind, name) for name in getattr(program, kind)}
+    return frozenset(names | {("instructions", i.family or n) for n, i in program.instructions.items()})
+
+
+def is_among(mutant: Mutant, items: frozenset[Item]) -> bool:
+    """Whether the mutant is in one of these items."""
+    return (mutant.kind, mutant.name) in items
