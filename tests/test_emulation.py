@@ -20,7 +20,6 @@ from refmodel.model import Model, build
 
 SPEC = Path(grammar.__file__).parents[1] / "spec"
 
-_HLT = "  if GUEST_RFLAGS.IF\n    skip_instruction()\n"
 # What a hypervisor may get wrong: file, text, wrong text, the theorem that notices, what differs.
 FAULTS = [
     # The exception that the guest gets, and the RIP that it goes on with.
@@ -35,7 +34,7 @@ FAULTS = [
     # LMA follows paging, whatever WRMSR says.
     ("msrs", "(value as Efer) with { LMA: GUEST_IA32_EFER.LMA }", "value as Efer", "WRMSR", "is stopped"),
     # A guest that single-steps over HLT gets its trap.
-    ("handlers", _HLT, f"{_HLT}    GUEST_PENDING_DEBUG_EXCEPTIONS := 0\n", "HLT", "qualification"),
+    ("inject", "  if GUEST_RFLAGS.TF\n", "  if GUEST_RFLAGS.TF and EXIT_REASON != 12\n", "HLT", "qualification"),
 ]  # fmt: skip
 
 
