@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastmodel.compiler.primitives import field, get, load, put, store, unsigned
+from fastmodel.compiler.primitives import field, get, load, put, shift_right, store, unsigned
 from fastmodel.decoded import ADDRESS, EXTRA, first_register
 from fastmodel.handlers.arithmetic import borrows_of_difference, carries_of_sum
 from fastmodel.handlers.flags import (
@@ -26,8 +26,25 @@ from fastmodel.handlers.operands import (
 )
 from fastmodel.handlers.parameters import WIDTH
 from fastmodel.handlers.stack import RSP, push_value
-from fastmodel.memory import read_address, write_address
-from fastmodel.state import RFLAGS, RIP
+from fastmodel.memory import (
+    read_address,
+    read_address_slowly,
+    remember,
+    translate_within_page,
+    write_address,
+)
+from fastmodel.paging import WRITE
+from fastmodel.state import (
+    FIRST_GENERATION,
+    MEMORY,
+    READ_TLB,
+    RFLAGS,
+    RIP,
+    TLB_ENTRIES,
+    TLB_ENTRY,
+    WIDE_ENTRIES,
+    WRITE_TLB,
+)
 
 
 def add_without_auxiliary_carry(state: int, a: int, b: int) -> int:
@@ -128,3 +145,27 @@ def call_pushing_this_address(state: int, u: int) -> int:
     if push_value(state, field(64, u + ADDRESS)) != DONE:
         return REFUSED
     return TAKEN
+
+
+# --- tables of translations ---
+
+
+def read_address_by_first_byte(state: int, linear: int, size: int) -> int:
+    entry = state + READ_TLB + (shift_right(linear, 12) & (TLB_ENTRIES - 1)) * TLB_ENTRY
+    if get(64, entry) == shift_right(linear, 12):
+        return get(64, entry + 8) + linear
+    return read_address_slowly(state, linear, size)
+
+
+def known_of_any_generation(state: int, table: int, linear: int, size: int) -> int:  # noqa: ARG001
+    entry = table + (shift_right(linear, 12) & (WIDE_ENTRIES - 1)) * TLB_ENTRY
+    if field(64, entry) & (FIRST_GENERATION - 1) == shift_right(linear + size - 1, 12):
+        return field(64, entry + 8) + linear
+    return 0
+
+
+def write_address_entering_code(state: int, linear: int, size: int) -> int:
+    physical = translate_within_page(state, linear, size, WRITE)
+    if physical < 0:
+        return 0
+    return remember(state + WRITE_TLB, linear, get(64, state + MEMORY) + physical)

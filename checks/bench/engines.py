@@ -152,7 +152,9 @@ class Native:
         return Run(seconds, None, result)
 
 
-ENGINES: tuple[Callable[[Model], Engine], ...] = (Native, Fast, Interpreter, Unicorn, Reference)
+ENGINES: dict[str, Callable[[Model], Engine]] = {
+    engine.name: engine for engine in (Native, Fast, Interpreter, Unicorn, Reference)
+}
 
 
 def timed(act: Callable[[], Any]) -> tuple[float, int]:

@@ -6,7 +6,7 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,15 +16,6 @@ if TYPE_CHECKING:
     from checks.bench.engines import Engine
     from checks.bench.measure import Measurement
     from refmodel.model import Model
-
-_WORDS = {
-    "fast_vs_unicorn": "fast is faster than Unicorn by",
-    "fast_vs_reference": "fast is faster than the reference by",
-    "native_vs_fast": "native code is faster than fast by",
-    "interpreter_vs_unicorn": "without the translator: than Unicorn by",
-    "interpreter_vs_reference": "than the reference by",
-    "native_vs_interpreter": "native code is faster by",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise UsageError("bench: --repeats must be above 0")
     model = refmodel.load(args.spec)
-    engines = list(_engines(model))
+    engines, absent = _engines(model)
     try:
         measurements = measure(model, engines, args.repeats, lambda name: _say(f"{name} ..."))
         _say("short cases ...")
@@ -62,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
             "processor": platform.processor() or platform.machine(),
             "python": platform.python_version(),
             "repeats": args.repeats,
+            "absent": absent,
             "ratios": ratios,
             "kernels": {
                 **{one.kernel.name: one.document() for one in measurements},
@@ -71,20 +63,25 @@ def run(args: argparse.Namespace) -> int:
         }
         args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     _print(measurements, ratios)
+    for name, reason in absent.items():
+        print(f"Not measured: {name} ({reason})")
     for what, rates in (("Short cases", cases), ("VM exits", exits)):
         print(f"{what} a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()))
     return 0
 
 
-def _engines(model: Model) -> Iterator[Engine]:
-    """Those that can run here; says which cannot."""
+def _engines(model: Model) -> tuple[list[Engine], dict[str, str]]:
+    """Those that can run here, and why the others cannot, by name."""
     from checks.bench.engines import ENGINES
 
-    for make in ENGINES:
+    engines: list[Engine] = []
+    absent: dict[str, str] = {}
+    for name, make in ENGINES.items():
         try:
-            yield make(model)
+            engines.append(make(model))
         except ImportError as error:
-            _say(f"without {error}")
+            absent[name] = str(error)
+    return engines, absent
 
 
 def _say(text: str) -> None:
@@ -99,31 +96,37 @@ def _print(measurements: Sequence[Measurement], ratios: Mapping[str, float]) -> 
     from checks.bench.measure import RATIOS
 
     console = Console()
-    table = Table(box=SIMPLE, title="Ratios of CPU time", title_justify="left")
-    for column in ("", *(one.kernel.name for one in measurements), "compute kernels"):
-        table.add_column(column, justify="right" if column else "left")
-    for name in RATIOS:
+    table = Table(box=SIMPLE, title="How many times as fast the first is as the second", title_justify="left")
+    table.add_column("")
+    for one in measurements:
+        table.add_column(one.kernel.name, justify="right")
+    table.add_column("compute kernels", justify="right")
+    for name, (faster, slower) in RATIOS.items():
         if name in ratios:
-            cells = [_ratio(one.ratio(name)) for one in measurements]
-            table.add_row(_WORDS[name], *cells, _ratio(ratios[name]))
+            cells = [_figure(one.ratio(name)) for one in measurements]
+            table.add_row(f"{faster} : {slower}", *cells, _figure(ratios[name]))
     console.print(table)
     console.print(_rates(measurements))
+    for one in measurements:
+        print(f"  {one.kernel.name:8}{one.kernel.summary}, {one.instructions:,} instructions")
+    print()
 
 
-def _ratio(value: float | None) -> str:
-    return "" if value is None else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+def _figure(value: float | None) -> str:
+    """Three digits, or all of the integer part."""
+    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _rates(measurements: Sequence[Measurement]) -> object:
-    """Millions of instructions a second, by kernel and engine."""
+    """Millions of instructions a second of CPU time, by kernel and engine."""
     from rich.box import SIMPLE
     from rich.table import Table
 
     names = list(measurements[0].seconds)
-    table = Table(box=SIMPLE, title="Millions of instructions a second (CPU time)", title_justify="left")
-    for column in ("kernel", "instructions", *names, "what it is"):
-        table.add_column(column, justify="left" if column in ("kernel", "what it is") else "right")
+    table = Table(box=SIMPLE, title="Millions of instructions a second", title_justify="left")
+    table.add_column("")
+    for name in names:
+        table.add_column(name, justify="right")
     for one in measurements:
-        rates = [f"{1e-6 / one.seconds[name]:,.3g}" for name in names]
-        table.add_row(one.kernel.name, f"{one.instructions:,}", *rates, one.kernel.summary)
+        table.add_row(one.kernel.name, *(_figure(1e-6 / one.seconds[name]) for name in names))
     return table

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CASES = Path("counterexamples")
 SOLVERS = ("z3", "cvc5", "bitwuzla", "all")
 EXIT_INTERRUPTED = 130
+EXIT_DIFFERENT = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +45,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="then run on the reference, for each instruction form, the state that shows its theorems not to be"
         " vacuous: it must complete, fault or exit as the witness says",
     )
+    parser.add_argument(
+        "--faults",
+        nargs="*",
+        metavar="FAULT",
+        help="put each known fault into the fast model (all without names), and see that its theorem is refuted,"
+        " with a case that replays",
+    )
     parser.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
+    parser.add_argument(
+        "--shuffle", type=int, metavar="SEED", help="prove in a random order, which changes no result"
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="the JSON of an earlier run: say which verdicts, witnesses and questions differ, and end with status 5",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
     parser.add_argument(
@@ -61,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
     from checks.families import families
     from checks.prover.selection import NoMatchError, select
 
+    if args.faults is not None:
+        return _refute_faults(args.faults)
     if args.timeout <= 0 or (args.jobs is not None and args.jobs < 1):
         raise UsageError("prove: --timeout and -j must be above 0")
     program = grammar.load(args.spec)
@@ -68,8 +87,49 @@ def run(args: argparse.Namespace) -> int:
         tasks = select(program, families(), args.patterns)
     except NoMatchError as error:
         raise UsageError(f"prove: {error}") from None
-    status = _report(args, *_prove(args, program, tasks))
+    earlier = _earlier(args.compare)
+    proved = _prove(args, program, tasks)
+    status = max(_report(args, *proved), _compare(proved[0], earlier))
     return max(status, _replay_witnesses(program, tasks)) if args.witnesses else status
+
+
+def _earlier(path: Path | None) -> dict[str, dict[str, object]] | None:
+    from checks.prover.comparison import RecordError, read
+
+    try:
+        return read(path) if path is not None else None
+    except RecordError as error:
+        raise UsageError(f"prove: {error}") from None
+
+
+def _compare(results: Sequence[Result], earlier: dict[str, dict[str, object]] | None) -> int:
+    """Prints what differs from an earlier run; status 5 if anything does."""
+    from checks.prover.comparison import differences
+
+    if earlier is None:
+        return 0
+    found = list(differences(results, earlier))
+    for line in found:
+        print(line, file=sys.stderr)
+    print(f"{len(results)} results compared with {len(earlier)} earlier ones: {len(found)} differences")
+    return EXIT_DIFFERENT if found else 0
+
+
+def _refute_faults(names: Sequence[str]) -> int:
+    """A line for each fault of the fast model; status 1 if its theorem is not refuted, or the case does not replay."""
+    from checks.fast.faults import chosen_faults
+    from checks.fast.refute import refute_all
+
+    chosen, failures = chosen_faults(names), 0
+    for found in refute_all(chosen):
+        failures += not found.is_whole
+        how = "replays" if found.replays else "NO CASE THAT REPLAYS"
+        print(
+            f"{found.fault.id:34} {found.verdict:8} {found.fault.goal}, {how}, {found.seconds:.1f} s",
+            flush=True,
+        )
+    print(f"{len(chosen) - failures} of {len(chosen)} faults refuted with a case that replays")
+    return 1 if failures else 0
 
 
 def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
@@ -111,6 +171,7 @@ def _prove(
     from rich.console import Console
 
     from checks.prover.pool import Pool
+    from checks.prover.selection import in_order
     from checks.prover.terminal import Progress
 
     interrupted = False
@@ -118,7 +179,7 @@ def _prove(
     total = sum(len(task.ids) for task in tasks)
     setup = _setup(args)
     results, left = _recalled(program, tasks, setup)
-    pool = Pool(left, setup, args.jobs or os.cpu_count() or 1)
+    pool = Pool(in_order(left, args.shuffle), setup, args.jobs or os.cpu_count() or 1)
     with pool, Progress(Console(stderr=True), total) as progress:
         for known in results:
             progress.show(known)

@@ -9,6 +9,7 @@ from functools import cached_property
 import z3
 
 from checks.extract import Roots
+from checks.fast import translations
 from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
 from checks.fast.lemmas import LEMMAS
@@ -25,7 +26,13 @@ from grammar import ir
 from refmodel.encoder import Encoder
 
 LEMMA_GROUP = "lemmas"
-PAGING_GROUP = "paging"
+PAGING = "paging."
+"""What groups with a lemma about the page walk begin with."""
+TABLES_GROUP = "tlb"
+
+
+# Lemmas about texts of the fast model alone.
+NOTHING = Roots((), functions=frozenset(), has_policies=False, has_invariants=False)
 
 
 @dataclass(slots=True)
@@ -37,14 +44,17 @@ class FastFamily:
     _prepared: dict[int, Prepared] = field(default_factory=dict)
 
     def outlines(self, program: ir.Program) -> Iterator[Outline]:
-        """One group for each instruction, or family of instructions, that handlers name, and the lemmas.
+        """One group for each instruction, or family of instructions, that handlers name, and for lemmas.
 
         What the lemmas say of operands and flags, the theorems about forms take for granted.
         """
         lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
-        walk = f"{self.name}.{PAGING_GROUP}"
-        yield Outline(walk, tuple(f"{walk}.{name}" for name in PAGING_LEMMAS))
+        for lemma in PAGING_LEMMAS:
+            name = f"{self.name}.{PAGING}{lemma}"
+            yield Outline(name, (name,))
+        tables = f"{self.name}.{TABLES_GROUP}"
+        yield Outline(tables, tuple(f"{tables}.{name}" for name in translations.LEMMAS), roots=NOTHING)
         for instruction, forms in self._of(program).forms.items():
             names = tuple(dict.fromkeys(one.form.instruction.name for one in forms))
             roots = Roots(names, functions=FUNCTIONS, has_policies=False, has_invariants=False)
@@ -55,11 +65,13 @@ class FastFamily:
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
     ) -> Group:
         """The goals of one group; forms whose goals are not in `ids` are left out."""
-        start, prepared = Start.create(program, context), self._of(program)
         subject = group.removeprefix(f"{self.name}.")
-        if subject == PAGING_GROUP:
-            lemmas = Lemmas(program, Terms(context))
-            return Group(group, context, tuple(lemmas.goals(group)))
+        if subject == TABLES_GROUP:
+            return Group(group, context, tuple(translations.Lemmas(Terms(context)).goals(group)))
+        if subject.startswith(PAGING):
+            lemma = PAGING_LEMMAS[subject.removeprefix(PAGING)]
+            return Group(group, context, (Lemmas(program, Terms(context)).goal(group, lemma),))
+        start, prepared = Start.create(program, context), self._of(program)
         goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
         named = {f"{self.name}.{one.name}": one for one in prepared.forms.get(subject, ())}
         wanted = {name: one for name, one in named.items() if ids is None or name in ids}

@@ -92,10 +92,12 @@ class Targets:
     def _of(self, name: str) -> Iterator[Target]:
         outlines = list(self._made[name].outlines(self.program))
         own = self._steps() if name == "isolation" else {}
-        untouched = self._building() if name in ("totality", "emulation") else frozenset()
         for outline in outlines:
             subject = outline.group.removeprefix(f"{name}.")
-            yield Target(name, outline, own.get(subject, frozenset()), untouched, name == "emulation")
+            takes_as_built = name in ("totality", "emulation") or (name == "host_state" and subject != START)
+            untouched = self._building() if takes_as_built else frozenset[Item]()
+            is_hard = takes_as_built and name != "totality"
+            yield Target(name, outline, own.get(subject, frozenset()), untouched, is_hard)
 
     def _steps(self) -> Mapping[str, frozenset[Item]]:
         """By step its own items: itself, and functions that few others use."""

@@ -1,0 +1,55 @@
+"""The lemmas about tables of translations are refuted by faults in the tables, in or beside the fast model's texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import wrong_handlers as wrong
+import z3
+
+from checks.fast import translations
+from checks.fast.translations import READS, Lemmas, direct, empty, entered, miss, stale
+from checks.symbolic.terms import Terms, Truth
+from fastmodel import memory
+from fastmodel import state as layout
+
+Lemma = Callable[[Lemmas], Iterable[Truth]]
+
+
+def is_refuted(lemma: Lemma) -> bool:
+    """Whether a claim of a lemma has a counterexample under its hypotheses."""
+    lemmas = Lemmas(Terms(z3.Context()))
+    claim = lemmas.terms.truth(lemmas.terms.conjunction(lemma(lemmas)))
+    solver = z3.Solver(ctx=lemmas.terms.context)
+    solver.add(*lemmas.hypotheses(), z3.Not(claim))
+    return bool(solver.check() == z3.sat)
+
+
+@pytest.mark.parametrize(
+    ("lemma", "name", "fault"),
+    [
+        (partial(entered, table=direct(layout.READ_TLB, wrong.read_address_by_first_byte)), "", None),
+        (partial(entered, table=replace(READS, entries=128)), "", None),
+        (stale, "known_widely", wrong.known_of_any_generation),
+        (miss, "write_address_slowly", wrong.write_address_entering_code),
+    ],
+    ids=["operand in two pages", "slots of other pages", "entry of an earlier generation", "page with code"],
+)
+def test_faults_of_tables_are_refuted(
+    lemma: Lemma, name: str, fault: Callable[..., int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault is not None:
+        monkeypatch.setattr(memory, name, fault)
+    assert is_refuted(lemma)
+
+
+def test_an_entry_of_zeros_is_not_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translations, "READS", replace(READS, empty=0))
+    assert is_refuted(empty)
+
+
+def test_the_lemmas_hold() -> None:
+    assert not any(is_refuted(lemma) for lemma in (empty, miss, stale))
