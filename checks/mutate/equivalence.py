@@ -18,6 +18,7 @@ from checks.isolation.patterns import find_patterns
 from checks.isolation.world import MEMORY, World, take_step
 from checks.mutate.outcomes import Difference, Outcome, compare, follows, outcome, same_state
 from checks.mutate.places import Mutant, mutated, source_name
+from checks.mutate.scope import is_of_msr_areas
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.memory import ByteMemory, UnalignedAccessError
@@ -100,7 +101,8 @@ def _same_alone(program: ir.Program, changed: ir.Program, mutant: Mutant) -> boo
 
 def _same_one(program: ir.Program, changed: ir.Program, versions: tuple[object, object]) -> bool:
     boundary = frozenset(LOADS) | frozenset(STORES)
-    if any(f.source in boundary for f in reachable_functions(program, versions, frozenset())):
+    below = reachable_functions(program, versions, frozenset())
+    if any(f.source in boundary or is_of_msr_areas(f) for f in below):
         return False
     for memory in (_words, _bytes):
         world = World(program, z3.Context())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePath
 
 import z3
 
@@ -17,6 +16,7 @@ from checks.isolation.family import Isolation
 from checks.isolation.patterns import find_patterns
 from checks.manual.family import ManualFamily
 from checks.mutate.places import Mutant
+from checks.mutate.scope import is_of_msr_areas
 from checks.theorem import Family, Group, Outline
 from checks.totality.family import TotalityFamily
 from checks.trap.family import TrapFamily
@@ -25,9 +25,6 @@ from grammar import ir
 
 FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation")
 """The families about virtualization, those first whose groups are quickly tried."""
-
-_AREAS = "msr_areas"
-"""The file of the specification about MSR areas: to go through one makes terms of hundreds of entries."""
 
 FEW = 3
 """A function that so few steps use is part of them."""
@@ -116,7 +113,7 @@ class Targets:
         functions = self.program.functions
         made = [functions[name] for name in (BOOT, START) if name in functions]
         made += reachable_functions(self.program, [f.body for f in made])
-        made += [f for f in functions.values() if PurePath(f.span.file).stem == _AREAS]
+        made += filter(is_of_msr_areas, functions.values())
         return frozenset(("functions", f.source) for f in made)
 
 
