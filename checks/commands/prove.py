@@ -44,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="then run on the reference, for each instruction form, the state that shows its theorems not to be"
         " vacuous: it must complete, fault or exit as the witness says",
     )
+    parser.add_argument(
+        "--faults",
+        nargs="*",
+        metavar="FAULT",
+        help="put each known fault into the fast model (all without names), and see that its theorem is refuted,"
+        " with a case that replays",
+    )
     parser.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
@@ -61,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from checks.families import families
     from checks.prover.selection import NoMatchError, select
 
+    if args.faults is not None:
+        return _refute_faults(args.faults)
     if args.timeout <= 0 or (args.jobs is not None and args.jobs < 1):
         raise UsageError("prove: --timeout and -j must be above 0")
     program = grammar.load(args.spec)
@@ -70,6 +79,23 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"prove: {error}") from None
     status = _report(args, *_prove(args, program, tasks))
     return max(status, _replay_witnesses(program, tasks)) if args.witnesses else status
+
+
+def _refute_faults(names: Sequence[str]) -> int:
+    """A line for each fault of the fast model; status 1 if its theorem is not refuted, or the case does not replay."""
+    from checks.fast.faults import chosen_faults
+    from checks.fast.refute import refute_all
+
+    chosen, failures = chosen_faults(names), 0
+    for found in refute_all(chosen):
+        failures += not found.is_whole
+        how = "replays" if found.replays else "NO CASE THAT REPLAYS"
+        print(
+            f"{found.fault.id:34} {found.verdict:8} {found.fault.goal}, {how}, {found.seconds:.1f} s",
+            flush=True,
+        )
+    print(f"{len(chosen) - failures} of {len(chosen)} faults refuted with a case that replays")
+    return 1 if failures else 0
 
 
 def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:

@@ -16,7 +16,7 @@ from checks.symbolic.values import Value
 from checks.theorem import Counterexample
 from checks.trap.concrete import Concrete, Written, item, show_record, write_instruction
 from checks.trap.contract import LINEAR
-from checks.trap.mapping import physical_bytes
+from checks.trap.mapping import runs_of
 from checks.trap.runs import Run
 from refmodel.encoder import Encoder
 
@@ -132,7 +132,7 @@ class Explainer:
             instruction=self.theorem.handled.form.instruction.name,
             base=BASE,
             state={"GPR[4]": STACK_TOP} | state | written.registers,
-            memory=tuple(physical_bytes(memory)),
+            memory=tuple(runs_of(memory)),
             columns=COLUMNS,
             text=WRONG,
         ).document()

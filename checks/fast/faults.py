@@ -7,15 +7,20 @@ A faulty fast model is a copy of the package with one patch, found before the in
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import subprocess
+import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import fastmodel
+from checks.commands.errors import UsageError
+from grammar.cachedir import cache_directory
 
 FILE = Path(__file__).with_name("faults.toml")
 PACKAGE = Path(fastmodel.__file__).parent
@@ -51,6 +56,31 @@ def faults() -> dict[str, Fault]:
     return {entry["id"]: Fault(**entry) for entry in entries}
 
 
+def chosen_faults(names: Sequence[str]) -> list[Fault]:
+    """The faults with these ids; all if there are none.  Raises UsageError."""
+    every = faults()
+    unknown = [name for name in names if name not in every]
+    if unknown:
+        raise UsageError(f"--faults {unknown[0]}: no such fault; their ids are in checks/fast/faults.toml")
+    return [every[name] for name in names] if names else list(every.values())
+
+
+def run_command(
+    environment: Mapping[str, str], *arguments: str
+) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Runs `nonroot` with these arguments in a process that has a fault; what it came to, and its CPU seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "checks", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
 @contextmanager
 def faulty(fault: Fault) -> Iterator[Mapping[str, str]]:
     """The environment in which a new process has the fault, while the context lasts."""
@@ -60,4 +90,10 @@ def faulty(fault: Fault) -> Iterator[Mapping[str, str]]:
         file = package / fault.file
         file.write_text(fault.apply(file.read_text("utf-8")), "utf-8")
         search = os.pathsep.join(filter(None, (directory, os.environ.get("PYTHONPATH"))))
-        yield {**os.environ, "PYTHONPATH": search}
+        yield {**os.environ, "PYTHONPATH": search, **_cache()}
+
+
+def _cache() -> dict[str, str]:
+    """A cache for what faults are compiled to: the command's own keeps what it has."""
+    directory = cache_directory()
+    return {} if directory is None else {"NONROOT_CACHE": str(directory / "faults")}

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
-from checks.fast.contract import is_canonical
+from checks.fast.contract import is_canonical, simple
+from checks.fast.walk_case import Kind, Situation, Step, explained
 from checks.fast.walker import (
     ABOVE_EPT,
     ABOVE_WALK,
@@ -68,7 +69,7 @@ class Lemmas:
     start: State = field(init=False)
     ept: Ept = field(init=False)
     hypotheses: list[Truth] = field(default_factory=list)
-    _reached: list[Truth] = field(default_factory=list)
+    _steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         terms = self.terms
@@ -89,19 +90,28 @@ class Lemmas:
         self.hypotheses.append(terms.equal(terms.arithmetic("&", pointer, paging.RESERVED, 64), 0, 64))
         self.hypotheses.append(terms.negation(terms.equal(pointer, 0, 64)))
 
-    def goals(self, family: str) -> Iterator[Goal]:
-        """The lemmas as goals; each is reached by some path of its text."""
-        for name, lemma in LEMMAS.items():
-            self._reached.clear()
-            claim = self.terms.truth(self.terms.conjunction(lemma(self)))
-            hypotheses = tuple(self.terms.truth(h) for h in self.hypotheses)
-            witness = Witness("finds a translation", self.terms.truth(self.terms.disjunction(self._reached)))
-            yield Goal(f"{family}.{name}", claim, hypotheses, (witness,))
+    def goal(self, name: str, lemma: Lemma) -> Goal:
+        """A lemma as a goal of that name; it is reached by some path of its text."""
+        self._steps.clear()
+        claim = self.terms.truth(self.terms.conjunction(lemma(self)))
+        hypotheses = tuple(self.terms.truth(h) for h in self.hypotheses)
+        reached = self.terms.disjunction(step.condition for step in self._steps)
+        witness = Witness("finds a translation", self.terms.truth(reached))
+        explain = partial(explained, name, tuple(self._steps))
+        return Goal(name, claim, hypotheses, (witness,), explain=explain)
 
-    def follows(self, condition: Truth, claim: Truth) -> Truth:
-        """A claim about a path that ends with a translation."""
-        self._reached.append(condition)
+    def follows(self, condition: Truth, claim: Truth, situation: Situation) -> Truth:
+        """A claim about a path that ends with a translation, and what a counterexample to it looks like."""
+        self._steps.append(Step(condition, claim, situation))
         return self.terms.implies(condition, claim)
+
+    def controls(self) -> dict[str, Value]:
+        """The registers that decide what the walk does with rights."""
+        return {name: self.start.get(name) for name, _ in MODE_BITS.values()}
+
+    def entry(self, place: Vector) -> Value:
+        """The word at a host-physical address, at the start."""
+        return self.start.elements(PHYSICAL).read((simple(place),))
 
     def walker(self, privilege: int) -> Walker:
         """A state block as the engine fills it.  fastmodel/controls.py, engine.py"""
@@ -200,13 +210,21 @@ def ept(lemmas: Lemmas) -> Iterator[Truth]:
         )
         same = terms.conjunction((cursor.alive, lemmas.is_unchanged(lemmas.start, cursor.state)))
         walker = lemmas.walker(SUPERVISOR)
+        situation = Situation(
+            Kind.EPT_OF_WALK if is_walk else Kind.EPT,
+            asked,
+            entries=_walked(
+                lemmas, cast(Vector, lemmas.start.get("EPT_POINTER")), address, lambda place: place
+            ),
+            sets_flags=lemmas.ept.sets_flags,
+        )
         for condition, _, found in lemmas.runs(
             ALONE, paging.ept_translate, walker, number(lemmas.paths, address), asked
         ):
             if is_address(found):
                 equal = terms.equal(bits_of(found), cast(Vector, place), 64)
                 yield lemmas.follows(
-                    terms.conjunction((condition, is_asked)), terms.conjunction((same, equal))
+                    terms.conjunction((condition, is_asked)), terms.conjunction((same, equal)), situation
                 )
 
 
@@ -239,10 +257,30 @@ def walk(lemmas: Lemmas) -> Iterator[Truth]:
         frame = lemmas.specified("translate", (linear, number_, SUPERVISOR), overrides, cursor)
         place = terms.concat([(cast(Vector, frame), 52), (terms.extract(linear, 11, 0), 12)])
         walker, given = lemmas.walker(SUPERVISOR), number(lemmas.paths, linear)
+        situation = Situation(
+            Kind.WALK,
+            access,
+            linear=linear,
+            entries=_walked(lemmas, cast(Vector, lemmas.start.get("CR3")), linear, lemmas.ept.place),
+            controls=lemmas.controls(),
+        )
         for condition, _, found in lemmas.runs(guest_walk, paging.translate, walker, given, access):
             if is_address(found):
                 claims = (cursor.alive, is_canonical(terms, linear), terms.equal(bits_of(found), place, 64))
-                yield lemmas.follows(condition, terms.conjunction(claims))
+                yield lemmas.follows(condition, terms.conjunction(claims), situation)
+
+
+def _walked(
+    lemmas: Lemmas, table: Vector, address: Vector, host: Callable[[Vector], Vector]
+) -> tuple[Value, ...]:
+    """The entries that lie on the way to an address, if all are there and none is a large page."""
+    terms, entries = lemmas.terms, []
+    for shift in (39, 30, 21, 12):
+        index = terms.extract(address, shift + 8, shift)
+        place = terms.concat([(0, 24), (terms.extract(table, 39, 12), 28), (index, 9), (0, 3)])
+        table = cast(Vector, lemmas.entry(host(place)))
+        entries.append(table)
+    return tuple(entries)
 
 
 def rights(lemmas: Lemmas) -> Iterator[Truth]:
@@ -263,7 +301,15 @@ def rights(lemmas: Lemmas) -> Iterator[Truth]:
             mode = lemmas.walker(privilege).words[layout.MODE]
             for condition, result in lemmas.paths.explore(partial(permits, mode, *words, access)):
                 met = (condition, is_bit, result.condition if isinstance(result, Fact) else result)
-                yield lemmas.follows(terms.conjunction(met), cast(Truth, allowed))
+                situation = Situation(
+                    Kind.RIGHTS,
+                    access,
+                    privilege=privilege,
+                    entries=(entries,),
+                    is_executable=executable,
+                    controls=lemmas.controls(),
+                )
+                yield lemmas.follows(terms.conjunction(met), cast(Truth, allowed), situation)
 
 
 def rights_record(lemmas: Lemmas, *values: Truth) -> Record:
@@ -278,16 +324,19 @@ def used(lemmas: Lemmas, leaf: int) -> Iterator[Truth]:
     terms = lemmas.terms
     for access in (paging.READ, paging.WRITE):
         walker, cursor = lemmas.walker(SUPERVISOR), Cursor(lemmas.start.copy(), {})
+        entries = []
         for level in range(24, leaf - 1, -8):
             place = terms.symbol(f"entry_{level}", 64)
             host = lemmas.ept.place(place)
+            entries.append(lemmas.entry(host))
             walker.words[layout.WALK_PLACES + level] = number(lemmas.paths, place)
             walker.words[layout.WALK_ENTRIES + level] = MemoryWord(walker, host)
             _specified_mark(lemmas, place, level == leaf and access == paging.WRITE, cursor)
+        situation = Situation(Kind.FLAGS, access, entries=tuple(entries))
         for condition, own, is_done in _marked(lemmas, walker, leaf, access):
             if is_done:
                 same = lemmas.is_unchanged(cursor.state, own.state)
-                yield lemmas.follows(condition, terms.conjunction((cursor.alive, same)))
+                yield lemmas.follows(condition, terms.conjunction((cursor.alive, same)), situation)
 
 
 def _specified_mark(lemmas: Lemmas, place: Vector, is_dirty: bool, cursor: Cursor) -> None:
@@ -330,10 +379,13 @@ def operand(lemmas: Lemmas) -> Iterator[Truth]:
                     terms.equal(first_page, last_page, 52),
                     terms.equal(bits_of(found), found_by_walk, 64),
                 )
-                yield lemmas.follows(condition, terms.conjunction(claims))
+                situation = Situation(Kind.PAGE_END, paging.READ, linear=linear, size=size)
+                yield lemmas.follows(condition, terms.conjunction(claims), situation)
 
 
-LEMMAS: dict[str, Callable[[Lemmas], Iterator[Truth]]] = {
+Lemma: TypeAlias = Callable[[Lemmas], Iterator[Truth]]
+
+LEMMAS: dict[str, Lemma] = {
     "ept": ept,
     "walk": walk,
     "rights": rights,

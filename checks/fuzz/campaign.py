@@ -62,6 +62,7 @@ class Outcome:
     seconds: float = 0.0
     replayed: int = 0
     divergences: list[tuple[Divergence, Path]] = field(default_factory=list)
+    first_found: float | None = None  # CPU seconds of the process until then
 
 
 class Campaign:
@@ -228,6 +229,8 @@ class Campaign:
         if kind_of(divergence) in self._kinds:
             return
         self._kinds.add(kind_of(divergence))
+        if self.outcome.first_found is None:
+            self.outcome.first_found = time.process_time()
         first = self.corpus.save(divergence.case)
         small = shrunk(divergence, self.examine, self.plain.model.decoder, limits.shrink)
         path = self.corpus.save(small.case)

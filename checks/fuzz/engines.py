@@ -9,6 +9,7 @@ from checks.commands.errors import UsageError
 from checks.fuzz.bases import MEMORY_SIZE
 from checks.fuzz.cycle import DONE, REFUSED, Cycle, Step
 from checks.fuzz.generate import Scope
+from checks.fuzz.states import special_states
 from grammar.ir import Program
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model
@@ -66,10 +67,11 @@ class FastEngine:
     """The fast model; what it refuses is left to the caller."""
 
     name = "fast"
-    scope = Scope()
 
     def __init__(self, model: Model, backend: str | None = None) -> None:
         from fastmodel import FastEngine as Fast
+
+        self.scope = Scope(states=special_states(model))
 
         self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
         self.cycle = Cycle(model)

@@ -13,6 +13,7 @@ from random import Random
 from checks.case import Case
 from checks.fuzz.bases import BASES, CODE, NOP, PAGE_SIZE
 from checks.fuzz.operands import TARGETS, Draft, Operands, draw_value
+from checks.fuzz.states import SpecialState
 from checks.fuzz.values import boundaries, constants_of, flag_bits
 from grammar.ir import Program
 from refmodel.addressing import RSP
@@ -28,6 +29,8 @@ _MODE = frozenset(
     {"PE", "PG", "ET", "PAE", "LME", "LMA", "LA57", "PCIDE", "VMXE", "SMXE", "VM", "CET", "PKE", "PKS"}
 )
 _SYSTEM_REGISTERS = (("CR0", 0x80050033, "Cr0"), ("CR4", 0x20, "Cr4"), ("EFER", 0xD01, "Efer"))
+_SPECIAL = 0.2  # how often a case has special states
+_SPECIAL_COUNTS = (1, 1, 2)
 _SYSTEM_FLAGS = frozenset({"TF", "IF", "NT", "RF", "AC", "VIF", "VIP", "ID"})
 _RFLAGS_FIXED = 2
 
@@ -42,13 +45,14 @@ _CODE_RANGE = range(CODE, CODE + 2 * PAGE_SIZE)
 class Scope:
     """What cases for an engine may have.
 
-    Bases, flags and control bits other than the base's, and instructions that store to the page they stand in.
+    Bases, flags, control bits and states other than the base's, and instructions that store to the page they stand in.
     """
 
     bases: tuple[str, ...] = BASES
     forbidden_flags: frozenset[str] = frozenset()
     control_bits: bool = True
     changes_code: bool = True
+    states: tuple[SpecialState, ...] = ()
 
 
 @dataclass
@@ -135,6 +139,7 @@ class Generator:
         state, memory = draft.state.copy(), draft.memory.copy()
         self._draw_stack(draft)
         self._draw_flags(draft)
+        self._draw_states(draft, base)
         case = Case(
             kind="fuzz",
             id="fuzz",
@@ -199,3 +204,12 @@ class Generator:
         if self.scope.control_bits and source.random() < 0.3:
             name, value = source.choice(self._controls)
             state[name] = value
+
+    def _draw_states(self, draft: Draft, base: str) -> None:
+        """Sometimes special states."""
+        source = draft.source
+        if not self.scope.states or source.random() >= _SPECIAL:
+            return
+        for special in source.sample(self.scope.states, source.choice(_SPECIAL_COUNTS)):
+            if not special.of_guests or base.startswith("guest-"):
+                draft.state[special.item] = special.value

@@ -32,7 +32,7 @@ class Mapping4:
     def memory(self) -> list[tuple[int, bytes]]:
         """(host-physical address, bytes) of the tables and of the data."""
         words = [(address, value.to_bytes(8, "little")) for address, value in sorted(self._words.items())]
-        return words + _runs(self._bytes)
+        return [*words, *physical_bytes(self._bytes)]
 
     def _new_frame(self) -> int:
         self._next += 1
@@ -56,10 +56,10 @@ class Mapping4:
         return root
 
 
-def _runs(data: Mapping[int, int]) -> list[tuple[int, bytes]]:
-    """Bytes that follow each other, together; zeros, which memory holds anyway, left out."""
+def runs_of(data: Mapping[int, int]) -> list[tuple[int, bytes]]:
+    """Bytes that follow each other, together."""
     runs: list[tuple[int, bytearray]] = []
-    for address in sorted(a for a, byte in data.items() if byte):
+    for address in sorted(data):
         if runs and runs[-1][0] + len(runs[-1][1]) == address:
             runs[-1][1].append(data[address])
         else:
@@ -68,5 +68,5 @@ def _runs(data: Mapping[int, int]) -> list[tuple[int, bytes]]:
 
 
 def physical_bytes(data: Mapping[int, int]) -> Iterable[tuple[int, bytes]]:
-    """Bytes of host-physical memory, as a case holds them."""
-    return _runs(data)
+    """Bytes of host-physical memory, as a case holds them that begins with empty memory: without zeros."""
+    return runs_of({address: byte for address, byte in data.items() if byte})
