@@ -75,7 +75,7 @@ REGISTERS = [
         "IDTR_LIMIT.entry",
         "sees what is not its own",
     ),
-    ("vmx/vm_entry", "  NEXT_RIP := RIP", "  DR6 := 0\n  NEXT_RIP := RIP", "DR6.class", "loads it and the VMM switches it"),
+    ("vmx/vm_entry", "  NEXT_RIP := RIP  //", "  DR6 := 0\n  NEXT_RIP := RIP  //", "DR6.class", "and the VMM"),
     # A register that somebody adds, without a thought of whose it is.
     ("cpu/registers", "register EFER :", "register NEW : bits(64)\nregister EFER :", "NEW.class", "NEW is not in"),
 ]  # fmt: skip
