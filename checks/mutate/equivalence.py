@@ -49,6 +49,9 @@ _ORDER = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS, STRICTER, INFO
 
 _CANNOT_COMPARE = (UnsupportedError, UnalignedAccessError, KeyError, StopIteration, z3.Z3Exception)
 
+MOST_FUNCTIONS = 8
+"""A function is compared by itself only if it is made from no more."""
+
 MOST_GROUPS = 3
 """Instructions and steps that use a changed function are compared one by one only if they are so few groups."""
 
@@ -102,7 +105,7 @@ def _same_alone(program: ir.Program, changed: ir.Program, mutant: Mutant) -> boo
 def _same_one(program: ir.Program, changed: ir.Program, versions: tuple[object, object]) -> bool:
     boundary = frozenset(LOADS) | frozenset(STORES)
     below = reachable_functions(program, versions, frozenset())
-    if any(f.source in boundary or is_of_msr_areas(f) for f in below):
+    if len(below) > MOST_FUNCTIONS or any(f.source in boundary or is_of_msr_areas(f) for f in below):
         return False
     for memory in (_words, _bytes):
         world = World(program, z3.Context())
