@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive(float),
         metavar="S",
         help="stop after S seconds (quick 30, ci 60, batch never)",
+    )
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="the seconds are those of the processor: for a machine that is busy",
     )
     parser.add_argument("--cases", type=_positive(int), metavar="N", help="stop after N cases")
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the run that printed this seed (ci: 0)")
@@ -106,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
         seconds = DEFAULT_SECONDS[args.mode]
     interrupted = False
     try:
-        campaign.run(seed, Limits(seconds, args.cases, divergences=None if args.mode == "batch" else 1))
+        clock = time.process_time if args.cpu_time else time.monotonic
+        divergences = None if args.mode == "batch" else 1
+        campaign.run(seed, Limits(seconds, args.cases, divergences=divergences, clock=clock))
     except KeyboardInterrupt:
         interrupted = True
     status.clear()
