@@ -32,17 +32,19 @@ class Cache(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Whether conditions can hold together with the group's hypotheses."""
+    """Whether conditions can hold together with the group's hypotheses; of a witness, they are likely to."""
 
     conditions: tuple[z3.BoolRef, ...]
     limits: Limits
+    is_witness: bool = False
 
 
 @dataclass(slots=True)
 class GroupRunner:
     """Asks the questions of one group.  `solvers` are the names of those to ask, whose verdicts must agree.
 
-    `explain_answers` asks for a counterexample of goals with answers too: a witness of the answer.
+    `explain_answers` asks for a counterexample of goals with answers too: a witness of the answer. `stronger` are
+    models of more than the group's hypotheses.
     """
 
     group: Group
@@ -50,13 +52,14 @@ class GroupRunner:
     cache: Cache | None = None
     solvers: Sequence[str] = (Z3,)
     explain_answers: bool = False
+    stronger: Sequence[z3.ModelRef] = ()
     _free: GroupRunner | None = None
     _z3: TermSolver = field(init=False)
     _others: dict[str, TextSolver] = field(init=False)
     _witnesses: dict[tuple[int, ...], Answer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._z3 = TermSolver(self.group.context, self.group.hypotheses)
+        self._z3 = TermSolver(self.group.context, self.group.hypotheses, self.stronger)
         self._others = {name: text_solver(name) for name in self.solvers if name != Z3}
 
     def run(self) -> Iterator[Result]:
@@ -79,7 +82,8 @@ class GroupRunner:
     def _without_hypotheses(self) -> GroupRunner:
         """A runner of the group's questions, which do not have its hypotheses."""
         if self._free is None:
-            self._free = replace(self, group=replace(self.group, hypotheses=()), _witnesses={})
+            free = replace(self.group, hypotheses=())
+            self._free = replace(self, group=free, _witnesses={}, stronger=self._z3.models)
         return self._free
 
     def _answer(self, goal: Goal, answers: Answers, witnessed: Result) -> Result:
@@ -124,10 +128,12 @@ class GroupRunner:
     def _satisfiable(self, conditions: tuple[z3.BoolRef, ...], hints: tuple[z3.BoolRef, ...]) -> Answer:
         """First with the hints, which may contradict the conditions, then without."""
         if hints:
-            hinted = self._ask(_Question((*conditions, *hints), replace(self.limits, second_rlimit=0)))
+            hinted = self._ask(
+                _Question((*conditions, *hints), replace(self.limits, second_rlimit=0), is_witness=True)
+            )
             if hinted.verdict in ("sat", "disagreement"):
                 return hinted
-        return self._ask(_Question(conditions, self.limits))
+        return self._ask(_Question(conditions, self.limits, is_witness=True))
 
     def _decide(self, goal: Goal, witnessed: Result) -> Result:
         question = _Question((*goal.hypotheses, z3.Not(goal.conclusion)), self.limits)
@@ -172,6 +178,8 @@ class GroupRunner:
             return Answer(known, cached=True)
         if name in self._others:
             answer = self._others[name].check(text, question.limits.seconds)
+        elif question.is_witness:
+            answer = self._z3.is_satisfiable(question.conditions, question.limits)
         else:
             answer, _ = self._z3.check(question.conditions, question.limits)
             self._z3.release()

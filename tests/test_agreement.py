@@ -13,7 +13,8 @@ from checks.agreement.compiled import compiled
 from checks.agreement.start import random_value
 from checks.cli import main
 from checks.mutate.places import mutants, mutated
-from checks.symbolic.terms import Terms, signed
+from checks.symbolic.folding import signed
+from checks.symbolic.terms import Terms
 from checks.trap.forms import Form
 from refmodel.model import build
 

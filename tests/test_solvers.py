@@ -1,5 +1,6 @@
 """Solvers that read SMT-LIB text decide the same questions; contradictions and missing packages are told."""
 
+import gc
 import sys
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from checks.solvers import text
 from checks.solvers.answer import Answer
 from checks.solvers.terms import script
 from checks.solvers.text import SolverError, TextSolver, text_solver
+from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Status
 
 PROGRAM = grammar.load()
@@ -113,3 +115,15 @@ def test_counterexample_of_another_solver_is_explained() -> None:
     found = results["trap.CLTS.E"]
     assert found.status is Status.REFUTED
     assert found.counterexample is not None
+
+
+def test_terms_outlive_their_builder() -> None:
+    context = z3.Context()
+    symbol = Terms(context).symbol("x", 64)
+    smaller = Terms(context).compare("<", symbol, 5, 64)
+    for _ in range(3):  # memory that was freed would be used again
+        other = Terms(context)
+        assert all(other.symbol(f"y{n}", 64).size() == 64 for n in range(1000))
+        del other
+        gc.collect()
+    assert str(smaller) == "ULT(x, 5)"

@@ -26,7 +26,8 @@ from grammar import ir
 from refmodel.encoder import Encoder
 
 LEMMA_GROUP = "lemmas"
-PAGING_GROUP = "paging"
+PAGING = "paging."
+"""What groups with a lemma about the page walk begin with."""
 TABLES_GROUP = "tlb"
 
 
@@ -43,14 +44,15 @@ class FastFamily:
     _prepared: dict[int, Prepared] = field(default_factory=dict)
 
     def outlines(self, program: ir.Program) -> Iterator[Outline]:
-        """One group for each instruction, or family of instructions, that handlers name, and the lemmas.
+        """One group for each instruction, or family of instructions, that handlers name, and for lemmas.
 
         What the lemmas say of operands and flags, the theorems about forms take for granted.
         """
         lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
-        walk = f"{self.name}.{PAGING_GROUP}"
-        yield Outline(walk, tuple(f"{walk}.{name}" for name in PAGING_LEMMAS))
+        for lemma in PAGING_LEMMAS:
+            name = f"{self.name}.{PAGING}{lemma}"
+            yield Outline(name, (name,))
         tables = f"{self.name}.{TABLES_GROUP}"
         yield Outline(tables, tuple(f"{tables}.{name}" for name in translations.LEMMAS), roots=NOTHING)
         for instruction, forms in self._of(program).forms.items():
@@ -66,10 +68,10 @@ class FastFamily:
         subject = group.removeprefix(f"{self.name}.")
         if subject == TABLES_GROUP:
             return Group(group, context, tuple(translations.Lemmas(Terms(context)).goals(group)))
+        if subject.startswith(PAGING):
+            lemma = PAGING_LEMMAS[subject.removeprefix(PAGING)]
+            return Group(group, context, (Lemmas(program, Terms(context)).goal(group, lemma),))
         start, prepared = Start.create(program, context), self._of(program)
-        if subject == PAGING_GROUP:
-            lemmas = Lemmas(program, Terms(context))
-            return Group(group, context, tuple(lemmas.goals(group)))
         goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
         named = {f"{self.name}.{one.name}": one for one in prepared.forms.get(subject, ())}
         wanted = {name: one for name, one in named.items() if ids is None or name in ids}

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from checks.fast.contract import is_canonical, simple
 from checks.fast.walk_case import Kind, Situation, Step, explained
@@ -90,16 +90,15 @@ class Lemmas:
         self.hypotheses.append(terms.equal(terms.arithmetic("&", pointer, paging.RESERVED, 64), 0, 64))
         self.hypotheses.append(terms.negation(terms.equal(pointer, 0, 64)))
 
-    def goals(self, family: str) -> Iterator[Goal]:
-        """The lemmas as goals; each is reached by some path of its text."""
-        for name, lemma in LEMMAS.items():
-            self._steps.clear()
-            claim = self.terms.truth(self.terms.conjunction(lemma(self)))
-            hypotheses = tuple(self.terms.truth(h) for h in self.hypotheses)
-            reached = self.terms.disjunction(step.condition for step in self._steps)
-            witness = Witness("finds a translation", self.terms.truth(reached))
-            explain = partial(explained, f"{family}.{name}", tuple(self._steps))
-            yield Goal(f"{family}.{name}", claim, hypotheses, (witness,), explain=explain)
+    def goal(self, name: str, lemma: Lemma) -> Goal:
+        """A lemma as a goal of that name; it is reached by some path of its text."""
+        self._steps.clear()
+        claim = self.terms.truth(self.terms.conjunction(lemma(self)))
+        hypotheses = tuple(self.terms.truth(h) for h in self.hypotheses)
+        reached = self.terms.disjunction(step.condition for step in self._steps)
+        witness = Witness("finds a translation", self.terms.truth(reached))
+        explain = partial(explained, name, tuple(self._steps))
+        return Goal(name, claim, hypotheses, (witness,), explain=explain)
 
     def follows(self, condition: Truth, claim: Truth, situation: Situation) -> Truth:
         """A claim about a path that ends with a translation, and what a counterexample to it looks like."""
@@ -384,7 +383,9 @@ def operand(lemmas: Lemmas) -> Iterator[Truth]:
                 yield lemmas.follows(condition, terms.conjunction(claims), situation)
 
 
-LEMMAS: dict[str, Callable[[Lemmas], Iterator[Truth]]] = {
+Lemma: TypeAlias = Callable[[Lemmas], Iterator[Truth]]
+
+LEMMAS: dict[str, Lemma] = {
     "ept": ept,
     "walk": walk,
     "rights": rights,

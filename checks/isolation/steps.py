@@ -15,7 +15,7 @@ from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns, evaluate
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Value
+from checks.symbolic.values import Value, width_of
 from checks.theorem import Counterexample, Explain, Goal, Group, Witness
 from grammar import ir
 
@@ -133,7 +133,8 @@ class StepProof:
         point, seen = self._word()
         frame, index = point.values()
         before, after = (world.read(s, "FRAME_OWNER", frame) for s in (world.before, run.after))
-        changes = terms.negation(terms.equal(before, after, 8))
-        to_guest = terms.negation(terms.equal(after, 0, 8))
+        guest = width_of(world.program.state["FRAME_OWNER"].type)
+        changes = terms.negation(terms.equal(before, after, guest))
+        to_guest = terms.negation(terms.equal(after, 0, guest))
         is_zero = terms.equal(world.read(run.after, "PHYSICAL", frame, index), 0, 64)
         return terms.implies(terms.conjunction((changes, to_guest)), is_zero), seen, point

@@ -43,11 +43,14 @@ class _Worker:
 
 
 class Pool:
-    """Proves tasks in up to `processes` processes; the largest tasks start first."""
+    """Proves tasks in up to `processes` processes.
+
+    The largest tasks start first: those that are made from the whole program, then those with the most goals.
+    """
 
     def __init__(self, tasks: Sequence[Task], setup: Setup, processes: int) -> None:
         self._setup = setup
-        self._pending = sorted(tasks, key=lambda task: len(task.ids))
+        self._pending = sorted(tasks, key=lambda task: (task.roots is None, len(task.ids)))
         self._workers = [self._start() for _ in range(min(processes, len(tasks)))]
 
     def __enter__(self) -> Self:

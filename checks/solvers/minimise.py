@@ -1,20 +1,26 @@
-"""Makes the model of a counterexample small, so that what matters stands out."""
+"""Makes the model of a counterexample small, so that what matters stands out.
+
+How long it tries is counted in the solver's work, so that the same counterexample comes out on every machine.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import z3
 
+from checks.solvers.work import rlimit_count
+
 RLIMIT = 300_000
-SECONDS = 1.0
+"""The work for one question."""
+WORK = 6_000_000
+"""The work in all: about a second."""
 
 
-def minimised(solver: z3.Solver, terms: Sequence[z3.ExprRef], seconds: float = SECONDS) -> z3.ModelRef:
+def minimised(solver: z3.Solver, terms: Sequence[z3.ExprRef], work: int = WORK) -> z3.ModelRef:
     """A model in which as many of the terms are zero or false as some trying gives, the first ones first."""
-    small = _Smaller(solver, solver.model(), time.monotonic() + seconds)
+    small = _Smaller(solver, solver.model(), rlimit_count(solver) + work)
     solver.set("rlimit", RLIMIT)
     solver.push()
     for term in terms:
@@ -32,12 +38,12 @@ class _Smaller:
 
     solver: z3.Solver
     model: z3.ModelRef
-    deadline: float
+    end: int
 
     def hold(self, condition: z3.BoolRef) -> bool:
         """Whether the condition can hold with all that does already; if so it does from now on."""
         if not z3.is_true(self.model.eval(condition, model_completion=True)):
-            if time.monotonic() > self.deadline or self.solver.check(condition) != z3.sat:
+            if rlimit_count(self.solver) > self.end or self.solver.check(condition) != z3.sat:
                 return False
             self.model = self.solver.model()
         self.solver.add(condition)

@@ -15,6 +15,10 @@ import z3
 from z3 import z3core
 
 from checks.solvers.answer import Answer, Limits
+from checks.solvers.work import rlimit_count
+
+LATEST = 3
+"""So many models are tried, and one more."""
 
 
 def script(conditions: Sequence[z3.BoolRef]) -> str:
@@ -32,11 +36,29 @@ def script(conditions: Sequence[z3.BoolRef]) -> str:
 
 @dataclass(slots=True)
 class TermSolver:
-    """Asks questions that share hypotheses, which are asserted once."""
+    """Asks questions that share hypotheses, which are asserted once.
+
+    `models` are the latest models of the hypotheses; `stronger` are models of more than the hypotheses.
+    """
 
     context: z3.Context
     hypotheses: Sequence[z3.BoolRef]
+    stronger: Sequence[z3.ModelRef] = ()
+    models: list[z3.ModelRef] = field(default_factory=list, init=False)
     _shared: z3.Solver | None = field(default=None, init=False)
+
+    def is_satisfiable(self, conditions: Sequence[z3.BoolRef], limits: Limits) -> Answer:
+        """The same for a question that is likely to have the answer yes: perhaps a model that is known shows it."""
+        start = time.monotonic()
+        for model in (*reversed(self.models), *reversed(self.stronger)):
+            if all(z3.is_true(model.eval(one, model_completion=True)) for one in conditions):
+                return Answer("sat", time.monotonic() - start)
+        answer, solver = self.check(conditions, limits)
+        if answer.verdict == "sat":
+            self.models[:-LATEST] = []
+            self.models.append(solver.model())
+        self.release()
+        return answer
 
     def check(self, conditions: Sequence[z3.BoolRef], limits: Limits) -> tuple[Answer, z3.Solver]:
         """Whether hypotheses and conditions are satisfiable together, and the solver that says so: it has the model.
@@ -69,12 +91,8 @@ class TermSolver:
 def _check(solver: z3.Solver, rlimit: int, seconds: float) -> Answer:
     solver.set("rlimit", rlimit)
     solver.set("timeout", max(1, int(seconds * 1000)))
-    before, start = _rlimit_count(solver), time.monotonic()
+    before, start = rlimit_count(solver), time.monotonic()
     verdict = str(solver.check())
     elapsed = time.monotonic() - start
     reason = solver.reason_unknown() if verdict == "unknown" else ""
-    return Answer(verdict, elapsed, _rlimit_count(solver) - before, reason)
-
-
-def _rlimit_count(solver: z3.Solver) -> int:
-    return next((int(value) for name, value in solver.statistics() if name == "rlimit count"), 0)
+    return Answer(verdict, elapsed, rlimit_count(solver) - before, reason)

@@ -1,9 +1,9 @@
 """Nodes of z3's terms, made by z3's C functions, and each of them once.
 
 Building terms is half of a proof run, and most of that would be spent in z3's Python layer: for each node it asks by
-further calls whether there was an error, and counts references. Here a node lives as long as its context, which a group
-of theorems has for itself, and one that was made before is found in a dictionary. To z3's Python layer the nodes are
-expressions like any other.
+further calls whether there was an error, and counts references. Here the nodes that were made together live as long as
+any of them, and one that was made before is found in a dictionary. To z3's Python layer they are expressions like any
+other.
 """
 
 from __future__ import annotations
@@ -47,15 +47,16 @@ _make_application = direct(z3core.Z3_mk_app)
 
 
 class VectorNode(z3.BitVecRef):  # type: ignore[misc]
-    """A bit vector."""
+    """A bit vector; `kept` keeps it alive."""
 
-    def __init__(self, ast: Any, context: z3.Context, width: int) -> None:
+    def __init__(self, ast: Any, context: z3.Context, kept: z3.AstVector, width: int) -> None:
         self.ast = ast
         self.ctx = context
+        self._kept = kept
         self._width = width
 
     def __del__(self) -> None:
-        """Nothing: the context frees the node."""
+        """Nothing: no reference of its own is counted."""
 
     def size(self) -> int:
         """The width in bits."""
@@ -63,14 +64,15 @@ class VectorNode(z3.BitVecRef):  # type: ignore[misc]
 
 
 class TruthNode(z3.BoolRef):  # type: ignore[misc]
-    """A truth value."""
+    """A truth value; `kept` keeps it alive."""
 
-    def __init__(self, ast: Any, context: z3.Context) -> None:
+    def __init__(self, ast: Any, context: z3.Context, kept: z3.AstVector) -> None:
         self.ast = ast
         self.ctx = context
+        self._kept = kept
 
     def __del__(self) -> None:
-        """Nothing: the context frees the node."""
+        """Nothing: no reference of its own is counted."""
 
 
 class Nodes:
@@ -82,7 +84,7 @@ class Nodes:
     def __init__(self, context: z3.Context) -> None:
         self.context = context
         self._ref = context.ref()
-        self._all = z3.AstVector(ctx=context)  # keeps the nodes alive, and frees them at once
+        self._all = z3.AstVector(ctx=context)  # counts a reference to each, and frees them at once
         self._vectors: dict[tuple[Any, ...], VectorNode] = {}
         self._truths: dict[tuple[Any, ...], TruthNode] = {}
         self._sorts: dict[int, z3.SortRef] = {}
@@ -97,7 +99,7 @@ class Nodes:
         node = self._vectors.get(at)
         if node is None:
             ast = _MAKERS[operator](self._ref, *numbers, *[one.ast for one in below])
-            node = self._vectors[at] = VectorNode(self._kept(ast), self.context, width)
+            node = self._vectors[at] = VectorNode(self._kept(ast), self.context, self._all, width)
         return node
 
     def truth(self, operator: str, *below: z3.ExprRef) -> TruthNode:
@@ -106,7 +108,7 @@ class Nodes:
         node = self._truths.get(at)
         if node is None:
             ast = _MAKERS[operator](self._ref, *[one.ast for one in below])
-            node = self._truths[at] = TruthNode(self._kept(ast), self.context)
+            node = self._truths[at] = TruthNode(self._kept(ast), self.context, self._all)
         return node
 
     def junction(self, operator: str, below: Sequence[z3.ExprRef]) -> TruthNode:
@@ -115,7 +117,7 @@ class Nodes:
         node = self._truths.get(at)
         if node is None:
             ast = _MAKERS[operator](self._ref, len(below), _array(below))
-            node = self._truths[at] = TruthNode(self._kept(ast), self.context)
+            node = self._truths[at] = TruthNode(self._kept(ast), self.context, self._all)
         return node
 
     def numeral(self, value: int, width: int) -> VectorNode:
@@ -124,7 +126,7 @@ class Nodes:
         node = self._vectors.get(at)
         if node is None:
             ast = z3core.Z3_mk_numeral(self._ref, str(value), self.sort(width).ast)
-            node = self._vectors[at] = VectorNode(self._kept(ast), self.context, width)
+            node = self._vectors[at] = VectorNode(self._kept(ast), self.context, self._all, width)
         return node
 
     def symbol(self, name: str, width: int) -> VectorNode | TruthNode:
@@ -155,9 +157,9 @@ class Nodes:
             return node
         ast = self._kept(_make_application(self._ref, function.ast, len(arguments), _array(arguments)))
         if result:
-            node = self._vectors[at] = VectorNode(ast, self.context, result)
+            node = self._vectors[at] = VectorNode(ast, self.context, self._all, result)
         else:
-            node = self._truths[at] = TruthNode(ast, self.context)
+            node = self._truths[at] = TruthNode(ast, self.context, self._all)
         return node
 
     def sort(self, width: int) -> z3.SortRef:

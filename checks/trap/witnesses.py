@@ -60,7 +60,7 @@ def _model_of(goal: Goal, witness: Witness, solver: TermSolver, limits: Limits) 
         try:
             if answer.verdict == "sat":
                 wanted = goal.minimise() if goal.minimise is not None else ()
-                return minimised(deciding, wanted, limits.seconds)
+                return minimised(deciding, wanted, limits.second_rlimit)
         finally:
             solver.release()
     return None
