@@ -213,7 +213,7 @@ def _chosen(known: Sequence[str], wanted: Sequence[str] | None) -> Sequence[str]
 
 
 def _report(campaign: Campaign, args: argparse.Namespace) -> None:
-    from checks.case import replay_command
+    from checks.case import replay_command, write_document
     from checks.fuzz.coverage import clause_text
     from checks.fuzz.junit import write_junit
     from checks.fuzz.report import describe, summary
@@ -221,6 +221,8 @@ def _report(campaign: Campaign, args: argparse.Namespace) -> None:
     outcome, coverage = campaign.outcome, campaign.coverage
     for problem in campaign.corpus.problems:
         print(f"skipped: {problem}", file=sys.stderr)
+    for failure in campaign.corpus.failures:
+        print(f"not written: {failure}", file=sys.stderr)
     for divergence, path in outcome.divergences:
         text = describe(divergence, campaign.plain.model, divergence.case.columns)
         print(f"\n{text}\n\n  replay it: {replay_command(path, args.spec)}\n")
@@ -232,8 +234,7 @@ def _report(campaign: Campaign, args: argparse.Namespace) -> None:
             print(f"  {clause_text(clause)}")
     print(summary(campaign))
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(_document(campaign), indent=1) + "\n", encoding="utf-8")
+        write_document(args.json, _document(campaign))
     if args.junit is not None:
         write_junit(args.junit, f"fuzz.{campaign.engine}", coverage.names, outcome)
 
