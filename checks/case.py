@@ -31,6 +31,7 @@ REPLAYERS = {
     "sensitivity": "checks.sensitivity.replay",
     "isolation": "checks.isolation.replay",
     "emulation": "checks.emulation.replay",
+    "host_state": "checks.host_state.replay",
 }
 
 _ITEM = re.compile(r"(\w+)(?:\[(\d+(?:,\d+)*)\])?")

@@ -107,7 +107,7 @@ COMMANDS = (
     Command(
         "gallery",
         "put historical bugs of hypervisors into the specification, and see them found",
-        ("nonroot gallery", "nonroot gallery XSA-100", "nonroot gallery --list"),
+        ("nonroot gallery -j 2 --json gallery.json", "nonroot gallery XSA-100", "nonroot gallery --list"),
     ),
     Command(
         "fuzz",

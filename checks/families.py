@@ -10,6 +10,7 @@ import z3
 from checks.emulation.family import EmulationFamily
 from checks.fast.family import FastFamily
 from checks.host_state.family import HostStateFamily
+from checks.host_state.instructions import InstructionGoals
 from checks.isolation.family import Isolation
 from checks.manual.family import ManualFamily
 from checks.sensitivity.questions import SensitivityGoals
@@ -22,20 +23,26 @@ from grammar.ir import Program
 def families() -> dict[str, Family]:
     """All families. A family remembers what it found out about a program.
 
-    `trap` proves the questions of `sensitive` along, which are made from the same terms.
+    `trap` proves the questions of `sensitive` along, and what of `host_state` is about instructions: they are made from
+    the same terms.
     """
     return {
         family.name: family
         for family in (
             ManualFamily(),
             Isolation(),
-            TrapFamily(beside=(SensitivityGoals(),)),
+            TrapFamily(beside=(SensitivityGoals(), InstructionGoals())),
             EmulationFamily(),
             HostStateFamily(),
             TotalityFamily(),
             FastFamily(),
         )
     }
+
+
+def modules_of(family: Family) -> frozenset[str]:
+    """The modules in which a family, and the goals beside it, are written."""
+    return frozenset(type(one).__module__ for one in (family, *getattr(family, "beside", ())))
 
 
 def build_alone(program: Program, family: str, group: str, context: z3.Context, ids: frozenset[str]) -> Group:

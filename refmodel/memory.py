@@ -165,3 +165,31 @@ class RecordingMemory(PhysicalMemory):
         for word in range(address & ~7, min(address + length, self.size), 8):
             if word not in self._kept:
                 self._kept[word] = self.read_bytes(word, 8)
+
+
+class EndlessMemory(PhysicalMemory):
+    """Memory as theorems have it, without an end: beyond the buffer each byte is zero until it is written."""
+
+    __slots__ = ("_beyond",)
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._beyond: dict[int, int] = {}
+
+    def read_8(self, address: int) -> int:  # noqa: D102
+        return self.data[address] if address < self.size else self._beyond.get(address, 0)
+
+    def read_bytes(self, address: int, length: int) -> bytes:  # noqa: D102
+        if address + length <= self.size:
+            return super().read_bytes(address, length)
+        return bytes(self.read_8(address + i) for i in range(length))
+
+    def write_8(self, address: int, value: int) -> None:  # noqa: D102
+        if address < self.size:
+            self.data[address] = value
+        else:
+            self._beyond[address] = value
+
+    def write_bytes(self, address: int, data: bytes) -> None:  # noqa: D102
+        for i, byte in enumerate(data):
+            self.write_8(address + i, byte)

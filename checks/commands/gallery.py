@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checks.commands.errors import UsageError
@@ -15,44 +17,80 @@ if TYPE_CHECKING:
     from checks.gallery.demonstrate import Shown
 
 
+EXIT_INTERRUPTED = 130
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("ids", nargs="*", metavar="ID", help="bugs to show (default: all)")
+    parser.add_argument("ids", nargs="*", metavar="ID", help="bugs to show, in full (default: all, in short)")
     parser.add_argument(
         "--list", action="store_true", help="list the bugs, and those that cannot be expressed"
     )
+    parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="processes (1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON, after each bug")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Shows bugs: 0 if each is found, 1 if one is not."""
+    """Shows bugs: 0 if each is found, 1 if one is not, 130 if interrupted."""
     from rich.console import Console
 
-    from checks.gallery.bugs import GalleryError, bugs, out_of_model
-    from checks.gallery.demonstrate import demonstrate
+    from checks.gallery.bugs import bugs
 
     known = bugs()
     console = Console(soft_wrap=True, highlight=False)
     if args.list:
         _list(console, known)
         return 0
+    if args.jobs < 1:
+        raise UsageError("gallery: -j must be above 0")
+    chosen = [_known(known, wanted) for wanted in args.ids] or list(known.values())
+    found: list[Shown] = []
+    try:
+        _exhibit(args, console, chosen, found)
+    except KeyboardInterrupt:
+        _report(console, found, len(chosen))
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    _report(console, found, len(chosen))
+    return 0 if all(shown.is_found for shown in found) else 1
+
+
+def _known(known: dict[str, Bug], wanted: str) -> Bug:
+    """A bug by its id.  Raises UsageError."""
+    from checks.gallery.bugs import out_of_model
+
     lacking = {one.id: one.lacks for one in out_of_model()}
-    for wanted in args.ids:
-        if wanted in lacking:
-            raise UsageError(f"gallery: {wanted} cannot be expressed: {lacking[wanted]}")
-        if wanted not in known:
-            raise UsageError(f"gallery: there is no bug '{wanted}' (`nonroot gallery --list` lists them)")
-    missed = []
-    for bug in [known[wanted] for wanted in args.ids] or known.values():
-        try:
-            shown = demonstrate(bug, args.spec)
-        except GalleryError as error:
-            raise UsageError(f"gallery: {error}") from None
-        _print(console, shown, in_full=bool(args.ids))
-        if not shown.is_found:
-            missed.append(bug.id)
+    if wanted in lacking:
+        raise UsageError(f"gallery: {wanted} cannot be expressed: {lacking[wanted]}")
+    if wanted not in known:
+        raise UsageError(f"gallery: there is no bug '{wanted}' (`nonroot gallery --list` lists them)")
+    return known[wanted]
+
+
+def _exhibit(args: argparse.Namespace, console: Console, chosen: Sequence[Bug], found: list[Shown]) -> None:
+    """Shows bugs one by one, and adds what came out to `found`."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from checks.gallery.exhibition import exhibit, write_json
+
+    columns = (MofNCompleteColumn(), TextColumn("bugs"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(chosen))
+        for shown in exhibit(chosen, args.spec, args.jobs):
+            found.append(shown)
+            progress.update(task, advance=1)
+            _print(console, shown, in_full=bool(args.ids))
+            if args.json is not None:
+                write_json(found, len(chosen), args.json)
+
+
+def _report(console: Console, found: Sequence[Shown], total: int) -> None:
+    missed = [shown.bug.id for shown in found if not shown.is_found]
+    seconds = sum(shown.seconds for shown in found)
+    console.print(f"{len(found) - len(missed)} of {total} bugs found, in {seconds:.1f} s of CPU time")
     if missed:
         print(f"not found: {', '.join(missed)}", file=sys.stderr)
-    return 1 if missed else 0
 
 
 def _list(console: Console, known: dict[str, Bug]) -> None:
@@ -74,6 +112,8 @@ def _print(console: Console, shown: Shown, *, in_full: bool) -> None:
     bug = shown.bug
     state = "[green]found[/]" if shown.is_found else "[red]NOT FOUND[/]"
     console.print(f"{state}  [bold]{bug.id}[/] ({escape(bug.product)}): {escape(bug.story)}")
+    if shown.problem:
+        console.print(f"  {escape(shown.problem)}")
     if in_full:
         console.print(f"  violates {escape(bug.violates)}; {escape(bug.source)}")
         for patch in bug.patches:

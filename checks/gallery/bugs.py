@@ -14,7 +14,7 @@ from grammar import SpecificationError, default_directory, ir
 from grammar.files import check_directory
 
 FOLDER = Path(__file__).parent
-AREAS = ("controls", "memory", "devices", "handlers", "switching")
+AREAS = ("controls", "memory", "devices", "handlers", "emulation", "switching")
 OUT_OF_MODEL = "out_of_model"
 
 

@@ -34,7 +34,8 @@ gate:
     lgdt [rel gdtr]
 """
 
-# The handlers write the vector as a letter ("a" is 0) and halt.
+# The handlers write the vector as a letter ("a" is 0) and halt. The GDT has code and data of CPL 0 (08, 10), of CPL 3
+# (1b, 23), code of 32 bits (28) and conforming code (30).
 _END = """
     hlt
     align 16
@@ -42,7 +43,8 @@ handlers:
 {handlers}
     align 16
 gdt: dq 0, 0x00af9b000000ffff, 0x00cf93000000ffff, 0x00affb000000ffff, 0x00cff3000000ffff
-gdtr: dw 39
+    dq 0x00cf9b000000ffff, 0x00af9f000000ffff
+gdtr: dw 55
     dq gdt
 idtr: dw 511
     dq idt

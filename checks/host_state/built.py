@@ -44,12 +44,19 @@ class NewVmcs:
 
 @dataclass(slots=True)
 class Started:
-    """A guest as `start_vm` leaves it, in a context: the state and the arguments of the call by name."""
+    """A guest as `start_vm` leaves it, in a context: the states before and after, and the arguments of the calls."""
 
     terms: Terms
+    before: State
     state: State
-    arguments: Mapping[str, Value]
+    calls: tuple[tuple[ir.Function, tuple[Value, ...]], ...]
     evaluator: Evaluator
+
+    @property
+    def arguments(self) -> Mapping[str, Value]:
+        """The arguments of `start_vm` by name."""
+        function, given = self.calls[-1]
+        return {p.name: value for p, value in zip(function.parameters, given, strict=True)}
 
 
 def started(program: ir.Program, context: z3.Context) -> Started:
@@ -57,19 +64,19 @@ def started(program: ir.Program, context: z3.Context) -> Started:
     terms = Terms(context)
     symbols = Symbols(terms)
     state = initial_state(program, terms, symbols, NewVmcs(symbols))
-    calls = {
+    called = {
         program.functions[n.function].source
         for n in nodes(program.functions[BOOT].body)
         if isinstance(n, ir.Call)
     }
-    evaluator = Machine(program, terms, overrides=dict.fromkeys(calls, unknown_call))
-    cursor, arguments = Cursor(state, {}), dict[str, Value]()
-    for name in (BOOT, START):
-        function = program.functions[name]
-        given = {p.name: fresh(terms, f"{name}.{p.name}", p.type) for p in function.parameters}
-        evaluator.call(function, tuple(given.values()), cursor, [])
-        arguments |= {f"{name}.{parameter}": value for parameter, value in given.items()}
-    return Started(terms, cursor.state, arguments, evaluator)
+    evaluator = Machine(program, terms, overrides=dict.fromkeys(called, unknown_call))
+    cursor = Cursor(state.copy(), {})
+    calls: list[tuple[ir.Function, tuple[Value, ...]]] = []
+    for function in (program.functions[name] for name in (BOOT, START)):
+        given = tuple(fresh(terms, f"{function.name}.{p.name}", p.type) for p in function.parameters)
+        evaluator.call(function, given, cursor, [])
+        calls.append((function, given))
+    return Started(terms, state, cursor.state, tuple(calls), evaluator)
 
 
 def initial_state(program: ir.Program, terms: Terms, symbols: Symbols, source: Source) -> State:

@@ -88,9 +88,10 @@ class Targets:
     def _of(self, name: str) -> Iterator[Target]:
         outlines = list(self._made[name].outlines(self.program))
         own = self._steps() if name == "isolation" else {}
-        untouched = self._building() if name in ("totality", "emulation") else frozenset()
         for outline in outlines:
             subject = outline.group.removeprefix(f"{name}.")
+            takes_as_built = name in ("totality", "emulation") or (name == "host_state" and subject != START)
+            untouched = self._building() if takes_as_built else frozenset[Item]()
             together = MANY if name in ("manual", "isolation", "trap") else SOME
             yield Target(name, outline, own.get(subject, frozenset()), untouched, together)
 

@@ -63,7 +63,11 @@ class SensitivityGoals:
 
     _texts: dict[int, Texts] = field(default_factory=dict)
 
-    def ids(self, form: Form) -> list[str]:
+    def functions(self, program: ir.Program) -> frozenset[str]:  # noqa: ARG002 - of a protocol
+        """None but those of the theorems about instructions."""
+        return frozenset()
+
+    def ids(self, program: ir.Program, form: Form) -> list[str]:  # noqa: ARG002
         """The ids of a form's questions."""
         return [f"{FAMILY}.{form.name}.{question}" for question in Question]
 
@@ -73,7 +77,7 @@ class SensitivityGoals:
         texts = self._of(program)
         if texts.is_plain(subject.form.body.body):
             always = subject.settings.terms.truth(True)
-            for one in self.ids(subject.form):
+            for one in self.ids(program, subject.form):
                 yield Goal(one, always, answers=ANSWERS)
         else:
             yield from questions_of(subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import z3
@@ -20,7 +21,7 @@ from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register
 from refmodel.text import operand_text
 
-FS, SS, RBP = 4, 2, 5
+FS, SS, RBX, RBP = 4, 2, 3, 5
 _SPECIAL = {"cr": CONTROL, "dr": DEBUG, "sreg": SEGMENT}
 
 
@@ -100,6 +101,9 @@ def show_record(concrete: Concrete, value: Value, type_: ir.Type) -> str:
     return ", ".join(f"{name} {show(number, t)}" for name, number, t in parts if number) or "0"
 
 
+_PADDING = 0x3E  # a prefix for DS: makes an instruction without a memory operand as long as the model has it
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """The instruction of a counterexample: bytes, text, and the registers that hold its operands' addresses."""
@@ -120,15 +124,20 @@ def write_instruction(
     registers: dict[str, int] = {}
     for name, kind in symbols.kinds().items():
         if kind.place is Place.MEMORY:
-            base = RBP if concrete.number(symbols.segments[name]) == SS else next(free)
+            base = RBP if concrete.number(symbols.segments[name]) == SS else next(free, RBX)
             memory = operands[name] = _memory(concrete, symbols, name, base, kind)
             if memory.base is not None and kind.fixed is None:
                 registers[f"GPR[{memory.base}]"] = concrete.number(symbols.addresses[name])
         else:
             operands[name] = _operand(concrete, symbols, name, kind)
     encoded = _encoded(concrete, symbols)
-    code = encoder.for_code(encoded.code_size).encode_form(encoded, operands, rip, _prefix(concrete, symbols))
-    return Written(code, _text(encoded, operands, rip), registers) if code is not None else None
+    write = partial(encoder.for_code(encoded.code_size).encode_form, encoded, operands)
+    code = write(rip, _prefix(concrete, symbols))
+    if code is None:
+        return None
+    missing = 0 if registers else max(0, concrete.number(symbols.length) - len(code))
+    padded = bytes((_PADDING,)) * missing + (write(rip + missing, _prefix(concrete, symbols)) or code)
+    return Written(padded, _text(encoded, operands, rip), registers)
 
 
 def _encoded(concrete: Concrete, symbols: OperandSymbols) -> Form:

@@ -32,7 +32,11 @@ from refmodel.encoder import Encoder
 class FormGoals(Protocol):
     """More goals about each form, beside the theorems of this family."""
 
-    def ids(self, form: Form) -> Sequence[str]:
+    def functions(self, program: ir.Program) -> frozenset[str]:
+        """The functions of the specification that their terms are made from, besides the instruction."""
+        ...
+
+    def ids(self, program: ir.Program, form: Form) -> Sequence[str]:
         """The ids of a form's goals."""
         ...
 
@@ -59,9 +63,10 @@ class TrapFamily:
         for function in event_functions(program):
             roots = Roots(functions=frozenset({function.name}), has_invariants=False)
             yield Outline(f"{self.name}.{function.name}", tuple(self._ids(function.name)), lemma, roots)
+        beside = frozenset[str]().union(*(one.functions(program) for one in self.beside))
         for block, forms in self._of(program).groups.items():
-            own = tuple(one for form in forms for one in self._form_ids(form))
-            yield Outline(f"{self.name}.{block}", own, lemma, _roots(forms))
+            own = tuple(one for form in forms for one in self._form_ids(program, form))
+            yield Outline(f"{self.name}.{block}", own, lemma, _roots(forms, beside))
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
@@ -76,7 +81,7 @@ class TrapFamily:
             if function.name == subject:
                 goals += event_goals(group, function, settings, comparer)
         for form in prepared.groups.get(subject, ()):
-            if ids is None or not ids.isdisjoint(self._form_ids(form)):
+            if ids is None or not ids.isdisjoint(self._form_ids(program, form)):
                 goals += self._form_goals(Subject(form, settings, comparer, prepared), ids)
         promises = tuple(settings.terms.truth(condition) for _, condition in settings.promises())
         return Group(group, context, tuple(goals), promises)
@@ -84,8 +89,9 @@ class TrapFamily:
     def _ids(self, subject: str) -> list[str]:
         return [f"{self.name}.{subject}.{theorem}" for theorem in Theorem]
 
-    def _form_ids(self, form: Form) -> list[str]:
-        return [*self._ids(form.name), *(one for other in self.beside for one in other.ids(form))]
+    def _form_ids(self, program: ir.Program, form: Form) -> list[str]:
+        beside = (one for other in self.beside for one in other.ids(program, form))
+        return [*self._ids(form.name), *beside]
 
     def _form_goals(self, subject: Subject, ids: frozenset[str] | None) -> Iterator[Goal]:
         """The goals of the form; terms are made only for those that are wanted."""
@@ -93,7 +99,7 @@ class TrapFamily:
         if ids is None or not ids.isdisjoint(self._ids(subject.form.name)):
             yield from subject.proof.goals(name, subject.explainer(name))
         for other in self.beside:
-            if ids is None or not ids.isdisjoint(other.ids(subject.form)):
+            if ids is None or not ids.isdisjoint(other.ids(subject.settings.program, subject.form)):
                 yield from other.goals(subject)
 
     def _of(self, program: ir.Program) -> Prepared:
@@ -118,8 +124,8 @@ class Prepared:
         return Encoder(self.program)
 
 
-def _roots(forms: Sequence[Form]) -> Roots:
+def _roots(forms: Sequence[Form], beside: frozenset[str]) -> Roots:
     """The instructions of a block, what reads and writes their operands, and what a case asks of the start state."""
     names = tuple(dict.fromkeys(form.instruction.name for form in forms))
     operands = FUNCTIONS if any(form.kinds for form in forms) else frozenset()
-    return Roots(names, functions=operands | {"cpl", CODE_SIZE}, has_invariants=False)
+    return Roots(names, functions=operands | beside | {"cpl", CODE_SIZE}, has_invariants=False)

@@ -13,6 +13,7 @@ from rich.table import Table
 from checks.case import Case, apply, get_item, set_item
 from checks.trap.concrete import item, show
 from grammar import ir
+from refmodel.memory import EndlessMemory
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
@@ -78,7 +79,7 @@ class Player:
 
     def machine(self, changes: Mapping[str, int]) -> Any:
         """A machine in the case's start state, with changes."""
-        machine = self.model.machine(MEMORY_BYTES)
+        machine = self.model.machine(EndlessMemory(MEMORY_BYTES))
         apply(self.case, machine, self.model)
         for name, value in changes.items():
             set_item(machine, self.model.program, name, value)
@@ -87,7 +88,7 @@ class Player:
     def bare(self) -> Any:
         """The bare machine that the guest believes to have, in the state that it sees."""
         seen = self.looks("view", self.machine({}))
-        machine = self.model.machine(MEMORY_BYTES)
+        machine = self.model.machine(EndlessMemory(MEMORY_BYTES))
         for address, data in self.case.memory:
             machine.PHYSICAL.write_bytes(address, data)
         for name, value in {**self.case.expected, **seen}.items():

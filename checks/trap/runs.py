@@ -30,7 +30,7 @@ class Run:
 
     `completed` and `faulted` are the states after it in the first two cases, `fault` is what was raised, None if it
     cannot fault. `aborts` are the conditions under which accesses to memory fault or exit, and
-    `violations` those of them under which they exit.
+    `violations` those of them under which they exit. `left` are the VM exits, each with its state.
     """
 
     evaluator: Evaluator
@@ -43,6 +43,7 @@ class Run:
     faulted: State
     aborts: tuple[Truth, ...]
     violations: tuple[Truth, ...] = ()
+    left: tuple[Exit, ...] = ()
 
 
 Act = Callable[[Evaluator, Cursor, Exits], None]
@@ -132,6 +133,7 @@ class Settings:
             fault.state if fault is not None else start,
             (*self.contract.faults[faulting:], *self.contract.violations[violating:]),
             tuple(self.contract.violations[violating:]),
+            tuple(e for e in exits if e.kind == VM_EXIT),
         )
 
     def promises(self) -> list[tuple[str, Truth]]:

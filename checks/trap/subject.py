@@ -8,6 +8,7 @@ from typing import cast
 
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Vector
 from checks.trap.casefile import FormExplainer, Tools
 from checks.trap.compare import Comparer
@@ -58,12 +59,13 @@ def begin(evaluator: Evaluator, symbols: OperandSymbols, cursor: Cursor, exits: 
     """Makes the operands those of the form, and sets NEXT_RIP as `execute` does before the body runs."""
     evaluator.operands = SymbolicOperands(evaluator, symbols)
     code_size = evaluator.call(evaluator.program.functions[CODE_SIZE], (), cursor, exits)
-    following = _next_rip(evaluator.terms, cursor, symbols.length, cast(Vector, code_size))
-    cursor.state.set("NEXT_RIP", following)
+    cursor.state.set(
+        "NEXT_RIP", next_rip(evaluator.terms, cursor.state, symbols.length, cast(Vector, code_size))
+    )
 
 
-def _next_rip(terms: Terms, cursor: Cursor, length: Vector, code_size: Vector) -> Vector:
+def next_rip(terms: Terms, state: State, length: Vector, code_size: Vector) -> Vector:
     """RIP plus the length, EIP plus it outside 64-bit mode."""
-    following = terms.arithmetic("+", cast(Vector, cursor.state.get("RIP")), length, 64)
+    following = terms.arithmetic("+", cast(Vector, state.get("RIP")), length, 64)
     low = terms.extend(terms.extract(following, 31, 0), 32, 64, is_signed=False)
     return terms.choose(terms.equal(code_size, 64, 64), following, low, 64)

@@ -1,0 +1,135 @@
+"""Explains how a promise about a guest is broken: what it depends on, before and after, and a case to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import z3
+
+from checks.case import Case
+from checks.host_state.promises import Promise
+from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.state import State
+from checks.symbolic.terms import Terms, Truth
+from checks.symbolic.values import Point, Value, fresh, leaves
+from checks.theorem import Counterexample, Goal, Witness
+from checks.trap.casefile import FormExplainer
+from checks.trap.concrete import Concrete, item, show
+from checks.trap.theorems import Claim
+from grammar import ir
+
+KIND = "host_state"
+"""The kind of the cases."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What leads from a state to one of which promises are asked, where `taken` holds.
+
+    `calls` are the functions of the specification that `nonroot replay` calls one after the other, with the values of
+    their arguments; `used` are the evaluators that made the terms.
+    """
+
+    what: str
+    before: State
+    after: State
+    taken: Truth
+    calls: Sequence[tuple[ir.Function, Sequence[Value]]] = ()
+    used: Sequence[Evaluator] = ()
+    hypotheses: tuple[z3.BoolRef, ...] = ()
+    witness: str = "goes on"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A promise that is to hold after a change; `held` is what it said before, None if nothing is known of that."""
+
+    name: str
+    change: Change
+    promise: Promise
+    held: Truth | None
+    holds: Truth
+
+    def goal(self, terms: Terms) -> Goal:
+        """The goal; it is literally true if the promise says the same as before."""
+        is_same = self.held is not None and terms.same(self.held, self.holds)
+        kept = is_same or terms.implies(self.change.taken, self.holds)
+        witness = Witness(self.change.witness, terms.truth(self.change.taken))
+        return Goal(
+            self.name, terms.truth(kept), self.change.hypotheses, (witness,), self.minimise, self.explain
+        )
+
+    def minimise(self) -> Sequence[z3.ExprRef]:
+        """All that was used of the state before."""
+        values = (_value(self.change.before, variable, point) for variable, point in self._used())
+        return [value for value in values if isinstance(value, z3.ExprRef)]
+
+    def explain(self, model: z3.ModelRef) -> Counterexample:
+        """The used state before and after, as far as it is not zero."""
+        concrete, change = Concrete(model), self.change
+        before, rows = dict[str, int](), []
+        for variable, point in self._used():
+            old, new = (concrete.number(_value(s, variable, point)) for s in (change.before, change.after))
+            name = item(variable.name, concrete.point(point))
+            before[name] = old
+            if old or new:
+                rows.append((name, show(old, variable.type), show(new, variable.type)))
+        summary = f"{change.what} does not keep {self.promise.name}"
+        case = self._case(concrete, before, summary) if change.calls else None
+        where = self.promise.predicate.span
+        return Counterexample(summary, ("what", "before", "after"), tuple(sorted(rows)), where, case)
+
+    def _used(self) -> Iterator[tuple[ir.StateVariable, Point]]:
+        """The items of state that the terms were made from."""
+        program = self.change.before.surroundings.program
+        for one in self.change.used:
+            for name in one.touched.names | one.touched.points.keys():
+                variable = program.state.get(name)
+                if variable is not None and not isinstance(variable.type, ir.Struct):
+                    points = one.touched.points.get(name, {}).values() if variable.indices else [()]
+                    yield from ((variable, point) for point in points)
+
+    def _case(self, concrete: Concrete, before: Mapping[str, int], text: str) -> dict[str, object]:
+        """The state before, and the calls with their arguments."""
+        arguments = {
+            ".".join(filter(None, (function.name, parameter.name, leaf))): concrete.number(part)
+            for function, values in self.change.calls
+            for parameter, value in zip(function.parameters, values, strict=True)
+            for leaf, part, _ in leaves(value, parameter.type)
+        }
+        terms = self.change.before.surroundings.terms
+        arguments |= {
+            f"{self.promise.name}.{p.name}": concrete.number(fresh(terms, p.name, p.type))
+            for p in self.promise.predicate.parameters
+        }
+        state = self.change.before.surroundings.program.state
+        return Case(
+            kind=KIND,
+            id=self.name,
+            code=b"",
+            instruction="; ".join((*(f.name for f, _ in self.change.calls), self.promise.name)),
+            state={n: v for n, v in before.items() if v != state[n.split("[")[0]].reset},
+            expected=arguments,
+            text=text,
+        ).document()
+
+
+def _value(state: State, variable: ir.StateVariable, point: Point) -> Value:
+    return state.elements(variable.name).read(point) if variable.indices else state.get(variable.name)
+
+
+@dataclass(slots=True)
+class InstructionExplainer(FormExplainer):
+    """Explains how an instruction that a guest executes by itself breaks promises about the guest."""
+
+    kind: ClassVar[str] = KIND
+
+    def wording(self, claim: Claim) -> tuple[str, tuple[str, str]]:  # noqa: ARG002 - there is one theorem
+        """What is wrong, and what the two columns of values are."""
+        return "what the guest does by itself breaks a promise about it", ("promised", "then")
+
+    def goal(self, claim: Claim) -> str:  # noqa: ARG002
+        """The id of the goal that the claim is."""
+        return self.name
