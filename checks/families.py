@@ -40,6 +40,11 @@ def families() -> dict[str, Family]:
     }
 
 
+def modules_of(family: Family) -> frozenset[str]:
+    """The modules in which a family, and the goals beside it, are written."""
+    return frozenset(type(one).__module__ for one in (family, *getattr(family, "beside", ())))
+
+
 def build_alone(program: Program, family: str, group: str, context: z3.Context, ids: frozenset[str]) -> Group:
     """The terms of some goals of a program of which no others are wanted: no other instruction is prepared."""
     if family == "trap":

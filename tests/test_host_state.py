@@ -55,9 +55,35 @@ FAULTS = [
 ]  # fmt: skip
 
 
+# Registers: file, text, wrong text, the theorem that notices, what it says.
+REGISTERS = [
+    # A register that the VMM forgets to switch, one of which it keeps one value for all guests.
+    (
+        "vmm/schedule",
+        "  MSR[IA32_TSC_AUX]        <-> SAVED_MSR[CURRENT_VM, IA32_TSC_AUX]\n",
+        "",
+        "MSR.class",
+        "MSR[3221225731] is not in exactly one class",
+    ),
+    ("vmm/schedule", "<-> SAVED_MXCSR[CURRENT_VM]", "<-> SAVED_MXCSR[VMM]", "MXCSR.entry", "sees what is not its own"),
+    ("vmm/schedule", "<-> SAVED_CR2[CURRENT_VM]", "<-> SAVED_CR2[VMM]", "CR2.return", "sees what it did not leave"),
+    # A field that VM entry does not load; a register that the VMM switches, and VM entry loads too.
+    (
+        "vmx/vm_exit",
+        "  IDTR_LIMIT             <-> GUEST_IDTR_LIMIT\n",
+        "",
+        "IDTR_LIMIT.entry",
+        "sees what is not its own",
+    ),
+    ("vmx/vm_entry", "  NEXT_RIP := RIP  //", "  DR6 := 0\n  NEXT_RIP := RIP  //", "DR6.class", "and the VMM"),
+    # A register that somebody adds, without a thought of whose it is.
+    ("cpu/registers", "register EFER :", "register NEW : bits(64)\nregister EFER :", "NEW.class", "NEW is not in"),
+]  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
-    return with_faults(FAULTS, tmp_path_factory.mktemp("broken") / "spec")
+    return with_faults([*FAULTS, *(one[:4] for one in REGISTERS)], tmp_path_factory.mktemp("broken") / "spec")
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +148,13 @@ def test_what_start_vm_builds_is_refuted(
         assert replay(case, broken_model) == 0
         assert replay(case, model) == 1
         assert "CONFIRMED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("goal", "told"), [(goal, told) for *_, goal, told in REGISTERS])
+def test_a_register_that_is_not_the_guests_own_is_refuted(
+    proving: dict[str, Family], broken: ir.Program, goal: str, told: str
+) -> None:
+    result = prove(proving, broken, f"host_state.registers.{goal}")
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert told in result.counterexample.summary

@@ -1,6 +1,8 @@
 """Verdicts that are remembered: found again while nothing they depend on changed, and never believed otherwise."""
 
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -13,9 +15,10 @@ import grammar
 from checks.cache import ProofCache
 from checks.digest import Digests
 from checks.extract import extract
-from checks.families import families
+from checks.families import families, modules_of
 from checks.prover.memo import Memo, remember
 from checks.prover.selection import Task, select
+from checks.prover.sources import files_of
 from checks.solve import GroupRunner, Limits
 from checks.theorem import Result, Status
 from grammar import ir
@@ -155,3 +158,32 @@ def test_verdicts_and_work_do_not_depend_on_the_order(tmp_path: Path) -> None:
         return {r.id: (r.status, r.rlimit, r.refutable) for r in results}
 
     assert counted(groups) == counted(groups[::-1])
+
+
+# --- the code that theorems are made by ---
+
+
+def names_of(family: str) -> set[str]:
+    root = Path(grammar.__file__).parents[1]
+    return {str(path.relative_to(root)) for path in files_of(modules_of(FAMILIES[family]))}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_made_by_no_other_files_than_are_digested(family: str) -> None:
+    modules = sorted(modules_of(FAMILIES[family]))
+    text = f"import sys, {', '.join(modules)}; print(*(getattr(m, '__file__', '') for m in sys.modules.values()))"
+    root = str(Path(grammar.__file__).parents[1])
+    ran = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True, cwd=root)
+    files = (Path(one) for one in ran.stdout.split())
+    own = {str(one.relative_to(root)) for one in files if one.is_relative_to(root)}
+    own = {one for one in own if not one.startswith(".")}  # the libraries
+    assert own - names_of(family) <= {"spec/__init__.py"}
+
+
+def test_what_has_no_part_in_terms_is_not_digested() -> None:
+    assert "checks/sensitivity/questions.py" in names_of("trap")  # made from the same terms
+    assert "checks/symbolic/terms.py" in names_of("isolation")
+    assert "fastmodel/paging.py" in names_of("fast")
+    assert not any(
+        name.startswith(("fastmodel", "checks/fuzz", "checks/commands")) for name in names_of("trap")
+    )

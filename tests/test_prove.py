@@ -287,6 +287,23 @@ def test_command_shows_and_replays_a_counterexample(
     assert "not confirmed" in capsys.readouterr().out
 
 
+def test_runs_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = tmp_path / "r.json"
+    assert main(["prove", "trap.CLTS", "trap.HLT", "-j", "1", "--json", str(record)]) == 0
+    again = ["prove", "trap.CLTS", "trap.HLT", "-j", "2", "--shuffle", "3", "--compare", str(record)]
+    assert main(again) == 0
+    assert "0 differences" in capsys.readouterr().out
+    document = json.loads(record.read_text())
+    changed, *others = (one for one in document["results"] if one["id"].startswith("trap.CLTS"))
+    changed["witness"] = "sleeps"
+    document["results"] = [changed, *others]
+    record.write_text(json.dumps(document))
+    assert main(again) == 5
+    told = capsys.readouterr().err
+    assert f"{changed['id']}: witness was sleeps, is completes" in told
+    assert "trap.HLT.C: not among the earlier results" in told
+
+
 @pytest.mark.parametrize(
     "arguments", [["trap.NOTHING.*"], ["-j", "0"], ["--timeout", "0"], ["--spec", "/nowhere"]]
 )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CASES = Path("counterexamples")
 SOLVERS = ("z3", "cvc5", "bitwuzla", "all")
 EXIT_INTERRUPTED = 130
+EXIT_DIFFERENT = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " with a case that replays",
     )
     parser.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
+    parser.add_argument(
+        "--shuffle", type=int, metavar="SEED", help="prove in a random order, which changes no result"
+    )
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="the JSON of an earlier run: say which verdicts, witnesses and questions differ, and end with status 5",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
     parser.add_argument(
@@ -77,8 +87,32 @@ def run(args: argparse.Namespace) -> int:
         tasks = select(program, families(), args.patterns)
     except NoMatchError as error:
         raise UsageError(f"prove: {error}") from None
-    status = _report(args, *_prove(args, program, tasks))
+    earlier = _earlier(args.compare)
+    proved = _prove(args, program, tasks)
+    status = max(_report(args, *proved), _compare(proved[0], earlier))
     return max(status, _replay_witnesses(program, tasks)) if args.witnesses else status
+
+
+def _earlier(path: Path | None) -> dict[str, dict[str, object]] | None:
+    from checks.prover.comparison import RecordError, read
+
+    try:
+        return read(path) if path is not None else None
+    except RecordError as error:
+        raise UsageError(f"prove: {error}") from None
+
+
+def _compare(results: Sequence[Result], earlier: dict[str, dict[str, object]] | None) -> int:
+    """Prints what differs from an earlier run; status 5 if anything does."""
+    from checks.prover.comparison import differences
+
+    if earlier is None:
+        return 0
+    found = list(differences(results, earlier))
+    for line in found:
+        print(line, file=sys.stderr)
+    print(f"{len(results)} results compared with {len(earlier)} earlier ones: {len(found)} differences")
+    return EXIT_DIFFERENT if found else 0
 
 
 def _refute_faults(names: Sequence[str]) -> int:
@@ -137,6 +171,7 @@ def _prove(
     from rich.console import Console
 
     from checks.prover.pool import Pool
+    from checks.prover.selection import in_order
     from checks.prover.terminal import Progress
 
     interrupted = False
@@ -144,7 +179,7 @@ def _prove(
     total = sum(len(task.ids) for task in tasks)
     setup = _setup(args)
     results, left = _recalled(program, tasks, setup)
-    pool = Pool(left, setup, args.jobs or os.cpu_count() or 1)
+    pool = Pool(in_order(left, args.shuffle), setup, args.jobs or os.cpu_count() or 1)
     with pool, Progress(Console(stderr=True), total) as progress:
         for known in results:
             progress.show(known)

@@ -9,6 +9,8 @@ import z3
 
 from checks.host_state.built import Built
 from checks.host_state.handlers import HandlerGoals
+from checks.host_state.registers import GROUP as REGISTERS
+from checks.host_state.registers import register_group, register_ids
 from checks.host_state.start import GROUP, start_group, start_ids
 from checks.theorem import Group, Outline
 from grammar import ir
@@ -28,6 +30,7 @@ class HostStateFamily:
             yield Outline(GROUP, ids)
             for group, own in self._of(program).handlers.ids().items():
                 yield Outline(group, own)
+            yield Outline(REGISTERS, register_ids(program))
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
@@ -36,6 +39,8 @@ class HostStateFamily:
         if group == GROUP:
             return start_group(program, context)
         prepared = self._of(program)
+        if group == REGISTERS:
+            return register_group(program, context, prepared.built, ids)
         return prepared.handlers.build(group, context, prepared.built, ids)
 
     def _of(self, program: ir.Program) -> Prepared:

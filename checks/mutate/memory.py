@@ -18,7 +18,7 @@ from checks.mutate.fates import Fate, Found, Verdict
 from checks.mutate.judge import Tried
 from checks.mutate.places import Mutant
 from checks.mutate.targets import Target
-from checks.prover.memo import code_digest
+from checks.prover.sources import all_files, digest_of
 from grammar import ir
 
 
@@ -33,7 +33,7 @@ class Memory:
     @classmethod
     def of(cls, program: ir.Program, mutants: Mapping[int, Mutant], cache: ProofCache) -> Memory:
         """Those about a program."""
-        made_from = repr((Digests().of(program), code_digest()))
+        made_from = repr((Digests().of(program), digest_of(all_files())))
         return cls(cache, hashlib.sha256(made_from.encode()).digest(), mutants)
 
     def tried(self, target: Target, concerned: frozenset[int]) -> Tried | None:

@@ -1,30 +1,26 @@
 """Verdicts of groups that did not change since they were proved, without building their terms.
 
 The key of a group is a digest of all that its terms are made from: its extract of the specification, the Python code
-of this project, and the versions of Python and z3. Under it the cache has the questions that the group asks; the
-verdicts are the solvers' answers to them. A group is remembered once all its goals are proved, so that what was
-refuted is built again and explained.
+of its family (`checks.prover.sources`), and the versions of Python and z3. Under it the cache has the questions that
+the group asks; the verdicts are the solvers' answers to them. A group is remembered once all its goals are proved, so
+that what was refuted is built again and explained.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-
-import z3
 
 from checks.cache import ProofCache
 from checks.digest import Digests
 from checks.extract import extract
+from checks.families import families, modules_of
 from checks.prover.selection import Task
+from checks.prover.sources import digest_of, files_of
 from checks.solve import versioned
 from checks.theorem import Result, Status
 from grammar import ir
-
-_PACKAGES = ("grammar", "refmodel", "fastmodel", "checks")
 
 
 @dataclass(slots=True)
@@ -35,10 +31,10 @@ class Memo:
     cache: ProofCache
     solvers: Sequence[str]
     _digests: Digests = field(default_factory=Digests)
-    _code: bytes = field(init=False)
+    _code: dict[str, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._code = code_digest()
+        self._code = {name: digest_of(files_of(modules_of(family))) for name, family in families().items()}
 
     def recall(self, tasks: Iterable[Task]) -> tuple[list[Result], list[Task]]:
         """The results that are known, and the tasks that are left, each with its key."""
@@ -54,7 +50,9 @@ class Memo:
     def _key(self, task: Task) -> bytes:
         """The digest of all that the goals of a task are made from."""
         made_from = self._digests.of(extract(self.program, task.roots))
-        return hashlib.sha256(repr((self._code, made_from, task.group, sorted(task.ids))).encode()).digest()
+        return hashlib.sha256(
+            repr((self._code[task.family], made_from, task.group, sorted(task.ids))).encode()
+        ).digest()
 
     def _results(self, task: Task) -> list[Result] | None:
         """The results, if each goal of the task is known to be proved."""
@@ -102,18 +100,3 @@ def remember(cache: ProofCache, key: bytes, results: Iterable[Result]) -> None:
         for r in results
     ]
     cache.remember_questions(key, questions)
-
-
-def code_digest() -> bytes:
-    """The digest of the code that builds terms, wherever in the project it is, and of what it runs on."""
-    digest = hashlib.sha256(repr((sys.version_info[:3], z3.get_full_version())).encode())
-    for path in _sources():
-        digest.update(f"{path.name}\n".encode())
-        digest.update(path.read_bytes())
-    return digest.digest()
-
-
-def _sources() -> Iterator[Path]:
-    root = Path(__file__).resolve().parents[2]
-    for package in _PACKAGES:
-        yield from sorted((root / package).rglob("*.py"))

@@ -43,14 +43,11 @@ class _Worker:
 
 
 class Pool:
-    """Proves tasks in up to `processes` processes.
-
-    The largest tasks start first: those that are made from the whole program, then those with the most goals.
-    """
+    """Proves tasks, the first ones first, in up to `processes` processes."""
 
     def __init__(self, tasks: Sequence[Task], setup: Setup, processes: int) -> None:
         self._setup = setup
-        self._pending = sorted(tasks, key=lambda task: (task.roots is None, len(task.ids)))
+        self._pending = list(reversed(tasks))
         self._workers = [self._start() for _ in range(min(processes, len(tasks)))]
 
     def __enter__(self) -> Self:

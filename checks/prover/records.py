@@ -13,6 +13,8 @@ from grammar.cachedir import cache_directory, write_atomically
 from grammar.load import content_key
 
 SCHEMA_VERSION = 1
+QUESTIONS = ("satisfiable", "refutable")
+"""What the solvers were asked, as digests of the texts; left out where nothing was asked, and without a cache."""
 
 
 def write_json(results: Sequence[Result], path: Path) -> None:
@@ -43,6 +45,7 @@ def _record(result: Result) -> dict[str, object]:
         "syntactic": result.syntactic,
         "cached": result.cached,
     }
+    record |= {name: text for name in QUESTIONS if (text := getattr(result, name))}
     if result.detail:
         record["detail"] = result.detail
     if result.counterexample is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from random import Random
 
 from checks.extract import Roots
 from checks.theorem import Family, Outline
@@ -41,6 +42,18 @@ def select(program: Program, families: Mapping[str, Family], patterns: Sequence[
         for name, outline in outlines
     ]
     return [task for task in tasks if task.ids]
+
+
+def in_order(tasks: Iterable[Task], seed: int | None) -> list[Task]:
+    """The order to prove tasks in: a random one with a seed, else the largest first, so that processes end together.
+
+    Those that are made from the whole program are the largest, then those with the most goals.
+    """
+    if seed is None:
+        return sorted(tasks, key=lambda task: (task.roots is not None, -len(task.ids)))
+    shuffled = list(tasks)
+    Random(seed).shuffle(shuffled)
+    return shuffled
 
 
 def _matching(pattern: str, ids: Iterable[str]) -> list[str]:

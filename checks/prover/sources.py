@@ -1,0 +1,95 @@
+"""Which Python files a family's theorems are made by, so that no other edit has its groups built anew.
+
+Of `checks` they are what the family's modules import, directly or not; of the layers below, all files of each that
+is imported from, and of those below it. What imports modules by other means than the statement (commands, replays)
+has no part in building terms.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import z3
+
+_ROOT = Path(__file__).resolve().parents[2]
+LAYERS = ("grammar", "refmodel", "fastmodel")
+"""The packages that count as a whole, each with those before it."""
+ALWAYS = ("grammar", "checks.extract", "checks.digest", "checks.solve")
+"""Modules that have a part in every verdict, with what they import."""
+PROVER = tuple(_ROOT / "checks" / "prover" / name for name in ("memo.py", "worker.py"))
+"""Files that do too, without what they import: every family."""
+
+
+def digest_of(files: Iterable[Path]) -> bytes:
+    """The digest of files of the project, and of what they run on."""
+    digest = hashlib.sha256(repr((sys.version_info[:3], z3.get_full_version())).encode())
+    for path in files:
+        digest.update(f"{path.relative_to(_ROOT)}\n".encode())
+        digest.update(_content(path))
+    return digest.digest()
+
+
+def all_files() -> list[Path]:
+    """All Python files of the project."""
+    return [path for package in (*LAYERS, "checks") for path in files_in(package)]
+
+
+def files_of(modules: Iterable[str]) -> list[Path]:
+    """The files that theorems are made by which some modules build."""
+    found: set[Path] = set(PROVER)
+    pending = [path for name in (*ALWAYS, *modules) for path in _files(name)]
+    while pending:
+        path = pending.pop()
+        if path not in found:
+            found.add(path)
+            pending += _imported(path)
+    highest = max(LAYERS.index(name) for path in found if (name := _package(path)) in LAYERS)
+    return sorted(found.union(*map(files_in, LAYERS[: highest + 1])))
+
+
+def _package(path: Path) -> str:
+    return path.relative_to(_ROOT).parts[0]
+
+
+def files_in(package: str) -> list[Path]:
+    """All Python files of a package."""
+    return sorted((_ROOT / package).rglob("*.py"))
+
+
+@cache
+def _content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+@cache
+def _imported(path: Path) -> tuple[Path, ...]:
+    """The project's files that a file imports, wherever in it; none if it is of a layer that counts as a whole."""
+    if _package(path) in LAYERS:
+        return ()
+    return tuple(one for name in _names(ast.parse(_content(path))) for one in _files(name))
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
+    """Every name that may be that of a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, "imports are absolute"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _files(name: str) -> Iterator[Path]:
+    """The files that importing a module runs, if it is one of the project's: it, and the packages that it is in."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        place = _ROOT.joinpath(*parts[:end])
+        for path in (place / "__init__.py", place.with_suffix(".py")):
+            if path.is_file():
+                yield path
