@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import z3
 
 from checks.host_state.built import Built
+from checks.host_state.cycle import GROUP as CYCLE
+from checks.host_state.cycle import CycleGoals
 from checks.host_state.handlers import HandlerGoals
 from checks.host_state.registers import GROUP as REGISTERS
 from checks.host_state.registers import register_group, register_ids
@@ -31,6 +33,7 @@ class HostStateFamily:
             for group, own in self._of(program).handlers.ids().items():
                 yield Outline(group, own)
             yield Outline(REGISTERS, register_ids(program))
+            yield Outline(CYCLE, self._of(program).cycle.ids())
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
@@ -41,6 +44,8 @@ class HostStateFamily:
         prepared = self._of(program)
         if group == REGISTERS:
             return register_group(program, context, prepared.built, ids)
+        if group == CYCLE:
+            return prepared.cycle.build(context, prepared.built, ids)
         return prepared.handlers.build(group, context, prepared.built, ids)
 
     def _of(self, program: ir.Program) -> Prepared:
@@ -55,3 +60,4 @@ class Prepared:
     def __init__(self, program: ir.Program) -> None:
         self.built = Built.of(program)
         self.handlers = HandlerGoals(program)
+        self.cycle = CycleGoals(program)
