@@ -1,4 +1,4 @@
-"""`host_state.cycle.<function>.<promise>`: what the processor does around instructions keeps the promises.
+"""`host_state.cycle.…`, `host_state.delivery.…`: what the processor does around instructions keeps them.
 
 The functions are `cycle`, `inject_event`, which follows a VM entry, and `deliver_event`. From a running guest of which
 all promises hold, each promise holds again wherever the function ends: it returns, faults or exits. Instructions and, in
@@ -8,7 +8,7 @@ promises hold where they begin and nothing blocks interrupts, which is part of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -29,12 +29,13 @@ from checks.theorem import Counterexample, Goal, Group
 from checks.totality.havoc import Havoc, aborts_of
 from checks.trap.contract import FAULT, LOADS, STORES, VM_EXIT
 from checks.trap.initial import Symbols
+from checks.trap.unknown import Unknowns
 from grammar import ir
 
-GROUP = "host_state.cycle"
-DELIVER = "deliver_event"
-FUNCTIONS = ("cycle", "inject_event", DELIVER)
-UNBLOCKED = "nothing blocks interrupts"
+AROUND, DELIVERY = "host_state.cycle", "host_state.delivery"
+"""The groups: what leaves the delivery of events open, and that itself."""
+DELIVER, CANONICAL = "deliver_event", "is_canonical"
+FUNCTIONS = {AROUND: ("cycle", "inject_event"), DELIVERY: (DELIVER,)}
 
 
 class CycleGoals:
@@ -43,27 +44,35 @@ class CycleGoals:
     def __init__(self, program: ir.Program) -> None:
         self._program = program
         depends = self._depends = Dependencies(program)
-        self._depending: dict[str, tuple[Promise, ...]] = {
-            name: depends.at_running(dict.fromkeys(self._written(program.functions[name]), ALL))
-            for name in FUNCTIONS
-            if name in program.functions
+        self._depending = {
+            group: {
+                name: depends.at_running(dict.fromkeys(self._written(program.functions[name]), ALL))
+                for name in names
+                if name in program.functions
+            }
+            for group, names in FUNCTIONS.items()
         }
 
-    def ids(self) -> tuple[str, ...]:
-        """The ids of the goals."""
-        return tuple(f"{GROUP}.{f}.{one.name}" for f, found in self._depending.items() for one in found)
+    def ids(self) -> dict[str, tuple[str, ...]]:
+        """The ids of the goals, by group."""
+        return {
+            group: tuple(f"{group}.{name}.{one.name}" for name, found in functions.items() for one in found)
+            for group, functions in self._depending.items()
+        }
 
-    def build(self, context: z3.Context, built: Built, ids: frozenset[str] | None) -> Group:
-        """The goals: those of `ids`, or all."""
-        guest = RunningGuest.of(self._program, Terms(context), built)
-        terms = guest.promises.terms
+    def build(self, group: str, context: z3.Context, built: Built, ids: frozenset[str] | None) -> Group:
+        """The goals of one of the groups: those of `ids`, or all."""
+        terms = Terms(context)
+        overrides = {CANONICAL: _unknown} if group == AROUND else {}
+        guest = RunningGuest.of(self._program, terms, built, overrides)
         goals: list[Goal] = []
-        for name, found in self._depending.items():
-            wanted = [one for one in found if ids is None or f"{GROUP}.{name}.{one.name}" in ids]
+        for name, found in self._depending[group].items():
+            wanted = {f"{group}.{name}.{p.name}": p for p in found}
+            wanted = {one: p for one, p in wanted.items() if ids is None or one in ids}
             if wanted:
                 goals += _goals(guest, self._depends, name, wanted)
         assumed = (terms.truth(one) for one in guest.holding.values() if one is not True)
-        return Group(GROUP, context, tuple(goals), tuple(assumed))
+        return Group(group, context, tuple(goals), tuple(assumed))
 
     def _written(self, function: ir.Function) -> frozenset[str]:
         bodies: list[object] = [function.body]
@@ -87,14 +96,19 @@ class _Open:
         self._keep(f"execute!{len(self.begun)}", bodies, self.promises.program.aborts, cursor, exits)
 
     def deliver(
-        self, _e: Evaluator, function: ir.Function, _arguments: tuple[Value, ...], cursor: Cursor, exits: Exits
+        self,
+        _e: Evaluator,
+        function: ir.Function,
+        _arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
     ) -> None:
         """What the delivery of an event may do."""
         raised = self.havoc.aborts[function.name]
         self._keep(f"{function.name}!{len(self.begun)}", [function.body], raised, cursor, exits)
 
     def _keep(
-        self, label: str, bodies: list[object], raised: Iterable[str], cursor: Cursor, exits: Exits
+        self, label: str, bodies: Sequence[object], raised: Iterable[str], cursor: Cursor, exits: Exits
     ) -> None:
         """Writes anything of which all promises hold, and then raises anything or not."""
         program, terms = self.promises.program, self.promises.terms
@@ -112,7 +126,7 @@ class _Open:
 
 
 def _goals(
-    guest: RunningGuest, depends: Dependencies, name: str, wanted: list[Promise]
+    guest: RunningGuest, depends: Dependencies, name: str, wanted: Mapping[str, Promise]
 ) -> Iterator[Goal]:
     promises, terms, program = guest.promises, guest.promises.terms, guest.promises.program
     open_ = _Open(promises, Havoc(program, terms, aborts_of(program)))
@@ -124,7 +138,7 @@ def _goals(
     function = program.functions[name]
     machine.call(function, tuple(fresh(terms, p.name, p.type) for p in function.parameters), cursor, exits)
     cursor.leave(RETURN, None, None, exits)
-    names = {one.name for one in wanted}
+    names = {one.name for one in wanted.values()}
     ends = [
         (f"where it {_WORDS[e.kind]}", e.condition, promises.of_running(e.state, names))
         for e in exits
@@ -134,7 +148,7 @@ def _goals(
         (f"where {what} begins", condition, promises.of_running(state, names))
         for what, (condition, state) in ((f"part {n}", one) for n, one in enumerate(open_.begun))
     ]
-    for one in wanted:
+    for goal, one in wanted.items():
         beside = [p.name for p in depends.beside([one], ())]
         kept = (holding[p] for holding in open_.assumed for p in beside)
         assumed = (*kept, *_unblocked(promises, guest.state, name))
@@ -142,7 +156,15 @@ def _goals(
         places = {text: terms.implies(c, holding[one.name]) for text, c, holding in (*ends, *begun)}
         conclusion = terms.conjunction(places.values())
         explain = partial(_explain, name, one, terms, places)
-        yield Goal(f"{GROUP}.{name}.{one.name}", terms.truth(conclusion), hypotheses, explain=explain)
+        yield Goal(goal, terms.truth(conclusion), hypotheses, explain=explain)
+
+
+def _unknown(
+    evaluator: Evaluator, function: ir.Function, arguments: tuple[Value, ...], _cursor: Cursor, _exits: Exits
+) -> Value:
+    """Some condition on the arguments: what holds of any holds of this one, which solvers find hard."""
+    known = [(argument, p.type) for argument, p in zip(arguments, function.parameters, strict=True)]
+    return evaluator.terms.equal(Unknowns(evaluator.terms).vector(function.name, known, 1), 1, 1)
 
 
 _WORDS: Mapping[str, str] = {RETURN: "returns", FAULT: "faults", VM_EXIT: "exits"}
@@ -158,7 +180,9 @@ def _explain(
     function: str, promise: Promise, terms: Terms, places: Mapping[str, Truth], model: z3.ModelRef
 ) -> Counterexample:
     broken = [
-        text for text, holds in places.items() if z3.is_false(model.eval(terms.truth(holds), model_completion=True))
+        text
+        for text, holds in places.items()
+        if z3.is_false(model.eval(terms.truth(holds), model_completion=True))
     ]
     return Counterexample(
         f"{function} does not keep {promise.name}",
