@@ -6,7 +6,7 @@ Both give every routine a code, the word that the decoder puts into a decoded in
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -71,6 +71,16 @@ def routines(bindings: dict[str, Meaning]) -> dict[str, Instance]:
     return found
 
 
+def routine_names() -> Iterator[str]:
+    """The names of `routines` and `variants`, in their order."""
+    yield from (REFUSE, END_OF_TRACE)
+    yield from (handler.name for handler in HANDLERS)
+    for handler in HANDLERS:
+        if handler.has_unseen:
+            yield handler.unseen_name
+        yield from map(handler.fused_name, handler.fused)
+
+
 def variants(bindings: dict[str, Meaning]) -> dict[str, tuple[Handler, Instance]]:
     """The routines for special places, by name, each with the handler in whose place it stands."""
     found = {}
@@ -114,7 +124,7 @@ class NativeBackend:
 
         self._region_target = replace(target, effort=build.THOROUGH)
         self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
-        names = [*routines(bindings), *variants(bindings)]
+        names = list(routine_names())
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
         self.codes = dict(zip(names, addresses, strict=True))
         self._run = self._code.function("run", 2)

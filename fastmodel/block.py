@@ -93,7 +93,7 @@ def allocate(size: int, keep: list[Any]) -> int:
 def _make_table(program: Program, backend: backends.Backend, keep: list[Any]) -> int:
     """The decoder's table; returns its address."""
     found = table.groups_of(program)
-    address = allocate(8 * len(table.table_words(found, backend.codes, 0)), keep)
+    address = allocate(8 * table.most_words(found), keep)
     words = table.table_words(found, backend.codes, address)
     ctypes.memmove(address, array("Q", words).tobytes(), 8 * len(words))
     return address

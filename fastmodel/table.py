@@ -77,31 +77,40 @@ def _group(
     flags = decoder.HAS_MODRM if has_modrm else 0
     if any(row.rex_r is not None or row.rex_b is not None for row, _ in candidates):
         flags |= decoder.REFUSES_REX_RB
+    looks_at_reg = any(isinstance(row.modrm, int) or row.fixed_modrm is not None for row, _ in candidates)
     entries: list[Entry | None] = []
-    for prefixes, mode, reg in product(SIZE_PREFIXES, (0, 0xC0), range(8)):
-        if not has_modrm and (mode or reg):
-            entries.append(None)
+    for prefixes, mode in product(SIZE_PREFIXES, (0, 0xC0)):
+        if mode and not has_modrm:
+            entries += [None] * 8
             continue
-        modrm = mode | reg << 3
-        chosen = choose_row(candidates, prefixes, modrm)
-        is_ambiguous = any(
-            row.fixed_modrm is not None and row.fixed_modrm & 0xF8 == modrm for row, _ in candidates
-        )
-        # With REX.W, the prefix 66 does not choose another entry: it must not choose another row either.
-        if prefixes.rex_w:
-            is_ambiguous |= choose_row(candidates, replace(prefixes, operand_size=True), modrm) != chosen
-        repeats = [choose_row(candidates, replace(prefixes, repeat=prefix), modrm) for prefix in (REP, REPNE)]
-        takes_repeat = repeats == [chosen, chosen]
-        # An entry for REX.W is used with the prefix 66 too.
-        is_ambiguous |= choose_row(
-            candidates, replace(prefixes, operand_size=True), modrm
-        ) != chosen and bool(prefixes.rex)
-        entries.append(
-            _entry(chosen, prefixes, bool(mode), takes_repeat, by_key, program)
-            if chosen and not is_ambiguous
-            else None
-        )
+        some = [
+            _chosen_entry(candidates, prefixes, mode | reg << 3, by_key, program)
+            for reg in range(8 if looks_at_reg else 1)
+        ]
+        entries += some
+        entries += [some[0] if has_modrm else None] * (8 - len(some))
     return Group(flags, entries)
+
+
+def _chosen_entry(
+    candidates: Candidates,
+    prefixes: Prefixes,
+    modrm: int,
+    by_key: dict[tuple[str, tuple[int | None, ...], str], Handler],
+    program: Program,
+) -> Entry | None:
+    """The entry for some prefixes and ModR/M reg and mod fields; None if these do not choose one row with a handler."""
+    chosen = choose_row(candidates, prefixes, modrm)
+    if chosen is None or chosen[1] is None:
+        return None
+    if any(row.fixed_modrm is not None and row.fixed_modrm & 0xF8 == modrm for row, _ in candidates):
+        return None
+    # With REX.W, the prefix 66 does not choose another entry: it must not choose another row either.
+    if prefixes.rex_w and choose_row(candidates, replace(prefixes, operand_size=True), modrm) != chosen:
+        return None
+    repeats = [choose_row(candidates, replace(prefixes, repeat=prefix), modrm) for prefix in (REP, REPNE)]
+    takes_repeat = repeats == [chosen, chosen]
+    return _entry(chosen, prefixes, modrm >= 0xC0, takes_repeat, by_key, program)
 
 
 def _entry(
@@ -202,6 +211,13 @@ def _immediate_form(code: OperandCode, size: int) -> int:
     return encoded_bits(code, size) // 8 | flags.get(code.kind, 0)
 
 
+def most_words(found: dict[int, Group]) -> int:
+    """How long the table may be."""
+    entries = sum(len(group.entries) for group in found.values())
+    fused = sum(bool(handler.fused) for handler in HANDLERS)
+    return OPCODES + decoder.ENTRY_SIZE // 8 * entries + len(CONDITIONS) * fused
+
+
 def table_words(found: dict[int, Group], codes: Mapping[str, int], address: int) -> list[int]:
     """The table as 64-bit words, to lie at `address`: the words of the opcodes, then the groups.
 
@@ -229,14 +245,14 @@ class _FusedRoutines:
     codes: Mapping[str, int]
     address: int
     words: list[int] = field(default_factory=list)
-    _known: dict[Handler, int] = field(default_factory=dict)
+    _known: dict[str, int] = field(default_factory=dict)
 
     def of(self, handler: Handler) -> int:
         """The address of a handler's list, 0 if it has none."""
-        names = [handler.fused_name(condition) for condition in range(len(CONDITIONS))]
-        if not any(name in self.codes for name in names):
+        if not handler.fused:
             return 0
-        if handler not in self._known:
-            self._known[handler] = self.address + 8 * len(self.words)
-            self.words += (self.codes.get(name, 0) for name in names)
-        return self._known[handler]
+        if handler.name not in self._known:
+            self._known[handler.name] = self.address + 8 * len(self.words)
+            codes = {n: self.codes.get(handler.fused_name(n), 0) for n in handler.fused}
+            self.words += (codes.get(n, 0) for n in range(len(CONDITIONS)))
+        return self._known[handler.name]

@@ -5,18 +5,22 @@ instructions leave the same state when they run at once, which skips such flags,
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import z3
 from integer_cases import CODE, STATUS_FLAGS, Cases, flat_machine
 
+from checks.fast.effects import claims
+from checks.fast.start import Start
 from fastmodel import FastEngine
 from fastmodel.backends import NativeBackend, choose
 from fastmodel.compiler.primitives import field
 from fastmodel.decoded import CODE as ROUTINE
 from fastmodel.decoded import DECODED_SIZE
 from fastmodel.handlers import HANDLERS
-from fastmodel.handlers.registry import SEEN
+from fastmodel.handlers.registry import CHANGED, KEPT, REPLACED, SEEN
 from fastmodel.loop import known_trace
 from refmodel.encoder import Encoder
 from refmodel.forms import Form, forms
@@ -90,3 +94,24 @@ def assert_variants(found: set[int]) -> None:
     plain = {"refuse", "end_of_trace", *(handler.name for handler in HANDLERS)}
     special = {code for name, code in backend.codes.items() if name not in plain}
     assert len(special & found) > len(special) // 4
+
+
+@pytest.mark.parametrize(
+    ("name", "effect"),
+    [
+        ("ADC 64,64 rr", REPLACED),
+        ("ADC 64,64 rr", CHANGED),
+        ("SHL 32,8 rr", REPLACED),
+        ("INC 64 r", REPLACED),
+        ("INC 64 r", KEPT),
+        ("PUSH 64 r", KEPT),
+        ("SETB 8 r", KEPT),
+    ],
+)
+def test_wrong_declarations_are_refuted(model: Model, name: str, effect: int) -> None:
+    start = Start.create(model.program, z3.Context())
+    handler = next(h for h in HANDLERS if h.name == name.replace("SETB", "SET{cc}"))
+    claim = start.terms.conjunction(claims(start, replace(handler, flags=effect)))
+    solver = z3.Solver(ctx=start.terms.context)
+    solver.add(z3.Not(start.terms.truth(claim)))
+    assert solver.check() == z3.sat

@@ -1,8 +1,11 @@
 """Verdicts that are remembered: found again while nothing they depend on changed, and never believed otherwise."""
 
+import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -187,3 +190,37 @@ def test_what_has_no_part_in_terms_is_not_digested() -> None:
     assert not any(
         name.startswith(("fastmodel", "checks/fuzz", "checks/commands")) for name in names_of("trap")
     )
+
+
+# --- runs that do not end ---
+
+
+def answers_in(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path, timeout=10)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
+        except sqlite3.OperationalError:  # the table is not there yet
+            return 0
+
+
+def test_killed_run_keeps_what_it_proved(tmp_path: Path) -> None:
+    path = tmp_path / "proofs.sqlite"
+    command = [sys.executable, "-m", "checks", "prove", "isolation.claim", "-j", "1"]
+    environment = {**os.environ, "NONROOT_CACHE": str(tmp_path)}
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        while answers_in(path) < 3:
+            assert run.poll() is None, "the run ended before it was killed"
+            time.sleep(0.05)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    kept = answers_in(path)
+    task, cache = task_of("isolation.claim"), ProofCache(path)
+    assert cache.warning == ""
+    results = prove(PROGRAM, task, cache)
+    assert kept >= 3
+    assert {r.status for r in results} == {Status.PROVED}
+    assert any(r.cached for r in results)

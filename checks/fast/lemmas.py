@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 from checks.fast.block import Block, Decoded, RegisterOffset
+from checks.fast.effects import EFFECTS
 from checks.fast.start import FLAGS, Start, flags_of
 from checks.fast.theorems import memory_fields
 from checks.fast.words import TEXTS, bits_of, number
@@ -92,7 +93,7 @@ def _offsets(
         yield terms.implies(condition, terms.equal(bits_of(found), offset, 64))
 
 
-LEMMAS: dict[str, Lemma] = {"address": address, "flags": flags, "registers": registers}
+LEMMAS: dict[str, Lemma] = {"address": address, "flags": flags, "registers": registers, **EFFECTS}
 
 
 def goals(family: str, start: Start) -> Iterator[Goal]:

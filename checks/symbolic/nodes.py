@@ -63,6 +63,10 @@ class VectorNode(z3.BitVecRef):  # type: ignore[misc]
         return self._width
 
 
+class NumeralNode(VectorNode, z3.BitVecNumRef):  # type: ignore[misc]
+    """A vector that is a constant."""
+
+
 class TruthNode(z3.BoolRef):  # type: ignore[misc]
     """A truth value; `kept` keeps it alive."""
 
@@ -126,7 +130,7 @@ class Nodes:
         node = self._vectors.get(at)
         if node is None:
             ast = z3core.Z3_mk_numeral(self._ref, str(value), self.sort(width).ast)
-            node = self._vectors[at] = VectorNode(self._kept(ast), self.context, self._all, width)
+            node = self._vectors[at] = NumeralNode(self._kept(ast), self.context, self._all, width)
         return node
 
     def symbol(self, name: str, width: int) -> VectorNode | TruthNode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from fastmodel.handlers.parameters import KIND_NAMES, KINDS
@@ -55,13 +56,13 @@ class Handler:
         """Whether the next instruction may follow."""
         return self.flow not in (BRANCH, JUMP)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """A readable name of its own, such as `ADD 32,32 rm`."""
         widths = ",".join(str(w) for w in self.widths)
         return f"{self.instruction} {widths} {self.form}".rstrip()
 
-    @property
+    @cached_property
     def unseen_name(self) -> str:
         """The name of the routine that leaves the flags alone."""
         return f"{self.name}, flags unseen"
