@@ -1,9 +1,9 @@
-"""`host_state.cycle.…`, `host_state.delivery.…`: what the processor does around instructions keeps them.
+"""`host_state.cycle.…`, `host_state.delivery.…`: what the processor does around instructions keeps the promises.
 
 The functions are `cycle`, `inject_event`, which follows a VM entry, and `deliver_event`. From a running guest of which
-all promises hold, each promise holds again wherever the function ends: it returns, faults or exits. Instructions and, in
-the first two, `deliver_event` are left open: they do anything that their text allows, but keep the promises, if all
-promises hold where they begin and nothing blocks interrupts, which is part of the goals.
+all promises hold, each promise holds again wherever the function ends: it returns, faults or exits. Instructions and,
+in the first two, `deliver_event` are left open: they do anything that their text allows, but keep the promises, if all
+promises hold where they begin, and nothing blocks interrupts where an instruction does, which is part of the goals.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from grammar import ir
 
 AROUND, DELIVERY = "host_state.cycle", "host_state.delivery"
 """The groups: what leaves the delivery of events open, and that itself."""
-DELIVER, CANONICAL = "deliver_event", "is_canonical"
+DELIVER, CANONICAL, EXECUTE = "deliver_event", "is_canonical", "execute"
 FUNCTIONS = {AROUND: ("cycle", "inject_event"), DELIVERY: (DELIVER,)}
 
 
@@ -88,12 +88,12 @@ class _Open:
     promises: Promises
     havoc: Havoc
     assumed: list[dict[str, Truth]] = field(default_factory=list)
-    begun: list[tuple[Truth, State]] = field(default_factory=list)
+    begun: list[tuple[Truth, State, bool]] = field(default_factory=list)
 
     def instruction(self, _machine: Evaluator, cursor: Cursor, exits: Exits) -> None:
         """What any instruction may do."""
         bodies = [i.bodies for i in self.promises.program.instructions.values()]
-        self._keep(f"execute!{len(self.begun)}", bodies, self.promises.program.aborts, cursor, exits)
+        self._keep(f"{EXECUTE}!{len(self.begun)}", bodies, self.promises.program.aborts, cursor, exits)
 
     def deliver(
         self,
@@ -112,7 +112,7 @@ class _Open:
     ) -> None:
         """Writes anything of which all promises hold, and then raises anything or not."""
         program, terms = self.promises.program, self.promises.terms
-        self.begun.append((cursor.alive, cursor.state.copy()))
+        self.begun.append((cursor.alive, cursor.state.copy(), label.startswith(EXECUTE)))
         symbols = Symbols(terms)
         for name in sorted(written_by(program, bodies) | {"RIP"}):
             variable = program.state[name]
@@ -145,15 +145,21 @@ def _goals(
         if e.kind in _WORDS
     ]
     begun = [
-        (f"where {what} begins", condition, promises.of_running(state, names))
-        for what, (condition, state) in ((f"part {n}", one) for n, one in enumerate(open_.begun))
+        (f"where part {n} begins", condition, promises.of_running(state, names))
+        for n, (condition, state, _) in enumerate(open_.begun)
     ]
+    blocked = {
+        f"where part {n} begins: interrupts are blocked": terms.implies(
+            condition, _unblocked(promises, state)
+        )
+        for n, (condition, state, is_instruction) in enumerate(open_.begun)
+        if is_instruction
+    }
     for goal, one in wanted.items():
         beside = [p.name for p in depends.beside([one], ())]
         kept = (holding[p] for holding in open_.assumed for p in beside)
-        assumed = (*kept, *_unblocked(promises, guest.state, name))
-        hypotheses = tuple(terms.truth(each) for each in assumed if each is not True)
-        places = {text: terms.implies(c, holding[one.name]) for text, c, holding in (*ends, *begun)}
+        hypotheses = tuple(terms.truth(each) for each in kept if each is not True)
+        places = {text: terms.implies(c, holding[one.name]) for text, c, holding in (*ends, *begun)} | blocked
         conclusion = terms.conjunction(places.values())
         explain = partial(_explain, name, one, terms, places)
         yield Goal(goal, terms.truth(conclusion), hypotheses, explain=explain)
@@ -170,10 +176,9 @@ def _unknown(
 _WORDS: Mapping[str, str] = {RETURN: "returns", FAULT: "faults", VM_EXIT: "exits"}
 
 
-def _unblocked(promises: Promises, state: State, function: str) -> Iterator[Truth]:
-    """An event is delivered while nothing blocks interrupts: `cycle` and `inject_event` see to that."""
-    if function == DELIVER:
-        yield promises.terms.negation(promises.ask(IS_AFTER, promises.saved(state)))
+def _unblocked(promises: Promises, state: State) -> Truth:
+    """Nothing blocks interrupts, nor has been left behind otherwise by the instruction before."""
+    return promises.terms.negation(promises.ask(IS_AFTER, promises.saved(state)))
 
 
 def _explain(
