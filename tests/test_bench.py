@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 from dataclasses import replace
 
 import pytest
 
-from checks.bench.engines import Fast, Native
+from checks.bench.bochs import Bochs
+from checks.bench.engines import Engine, Fast, Native
 from checks.bench.kernels import COMPUTE, KERNELS, Kernel
 from checks.bench.measure import Measurement, WrongResult, measure, overall_ratios
 from checks.bench.short_cases import short_cases_per_second
+from checks.commands import bench
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
 from refmodel.model import Model
@@ -41,6 +44,27 @@ def test_a_wrong_result_is_reported(model: Model, monkeypatch: pytest.MonkeyPatc
 def test_short_cases_compute_the_same_in_batches_and_on_unicorn(model: Model) -> None:
     rates = short_cases_per_second(model, 1)
     assert rates["fast"] > 0
+
+
+def test_bochs_computes_what_is_expected_where_it_is_installed(model: Model) -> None:
+    if shutil.which("bochs") is None:
+        pytest.skip("Bochs is not installed")
+    kernel = COMPUTE[0]
+    bochs = Bochs(model)
+    bochs.prepare(kernel, assemble(kernel.text, Encoder(model.program)).code)
+    assert bochs.run().result == kernel.expected()
+
+
+def test_an_engine_that_is_not_there_is_named_with_the_reason(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_bochs(_model: Model) -> Engine:
+        raise ImportError("no bochs on PATH")
+
+    monkeypatch.setattr("checks.bench.every.ENGINES", {"fast": Fast, "bochs": no_bochs})
+    engines, absent = bench.engines_here(model)
+    assert [engine.name for engine in engines] == ["fast"]
+    assert absent == {"bochs": "no bochs on PATH"}
 
 
 def test_ratios_are_geometric_means_over_the_compute_kernels() -> None:

@@ -258,6 +258,7 @@ def test_what_cannot_be_written_is_printed(
     monkeypatch.setitem(engines.ENGINES, "fast", Wrong)  # type: ignore[misc]
     assert main(["fuzz", "--mode", "ci", "--instruction", "ADC", "--corpus", str(tmp_path)]) == 1
     errors = capsys.readouterr().err
+    assert "not written: " in errors
     assert "No space left on device" in errors
     printed = next(line for line in errors.splitlines() if line.startswith("could not be written"))
     assert Comparison(model, Wrong).run(parse_case(json.loads(printed.partition("it is: ")[2]))) is not None

@@ -31,9 +31,10 @@ class Run:
 
 
 class Engine(Protocol):
-    """An engine that is measured."""
+    """An engine that is measured; `takes_data` if kernels can have data in the buffer."""
 
     name: str
+    takes_data: bool
 
     def prepare(self, kernel: Kernel, code: bytes) -> None:
         """Puts the kernel into memory; not measured."""
@@ -48,6 +49,7 @@ class Fast:
     """The fast model, at once until the kernel ends."""
 
     name = "fast"
+    takes_data = True
     translates = True
 
     def __init__(self, model: Model) -> None:
@@ -78,6 +80,7 @@ class Reference:
     """The reference model: only the first instructions of a kernel, since it takes too long for all."""
 
     name = "reference"
+    takes_data = True
 
     def __init__(self, model: Model) -> None:
         self._machine = make_machine(model)
@@ -103,6 +106,7 @@ class Unicorn:
     """Unicorn, at once, on flat memory without paging of the guest's own.  Raises ImportError without it."""
 
     name = "unicorn"
+    takes_data = True
 
     def __init__(self, _model: Model) -> None:
         unicorn: Any = import_module("unicorn")
@@ -131,6 +135,7 @@ class Native:
     """The processor itself.  Raises ImportError where it cannot run the kernels."""
 
     name = "native"
+    takes_data = True
 
     def __init__(self, _model: Model) -> None:
         if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -150,11 +155,6 @@ class Native:
         """Calls the kernel."""
         seconds, result = timed(lambda: int(self._function(self._arguments[1])))
         return Run(seconds, None, result)
-
-
-ENGINES: dict[str, Callable[[Model], Engine]] = {
-    engine.name: engine for engine in (Native, Fast, Interpreter, Unicorn, Reference)
-}
 
 
 def timed(act: Callable[[], Any]) -> tuple[float, int]:

@@ -20,9 +20,11 @@ WARM_UPS = 3  # runs of each engine that are not measured: those that translate 
 RATIOS = {
     "fast_vs_unicorn": ("fast", "unicorn"),
     "fast_vs_reference": ("fast", "reference"),
+    "fast_vs_bochs": ("fast", "bochs"),
     "native_vs_fast": ("native", "fast"),
     "interpreter_vs_unicorn": ("interpreter", "unicorn"),
     "interpreter_vs_reference": ("interpreter", "reference"),
+    "interpreter_vs_bochs": ("interpreter", "bochs"),
     "native_vs_interpreter": ("native", "interpreter"),
 }
 
@@ -67,6 +69,7 @@ def measure(
 
 def _measure(kernel: Kernel, code: bytes, engines: Sequence[Engine], repeats: int) -> Measurement:
     expected = kernel.expected()
+    engines = [engine for engine in engines if engine.takes_data or not kernel.data]
     runs: dict[str, list[Run]] = {engine.name: [] for engine in engines}
     for number in range(WARM_UPS + repeats):
         for engine in engines:

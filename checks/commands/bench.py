@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise UsageError("bench: --repeats must be above 0")
     model = refmodel.load(args.spec)
-    engines, absent = _engines(model)
+    engines, absent = engines_here(model)
     try:
         measurements = measure(model, engines, args.repeats, lambda name: _say(f"{name} ..."))
         _say("short cases ...")
@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _engines(model: Model) -> tuple[list[Engine], dict[str, str]]:
+def engines_here(model: Model) -> tuple[list[Engine], dict[str, str]]:
     """Those that can run here, and why the others cannot, by name."""
-    from checks.bench.engines import ENGINES
+    from checks.bench.every import ENGINES
 
     engines: list[Engine] = []
     absent: dict[str, str] = {}
@@ -128,5 +128,6 @@ def _rates(measurements: Sequence[Measurement]) -> object:
     for name in names:
         table.add_column(name, justify="right")
     for one in measurements:
-        table.add_row(one.kernel.name, *(_figure(1e-6 / one.seconds[name]) for name in names))
+        rates = (1e-6 / one.seconds[name] if name in one.seconds else None for name in names)
+        table.add_row(one.kernel.name, *map(_figure, rates))
     return table

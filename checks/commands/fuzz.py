@@ -6,6 +6,7 @@ import argparse
 import json
 import random
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_positive(float),
         metavar="S",
         help="stop after S seconds (quick 30, ci 60, batch never)",
+    )
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="the seconds are those of the processor: for a machine that is busy",
     )
     parser.add_argument("--cases", type=_positive(int), metavar="N", help="stop after N cases")
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the run that printed this seed (ci: 0)")
@@ -106,7 +112,9 @@ def run(args: argparse.Namespace) -> int:
         seconds = DEFAULT_SECONDS[args.mode]
     interrupted = False
     try:
-        campaign.run(seed, Limits(seconds, args.cases, divergences=None if args.mode == "batch" else 1))
+        clock = time.process_time if args.cpu_time else time.monotonic
+        divergences = None if args.mode == "batch" else 1
+        campaign.run(seed, Limits(seconds, args.cases, divergences=divergences, clock=clock))
     except KeyboardInterrupt:
         interrupted = True
     status.clear()
@@ -205,7 +213,7 @@ def _chosen(known: Sequence[str], wanted: Sequence[str] | None) -> Sequence[str]
 
 
 def _report(campaign: Campaign, args: argparse.Namespace) -> None:
-    from checks.case import replay_command
+    from checks.case import replay_command, write_document
     from checks.fuzz.coverage import clause_text
     from checks.fuzz.junit import write_junit
     from checks.fuzz.report import describe, summary
@@ -213,6 +221,8 @@ def _report(campaign: Campaign, args: argparse.Namespace) -> None:
     outcome, coverage = campaign.outcome, campaign.coverage
     for problem in campaign.corpus.problems:
         print(f"skipped: {problem}", file=sys.stderr)
+    for failure in campaign.corpus.failures:
+        print(f"not written: {failure}", file=sys.stderr)
     for divergence, path in outcome.divergences:
         text = describe(divergence, campaign.plain.model, divergence.case.columns)
         print(f"\n{text}\n\n  replay it: {replay_command(path, args.spec)}\n")
@@ -224,8 +234,7 @@ def _report(campaign: Campaign, args: argparse.Namespace) -> None:
             print(f"  {clause_text(clause)}")
     print(summary(campaign))
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(_document(campaign), indent=1) + "\n", encoding="utf-8")
+        write_document(args.json, _document(campaign))
     if args.junit is not None:
         write_junit(args.junit, f"fuzz.{campaign.engine}", coverage.names, outcome)
 

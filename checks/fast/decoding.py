@@ -20,10 +20,12 @@ from fastmodel.handlers import HANDLERS, Handler
 from fastmodel.handlers.registry import REPEAT
 from refmodel.access import ImmediateAccess, MemoryAccess, OperandAccess, RegisterAccess, RelativeAccess
 from refmodel.decoder import Decoded, NotModelled
+from refmodel.encoding import MAX_LENGTH
 from refmodel.model import Model
 from refmodel.registers import GENERAL, HIGH_BYTE
 
 RIP = 0x1000
+MOST_KNOWN = 1 << 12  # of the codes that the reference's decoder remembers
 MASK = (1 << 64) - 1
 FS, GS = 4, 5
 RCX = 1
@@ -39,12 +41,17 @@ def codes(*, all_of_them: bool) -> Iterator[bytes]:
     opcodes = [escape + bytes((byte,)) for escape in (b"", b"\x0f") for byte in range(256)]
     for opcode in opcodes:
         for modrm in range(256) if all_of_them else PLAIN_MODRM:
-            for sib in range(256) if all_of_them and modrm >> 6 != 3 and modrm & 7 == 4 else SIBS[:1]:
+            for sib in range(256) if all_of_them and _has_sib(modrm) else SIBS[:1]:
                 yield opcode + bytes((modrm, sib)) + TAIL
         some = PLAIN_MODRM if all_of_them else PLAIN_MODRM[::4]
         heads = product(PREFIXES, REX if all_of_them else REX[::5])
-        for (prefix, rex), modrm, sib in product(heads, some, SIBS if all_of_them else SIBS[1:2]):
-            yield prefix + rex + opcode + bytes((modrm, sib)) + TAIL
+        for (prefix, rex), modrm in product(heads, some):
+            for sib in SIBS if all_of_them and _has_sib(modrm) else SIBS[1:2]:
+                yield prefix + rex + opcode + bytes((modrm, sib)) + TAIL
+
+
+def _has_sib(modrm: int) -> bool:
+    return modrm >> 6 != 3 and modrm & 7 == 4
 
 
 class Decoders:
@@ -63,6 +70,7 @@ class Decoders:
 
     def difference(self, code: bytes) -> str:
         """How the two decode an instruction differently, "" if they do not."""
+        code = code.ljust(MAX_LENGTH, b"\0")  # what is taken for an opcode here may be a prefix
         self._memory.write_bytes(RIP, code + bytes(decoder.READ_AHEAD))
         u, host = ctypes.addressof(self._u), self._memory.address + RIP
         ctypes.memset(u, 0xEE, decoded.DECODED_SIZE)
@@ -72,6 +80,8 @@ class Decoders:
         if handler is None:
             self.refused += 1
             return ""
+        if len(self._reference.known) > MOST_KNOWN:
+            self._reference.known.clear()
         try:
             wanted = self._reference.decode(code)
         except NotModelled:

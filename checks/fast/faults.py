@@ -65,13 +65,13 @@ def chosen_faults(names: Sequence[str]) -> list[Fault]:
     return [every[name] for name in names] if names else list(every.values())
 
 
-def run_command(
-    environment: Mapping[str, str], *arguments: str
+def run_module(
+    environment: Mapping[str, str], module: str, *arguments: str
 ) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Runs `nonroot` with these arguments in a process that has a fault; what it came to, and its CPU seconds."""
+    """Runs a module in a process that has a fault; what it came to, and its CPU seconds."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "checks", *arguments],
+        [sys.executable, "-P", "-m", module, *arguments],
         env=environment,
         capture_output=True,
         text=True,

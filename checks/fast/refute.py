@@ -1,14 +1,16 @@
-"""Whether proofs refute the known faults of the fast model (faults.toml): `nonroot prove --faults`."""
+"""Whether proofs refute the known faults of the fast model, with cases that replay: `nonroot prove --faults`.
+
+Each fault has a process of its own, `python -m checks.fast.refute THEOREM`, which finds the faulty text first.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from checks.fast.faults import Fault, faulty, run_command
+from checks.fast.faults import Fault, faulty, run_module
 
 REFUTED = "REFUTED"
 
@@ -35,17 +37,39 @@ def refute_all(chosen: Sequence[Fault]) -> Iterator[Refutation]:
 
 
 def refute(fault: Fault) -> Refutation:
-    """Proves the fault's theorem in a process that has the fault, and replays the counterexample in another."""
-    with faulty(fault) as environment, TemporaryDirectory(prefix="nonroot-cases-") as directory:
-        report = Path(directory) / "report.json"
-        options = ["--no-cache", "-j", "1", "--json", str(report), "--cases", directory]
-        _, seconds = run_command(environment, "prove", *options, fault.goal)
-        results = json.loads(report.read_text("utf-8"))["results"] if report.exists() else []
-        verdict = next((str(one["status"]) for one in results if one["id"] == fault.goal), "ERROR")
-        cases = [path for path in Path(directory).glob("*.json") if path != report]
-        replays = bool(cases)
-        for case in cases:
-            done, more = run_command(environment, "replay", str(case))
-            replays &= done.returncode == 0
-            seconds += more
-    return Refutation(fault, verdict, replays, seconds)
+    """Proves the fault's theorem in a process that has the fault, and replays the counterexample there."""
+    with faulty(fault) as environment:
+        done, seconds = run_module(environment, "checks.fast.refute", fault.goal)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        found = {"verdict": f"ERROR: {done.stderr.strip().splitlines()[-1:]}", "replays": False}
+    return Refutation(fault, str(found["verdict"]), bool(found["replays"]), seconds)
+
+
+def main(goal: str) -> None:
+    """Prints the verdict about one theorem of the fast model, and whether its counterexample replays, as JSON."""
+    import z3
+
+    import refmodel
+    from checks.case import parse_case
+    from checks.extract import extract
+    from checks.fast.family import FastFamily
+    from checks.fuzz.compare import Comparison
+    from checks.fuzz.engines import FastEngine
+    from checks.solve import GroupRunner, Limits
+
+    model, family = refmodel.load(), FastFamily()
+    outline = next(outline for outline in family.outlines(model.program) if goal in outline.ids)
+    program = extract(model.program, outline.roots)
+    group = family.build(program, outline.group, z3.Context(), frozenset((goal,)))
+    result = GroupRunner(group, Limits(), None).prove(next(one for one in group.goals if one.id == goal))
+    case = result.counterexample.case if result.counterexample is not None else None
+    # The text itself, as plain Python: building each faulty one would take longer than all else.
+    comparison = Comparison(model, lambda model: FastEngine(model, "python"))
+    replays = case is not None and comparison.examine(parse_case(case)) is not None
+    print(json.dumps({"verdict": result.status.name, "replays": replays}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -44,13 +44,14 @@ class Source(Protocol):
 class Limits:
     """When a campaign ends: after so many seconds, cases or divergences, whichever comes first; None for no limit.
 
-    A case that differs is made smaller for `shrink` seconds at most.
+    A case that differs is made smaller for `shrink` seconds at most. `clock` tells the time, in seconds.
     """
 
     seconds: float | None
     cases: int | None
     shrink: float = 8.0
     divergences: int | None = 1
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass
@@ -96,7 +97,8 @@ class Campaign:
         self._progress = progress
         self._kinds: set[tuple[str, tuple[str, ...]]] = set()
         self._mark = coverage.mark()
-        self._begin = time.monotonic()
+        self._clock: Callable[[], float] = time.monotonic
+        self._begin = self._clock()
         self._before = 0.0  # seconds of earlier runs
         self._batch = 0
 
@@ -113,13 +115,15 @@ class Campaign:
     def run(self, seed: int, limits: Limits) -> Outcome:
         """Runs to the limits."""
         self.seed = seed
+        self._clock = limits.clock
+        self._begin = self._clock()
         end = None if limits.seconds is None else self._begin + limits.seconds
         self._replay(self.corpus.divergent())
         while not self._is_over(limits, end):
-            begin = time.monotonic()
+            begin = self._clock()
             if self.programs is None or not self.programs.are_all:
                 self._run_cases(limits, end)
-            self._run_rows(limits, end, time.monotonic() - begin)
+            self._run_rows(limits, end, self._clock() - begin)
             self._run_programs(limits, end)
         self._time()
         return self.outcome
@@ -162,8 +166,8 @@ class Campaign:
 
     def _run_rows(self, limits: Limits, end: float | None, seconds: float) -> None:
         """Runs rows for so many seconds."""
-        stop = time.monotonic() + seconds
-        while self.full_speed is not None and time.monotonic() < stop and not self._is_over(limits, end):
+        stop = self._clock() + seconds
+        while self.full_speed is not None and self._clock() < stop and not self._is_over(limits, end):
             for divergence in self.full_speed.batch(self.seed):
                 self._decide(divergence, limits)
             self._time()
@@ -188,10 +192,10 @@ class Campaign:
             self.outcome.divergences.append((divergence, path))
 
     def _time(self) -> None:
-        self.outcome.seconds = self._before + time.monotonic() - self._begin
+        self.outcome.seconds = self._before + self._clock() - self._begin
 
     def _is_over(self, limits: Limits, end: float | None) -> bool:
-        out_of_time = end is not None and time.monotonic() >= end
+        out_of_time = end is not None and self._clock() >= end
         enough_cases = limits.cases is not None and self.outcome.drawn >= limits.cases
         found = len(self.outcome.divergences)
         return out_of_time or enough_cases or (limits.divergences is not None and found >= limits.divergences)

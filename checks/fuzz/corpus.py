@@ -25,11 +25,15 @@ STATE_VERSION = 1
 
 
 class Corpus:
-    """The files of a campaign under `directory`; `problems` says what could not be read or written."""
+    """The files of a campaign under `directory`.
+
+    `problems` says what could not be read, `failures` what could not be written; `unwritten` are cases among these.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.problems: list[str] = []
+        self.failures: list[str] = []
         self.unwritten: list[Case] = []
 
     def divergent(self) -> Iterator[tuple[Path, Case]]:
@@ -92,9 +96,9 @@ class Corpus:
         try:
             write_document(path, document)
         except OSError as error:
-            problem = f"{path}: {error.strerror or error}"
-            if problem not in self.problems:
-                self.problems.append(problem)
+            failure = f"{path}: {error.strerror or error}"
+            if failure not in self.failures:
+                self.failures.append(failure)
             return False
         return True
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from checks.commands.errors import UsageError
-from checks.fast.faults import Fault, faulty, run_command
+from checks.fast.faults import Fault, faulty, run_module
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Finding:
 
 
 def find_all(chosen: Sequence[Fault], seconds: float) -> Iterator[Finding]:
-    """Fuzzes the fast model with each fault in turn, for `seconds` at most."""
+    """Fuzzes the fast model with each fault in turn, for so many CPU seconds at most."""
     for fault in chosen:
         yield find(fault, seconds)
 
@@ -37,8 +37,18 @@ def find(fault: Fault, seconds: float) -> Finding:
     """Runs `nonroot fuzz --mode ci` in a process that has the fault, with a cache of its own."""
     with faulty(fault) as environment, TemporaryDirectory(prefix="nonroot-corpus-") as directory:
         report = Path(directory) / "report.json"
-        options = ["--mode", "ci", "--seconds", f"{seconds:g}", "--corpus", directory, "--json", str(report)]
-        done, spent = run_command(environment, "fuzz", *options)
+        options = [
+            "--mode",
+            "ci",
+            "--seconds",
+            f"{seconds:g}",
+            "--cpu-time",
+            "--corpus",
+            directory,
+            "--json",
+            str(report),
+        ]
+        done, spent = run_module(environment, "checks", "fuzz", *options)
         if done.returncode not in (0, 1):
             raise UsageError(
                 f"fault {fault.id}: the fuzzer ended with status {done.returncode}: {done.stderr}"
