@@ -28,6 +28,9 @@ FAULTS = {
     "visible_tsc": (CONTROLS, "TSC_OFFSET + (if", "(if"),
     "bitmap_bit": ("vmx/bitmaps.isa", "byte[index[2..0]]", "byte[7 - index[2..0]]"),
     "is_msr_intercepted": ("vmx/bitmaps.isa", "_BITS : bits(32) = 0x4000", "_BITS : bits(32) = 0x6000"),
+    "is_port_in_bitmap": ("vmx/bitmaps.isa", "IO_BITMAP_B else IO_BITMAP_A", "IO_BITMAP_A else IO_BITMAP_B"),
+    "io_exits": ("vmx/bitmaps.isa", "var exits = last < port", "var exits = false"),
+    "is_cr3_target": ("vmx/bitmaps.isa", "CR3_TARGET_COUNT > 1 and", "CR3_TARGET_COUNT > 0 and"),
     "is_system_call_msr": (MSR, "IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK,", "IA32_STAR, IA32_LSTAR,"),
     "virtual_tpr_place": ("vmx/virtual_apic.isa", "VIRTUAL_APIC_ADDRESS +", "APIC_ACCESS_ADDRESS +"),
 }

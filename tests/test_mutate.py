@@ -159,6 +159,7 @@ def test_a_campaign_that_was_stopped_goes_on(tmp_path: Path) -> None:
     again = Memory.of(PROGRAM, CAMPAIGN.mutants, ProofCache(tmp_path / "proofs.sqlite"))
     assert again.tried(group, some) == result
     assert again.tried(group, some | {4}) is None
+    assert again.tried(group, frozenset({2})) == Tried((), frozenset({2}))
     assert (
         Memory.of(mutated(PROGRAM, CAMPAIGN.mutants[1]), CAMPAIGN.mutants, cache_).tried(group, some) is None
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import z3
 
 from checks.host_state.built import Built
+from checks.host_state.cycle import FUNCTIONS, CycleGoals
 from checks.host_state.handlers import HandlerGoals
 from checks.host_state.registers import GROUP as REGISTERS
 from checks.host_state.registers import register_group, register_ids
@@ -28,7 +29,8 @@ class HostStateFamily:
         ids = start_ids(program)
         if ids:
             yield Outline(GROUP, ids)
-            for group, own in self._of(program).handlers.ids().items():
+            prepared = self._of(program)
+            for group, own in (*prepared.handlers.ids().items(), *prepared.cycle.ids().items()):
                 yield Outline(group, own)
             yield Outline(REGISTERS, register_ids(program))
 
@@ -41,6 +43,8 @@ class HostStateFamily:
         prepared = self._of(program)
         if group == REGISTERS:
             return register_group(program, context, prepared.built, ids)
+        if group in FUNCTIONS:
+            return prepared.cycle.build(group, context, prepared.built, ids)
         return prepared.handlers.build(group, context, prepared.built, ids)
 
     def _of(self, program: ir.Program) -> Prepared:
@@ -55,3 +59,4 @@ class Prepared:
     def __init__(self, program: ir.Program) -> None:
         self.built = Built.of(program)
         self.handlers = HandlerGoals(program)
+        self.cycle = CycleGoals(program)

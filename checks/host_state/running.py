@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 from checks.host_state.built import Built
 from checks.host_state.promises import Promises, mode_of
+from checks.symbolic.evaluate import Override
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import equal
@@ -18,6 +20,8 @@ from grammar import ir
 
 IN_CODE = "is_in_code"
 """The function of the specification that says where code can be fetched."""
+
+NO_OVERRIDES: Mapping[str, Override] = MappingProxyType({})
 
 LONGEST = 15
 """Bytes of the longest instruction.  SDM 2A 2.3.11"""
@@ -32,11 +36,17 @@ class RunningGuest:
     holding: dict[str, Truth]
 
     @classmethod
-    def of(cls, program: ir.Program, terms: Terms, built: Built) -> RunningGuest:
-        """The state has fresh symbols, but for the constant fields of the VMCS."""
+    def of(
+        cls, program: ir.Program, terms: Terms, built: Built, overrides: Mapping[str, Override] = NO_OVERRIDES
+    ) -> RunningGuest:
+        """The state has fresh symbols, but for the constant fields of the VMCS.
+
+        `overrides` are functions that promises call, which are not looked into.
+        """
         state = any_state(program, terms, built)
         state.set(mode_of(program), value=True)
         promises = Promises(program, terms)
+        promises.evaluator.overrides.update(overrides)
         return cls(promises, state, promises.of_running(state))
 
     def fetched(self) -> list[Truth]:

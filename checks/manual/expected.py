@@ -108,6 +108,31 @@ def is_msr_intercepted(machine: Machine, index: z3.BitVecRef, access: z3.BitVecR
     )
 
 
+def is_port_in_bitmap(machine: Machine, port: z3.BitVecRef) -> z3.ExprRef:
+    """Bitmap A has a bit for each port below 8000, bitmap B for the others.  SDM 3C 25.6.4"""
+    is_high = _bit(port, 15)
+    bitmap = z3.If(is_high, machine.register("IO_BITMAP_B"), machine.register("IO_BITMAP_A"))
+    byte = z3.ZeroExt(52, z3.Extract(14, 3, port))
+    return _bit_of_byte(machine, bitmap + byte, z3.Extract(2, 0, port))
+
+
+def io_exits(machine: Machine, port: z3.BitVecRef, size: z3.BitVecRef) -> z3.ExprRef:
+    """With "use I/O bitmaps" (primary bit 25) an access exits if one of its ports, four at most, has its bit set, or if
+    it goes beyond port FFFF; without, if "unconditional I/O exiting" (bit 24) is set.  SDM 3C 26.1.3
+    """
+    controls = machine.register("PRIMARY_CONTROLS")
+    last = z3.ZeroExt(1, port) + z3.ZeroExt(14, size - 1)
+    ports = [z3.And(z3.UGT(size, i), is_port_in_bitmap(machine, port + i)) for i in range(4)]
+    return z3.If(_bit(controls, 25), z3.Or(_bit(last, 16), *ports), _bit(controls, 24))
+
+
+def is_cr3_target(machine: Machine, value: z3.BitVecRef) -> z3.ExprRef:
+    """The value is one of the first `CR3-target count` of four.  SDM 3C 25.6.7"""
+    count = machine.register("CR3_TARGET_COUNT")
+    targets = [machine.register(f"CR3_TARGET_VALUE_{i}") for i in range(4)]
+    return z3.Or(*(z3.And(z3.UGT(count, i), value == target) for i, target in enumerate(targets)))
+
+
 def is_system_call_msr(_: Machine, index: z3.BitVecRef) -> z3.ExprRef:
     """SYSCALL, SWAPGS and RDTSCP use six MSRs.  SDM 2B "SYSCALL", "SWAPGS", "RDTSCP" """
     return z3.Or(*(index == number for number in SYSTEM_CALL_MSRS))
@@ -122,7 +147,8 @@ EXPECTATIONS: dict[str, Expectation] = {
     one.__name__: one
     for one in (
         *(is_canonical, is_valid_cr0, is_valid_cr4, has_host_nmis, secondary, visible_tsc),
-        *(bitmap_bit, is_msr_intercepted, is_system_call_msr, virtual_tpr_place),
+        *(bitmap_bit, is_msr_intercepted, is_port_in_bitmap, io_exits, is_cr3_target),
+        *(is_system_call_msr, virtual_tpr_place),
     )
 }
 """By the name of the function of the specification."""

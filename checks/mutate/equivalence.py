@@ -18,6 +18,7 @@ from checks.isolation.patterns import find_patterns
 from checks.isolation.world import MEMORY, World, take_step
 from checks.mutate.outcomes import Difference, Outcome, compare, follows, outcome, same_state
 from checks.mutate.places import Mutant, mutated, source_name
+from checks.mutate.scope import is_of_msr_areas
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.memory import ByteMemory, UnalignedAccessError
@@ -47,6 +48,9 @@ EQUIVALENT = frozenset({SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS})
 _ORDER = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS, STRICTER, INFORMATION, EXITS, "")
 
 _CANNOT_COMPARE = (UnsupportedError, UnalignedAccessError, KeyError, StopIteration, z3.Z3Exception)
+
+MOST_FUNCTIONS = 8
+"""A function is compared by itself only if it is made from no more."""
 
 MOST_GROUPS = 3
 """Instructions and steps that use a changed function are compared one by one only if they are so few groups."""
@@ -100,7 +104,8 @@ def _same_alone(program: ir.Program, changed: ir.Program, mutant: Mutant) -> boo
 
 def _same_one(program: ir.Program, changed: ir.Program, versions: tuple[object, object]) -> bool:
     boundary = frozenset(LOADS) | frozenset(STORES)
-    if any(f.source in boundary for f in reachable_functions(program, versions, frozenset())):
+    below = reachable_functions(program, versions, frozenset())
+    if len(below) > MOST_FUNCTIONS or any(f.source in boundary or is_of_msr_areas(f) for f in below):
         return False
     for memory in (_words, _bytes):
         world = World(program, z3.Context())

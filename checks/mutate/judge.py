@@ -12,7 +12,7 @@ import z3
 from checks.extract import extract
 from checks.mutate.fates import Fate, Found
 from checks.mutate.places import Mutant, mutated
-from checks.mutate.targets import Target, Targets, is_among, items_of
+from checks.mutate.targets import MANY, Target, Targets, is_among, items_of
 from checks.mutate.trial import LIMITS, Trial
 from checks.mutate.weave import Weaver
 from checks.solve import GroupRunner
@@ -64,8 +64,8 @@ class Judge:
         woven = sorted(concerned.difference(alone))
         found: list[Found] = []
         met = set(alone)
-        for begin in range(0, len(woven), target.together):
-            some, looked_at = self._woven(target, frozenset(woven[begin : begin + target.together]))
+        for begin in range(0, len(woven), MANY):
+            some, looked_at = self._woven(target, frozenset(woven[begin : begin + MANY]))
             found += some
             met |= looked_at
         for number in alone:
@@ -86,7 +86,9 @@ class Judge:
             halves = [frozenset(order[: len(order) // 2]), frozenset(order[len(order) // 2 :])]
             results = [self._woven(target, half) for half in halves]
             return [f for found, _ in results for f in found], {n for _, met in results for n in met}
-        trial = Trial(group, set(together), satisfied=self._satisfied[target.family])
+        trial = Trial(
+            group, set(together), satisfied=self._satisfied[target.family], one_by_one=target.is_hard
+        )
         found = list(trial.run())
         for number in sorted(trial.unsure & trial.alive):
             found += self.alone(target, number)

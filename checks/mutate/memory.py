@@ -1,7 +1,7 @@
 """What groups showed of mutants, remembered, so that a campaign that was stopped goes on where it was.
 
-It is remembered for one specification, one state of the project's code and of the list of explanations. A group is
-tried on the mutants that are left by then: these are part of the key.
+It is remembered for one specification and one state of the project's code; of survivors also for one list of
+explanations. What becomes of a mutant depends on no other, so what was found of many counts for each of them.
 """
 
 from __future__ import annotations
@@ -37,18 +37,22 @@ class Memory:
         return cls(cache, hashlib.sha256(made_from.encode()).digest(), mutants)
 
     def tried(self, target: Target, concerned: frozenset[int]) -> Tried | None:
-        """What a group showed of exactly these mutants."""
-        text = self.cache.verdict(self._key(target, concerned))
+        """What a group showed of these mutants, if it was tried on them and perhaps on others."""
+        text = self.cache.verdict(self._key(target))
         if text is None:
             return None
-        found, met = json.loads(text)
-        return Tried(tuple(Found(n, Fate(fate), by, s) for n, fate, by, s in found), frozenset(met))
+        numbers, found, met = json.loads(text)
+        if not concerned.issubset(numbers):
+            return None
+        wanted = (Found(n, Fate(fate), by, seconds) for n, fate, by, seconds in found if n in concerned)
+        return Tried(tuple(wanted), concerned.intersection(met))
 
     def remember(self, target: Target, concerned: frozenset[int], tried: Tried) -> None:
         """Remembers it, unless something was left open."""
         if all(one.fate is not Fate.UNKNOWN for one in tried.found):
             found = [(one.number, one.fate, one.by, one.seconds) for one in tried.found]
-            self.cache.remember_verdict(self._key(target, concerned), json.dumps([found, sorted(tried.met)]))
+            text = json.dumps([sorted(concerned), found, sorted(tried.met)])
+            self.cache.remember_verdict(self._key(target), text)
 
     def verdict(self, number: int, groups: Sequence[str]) -> Verdict | None:
         """The verdict on a mutant that survived these groups."""
@@ -63,9 +67,8 @@ class Memory:
         text = json.dumps([verdict.fate, verdict.by])
         self.cache.remember_verdict(self._key_of_survivor(number, groups), text)
 
-    def _key(self, target: Target, concerned: frozenset[int]) -> bytes:
-        mutants = [self.mutants[n].id for n in sorted(concerned)]
-        return self._digest(target.outline.group, target.outline.ids, mutants)
+    def _key(self, target: Target) -> bytes:
+        return self._digest(target.outline.group, target.outline.ids)
 
     def _key_of_survivor(self, number: int, groups: Sequence[str]) -> bytes:
         return self._digest("survivor", self.mutants[number].id, sorted(groups), EXPLAINED.read_bytes())

@@ -55,6 +55,12 @@ def markdown(document: Mapping[str, Any], there_are: int) -> str:
     ]
     families = Counter(one["by"].split(".")[0] for one in results if one["fate"] in _CAUGHT)
     lines += [f"| `{family}` | {count} |" for family, count in families.most_common()]
+    left = Counter(one["item"] for one in results if one["fate"] in _COLUMNS["open"])
+    if left:
+        lines += [
+            "",
+            "Open are those of " + ", ".join(f"`{item}` ({n})" for item, n in left.most_common()) + ".",
+        ]
     return _HEAD + "\n".join([*lines, ""])
 
 

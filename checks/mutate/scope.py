@@ -28,6 +28,11 @@ def candidates(program: ir.Program) -> list[Mutant]:
     return [mutant for mutant in mutants(program) if scope.contains(mutant)]
 
 
+def is_of_msr_areas(function: ir.Function) -> bool:
+    """Whether the function works through MSR areas, which makes terms of hundreds of entries."""
+    return PurePosixPath(function.span.file).stem == "msr_areas"
+
+
 def area(mutant: Mutant) -> str:
     """The folder of the specification that the mutant is in."""
     return _folder(mutant.span)

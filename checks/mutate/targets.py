@@ -16,6 +16,7 @@ from checks.isolation.family import Isolation
 from checks.isolation.patterns import find_patterns
 from checks.manual.family import ManualFamily
 from checks.mutate.places import Mutant
+from checks.mutate.scope import is_of_msr_areas
 from checks.theorem import Family, Group, Outline
 from checks.totality.family import TotalityFamily
 from checks.trap.family import TrapFamily
@@ -28,9 +29,8 @@ FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation"
 FEW = 3
 """A function that so few steps use is part of them."""
 
-MANY, SOME = 5000, 100
-"""So many mutants are tried at once; in families that run most of the machine and the VMM fewer, since each choice
-makes its terms larger."""
+MANY = 1000
+"""So many mutants are woven into one program at most: each choice makes the terms larger."""
 
 Item = tuple[str, str]
 """A table of the program and the source name of an item in it."""
@@ -42,14 +42,15 @@ class Target:
 
     Mutants of `alone` are tried one by one, each in a program of its own: such a step would be proved in as many cases
     as it has places that choices change. Those of `untouched` are not tried: what the group takes as constant depends
-    on them, and other theorems say what it is. At most `together` mutants are woven into one program.
+    on them, and other theorems say what it is. In a
+    group that `is_hard` each proof takes long, and mutants are asked about one by one.
     """
 
     family: str
     outline: Outline
     alone: frozenset[Item] = frozenset()
     untouched: frozenset[Item] = frozenset()
-    together: int = MANY
+    is_hard: bool = False
 
 
 @dataclass(slots=True)
@@ -92,8 +93,8 @@ class Targets:
             subject = outline.group.removeprefix(f"{name}.")
             takes_as_built = name in ("totality", "emulation") or (name == "host_state" and subject != START)
             untouched = self._building() if takes_as_built else frozenset[Item]()
-            together = MANY if name in ("manual", "isolation", "trap") else SOME
-            yield Target(name, outline, own.get(subject, frozenset()), untouched, together)
+            is_hard = takes_as_built and name != "totality"
+            yield Target(name, outline, own.get(subject, frozenset()), untouched, is_hard)
 
     def _steps(self) -> Mapping[str, frozenset[Item]]:
         """By step its own items: itself, and functions that few others use."""
@@ -108,10 +109,11 @@ class Targets:
         }
 
     def _building(self) -> frozenset[Item]:
-        """What the VMCS of a new guest is built by."""
+        """What the VMCS of a new guest is built by, and what works through the MSR areas that it does not have."""
         functions = self.program.functions
         made = [functions[name] for name in (BOOT, START) if name in functions]
         made += reachable_functions(self.program, [f.body for f in made])
+        made += filter(is_of_msr_areas, functions.values())
         return frozenset(("functions", f.source) for f in made)
 
 

@@ -35,6 +35,7 @@ class Trial:
 
     `met` are those in whose place a term was made. `unsure` are those that a goal may be about which is not proved
     where no choice is made. `satisfied` are those whose assumptions were seen to be satisfiable, here or elsewhere.
+    With `one_by_one` no question is about several mutants, which pays where single proofs are hard.
     """
 
     group: Group
@@ -42,13 +43,15 @@ class Trial:
     met: set[int] = field(default_factory=set)
     unsure: set[int] = field(default_factory=set)
     satisfied: set[int] = field(default_factory=set)
+    one_by_one: bool = False
 
     def run(self) -> Iterator[Found]:
         """What was found, mutant by mutant: killed by a goal, or left open by the solver."""
         for goal in self.group.goals:
             if not goal.is_syntactic:
                 yield from self._on(goal)
-        yield from self._vacuous()
+        if not self.one_by_one:
+            yield from self._vacuous()
 
     def _on(self, goal: Goal) -> Iterator[Found]:
         every = (*self.group.hypotheses, *goal.hypotheses, z3.Not(goal.conclusion))
@@ -62,6 +65,10 @@ class Trial:
             self.unsure |= at_hand
             return
         # A mutant that is not in what the proof uses survives: the proof is also one of the mutant.
+        if self.one_by_one:
+            for number in sorted(met_in(used) & self.alive):
+                yield from self._single(goal, parts, number)
+            return
         suspects = OneOf(self.group.context, met_in(every))
         suspects.add(used)
         for number, seconds in suspects.members(met_in(used) & self.alive):
