@@ -73,15 +73,15 @@ class Judge:
         return Tried(tuple(found), frozenset(met))
 
     def _woven(self, target: Target, together: frozenset[int]) -> tuple[list[Found], set[int]]:
-        """Tries the mutants together; if no terms can be made, half of them at a time."""
+        """Tries the mutants together; if no terms can be made, half of them at a time.  A last one goes alone."""
         if not together:
             return [], set()
         try:
             program = self._weaver.woven({n: self.mutants[n] for n in sorted(together)})
             group = self.targets.build(program, target)
-        except CANNOT_BUILD as error:
+        except CANNOT_BUILD:
             if len(together) == 1:
-                return [self._rejected(target, min(together), error)], set(together)
+                return self.alone(target, min(together)), set(together)
             order = sorted(together)
             halves = [frozenset(order[: len(order) // 2]), frozenset(order[len(order) // 2 :])]
             results = [self._woven(target, half) for half in halves]

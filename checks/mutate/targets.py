@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import z3
 
 from checks.emulation.family import EmulationFamily
+from checks.emulation.runs import RUN_ONE
 from checks.extract import extract
 from checks.host_state.built import BOOT, START
 from checks.host_state.family import HostStateFamily
@@ -109,12 +110,21 @@ class Targets:
         }
 
     def _building(self) -> frozenset[Item]:
-        """What the VMCS of a new guest is built by, and what works through the MSR areas that it does not have."""
+        """What the VMCS of a new guest is built by, and what works through the MSR areas that it does not have.
+
+        What also runs later, such as the switch between guests, does not count.
+        """
         functions = self.program.functions
         made = [functions[name] for name in (BOOT, START) if name in functions]
         made += reachable_functions(self.program, [f.body for f in made])
-        made += filter(is_of_msr_areas, functions.values())
-        return frozenset(("functions", f.source) for f in made)
+        running: list[object] = [handler.body for handler in self.program.handlers.values()]
+        running += [functions[RUN_ONE].body] if RUN_ONE in functions else []
+        later = {f.source for f in reachable_functions(self.program, running)}
+        only = {f.source for f in made} - later
+        return frozenset(
+            ("functions", name)
+            for name in only | {f.source for f in filter(is_of_msr_areas, functions.values())}
+        )
 
 
 def items_of(program: ir.Program) -> frozenset[Item]:
