@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import z3
 
@@ -61,6 +61,8 @@ class Trial:
             return
         parts = Parts([part for one in every for part in conjuncts(one)], self.group.context)
         used = parts.core(None)
+        if used is None and parts.holds(None) == "unsat":
+            used = parts.terms
         if used is None:
             self.unsure |= at_hand
             return
@@ -77,19 +79,19 @@ class Trial:
             if proof is not None:
                 suspects.add(proof)  # another proof, which may be one of other mutants as well
                 continue
-            self.alive.discard(number)
-            yield Found(number, Fate.KILLED, goal.id, seconds + time.monotonic() - start)
+            for one in self._single(goal, parts, number):
+                yield replace(one, seconds=seconds + time.monotonic() - start)
         for number in suspects.undecided:
             yield from self._single(goal, parts, number)
 
     def _single(self, goal: Goal, parts: Parts, number: int) -> Iterator[Found]:
         """One mutant by itself."""
-        solver = TermSolver(self.group.context, parts.fixed(number))
-        answer, _ = solver.check(parts.terms, LIMITS)
-        if answer.verdict != "unsat":
+        start = time.monotonic()
+        verdict = parts.holds(number)
+        if verdict != "unsat":
             self.alive.discard(number)
-            fate = Fate.KILLED if answer.verdict == "sat" else Fate.UNKNOWN
-            yield Found(number, fate, goal.id, answer.seconds)
+            fate = Fate.KILLED if verdict == "sat" else Fate.UNKNOWN
+            yield Found(number, fate, goal.id, time.monotonic() - start)
 
     def _vacuous(self) -> Iterator[Found]:
         """The mutants in which nothing satisfies the assumptions of the first goal that is no syntactic truth."""
@@ -158,8 +160,13 @@ class Parts:
         own = "" if number is None else str(choice(self.context, number))
         return [one if str(one) == own else z3.Not(one) for one in self._choices]
 
+    def holds(self, number: int | None) -> str:
+        """Whether all are satisfiable together in the mutant, or in the original: sat, unsat or unknown."""
+        solver = TermSolver(self.context, self.fixed(number))
+        return solver.check(self.terms, LIMITS)[0].verdict
+
     def core(self, number: int | None) -> list[z3.BoolRef] | None:
-        """Those that contradict each other in the mutant, or in the original; None if all together do not."""
+        """Those that contradict each other in the mutant, or in the original; None if none are found."""
         solver = z3.SimpleSolver(ctx=self.context)
         solver.set("timeout", 60_000)
         solver.set("rlimit", LIMITS.first_rlimit)

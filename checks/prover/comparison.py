@@ -1,6 +1,6 @@
 """Compares results with those of an earlier run: verdicts, witnesses, and the questions that the solvers were asked.
 
-They depend neither on the number of processes, nor on the order, nor on the version of Python.
+They depend neither on the number of processes nor on the order; verdicts and witnesses not on the version of Python.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import traceback
@@ -21,6 +22,7 @@ from checks.prover.selection import Task
 from checks.solve import GroupRunner, Limits
 from checks.solvers.text import Z3
 from checks.theorem import Result, Status
+from grammar.garbage import no_garbage_collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,14 @@ def serve(connection: Connection, setup: Setup) -> None:
         if task is None:
             return
         try:
-            for result in worker.prove(task):
-                connection.send(result)
+            # When a term is freed decides which number the next one gets, which decides on the order of others.
+            with no_garbage_collection():
+                for result in worker.prove(task):
+                    connection.send(result)
             connection.send(Done(task))
         except Exception:  # noqa: BLE001 - whatever went wrong with this group, the others can go on
             connection.send(Done(task, traceback.format_exc()))
+        gc.collect(1)
 
 
 class _Worker:
