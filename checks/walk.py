@@ -30,19 +30,25 @@ def children(node: object) -> Iterator[object]:
 
 def nodes(node: object) -> Iterator[object]:
     """The node and everything below it, callees not included."""
-    yield node
-    for child in children(node):
-        yield from nodes(child)
+    pending = [node]
+    while pending:
+        one = pending.pop()
+        yield one
+        pending.extend(reversed(tuple(children(one))))
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What stands in a body, by name: calls, rule groups asked for, state and memories read, state written."""
+    """What stands in a body, by name: calls, rule groups asked for, state and memories read, state written.
+
+    `updates` are the statements that write state.
+    """
 
     functions: tuple[str, ...]
     rules: tuple[str, ...]
     reads: frozenset[str]
     writes: frozenset[str]
+    updates: tuple[ir.WriteState, ...]
 
 
 _known: dict[int, tuple[object, Names]] = {}
@@ -62,7 +68,7 @@ def names_in(body: object) -> Names:
 def _find_names(body: object) -> Names:
     functions: dict[str, None] = {}
     rules: dict[str, None] = {}
-    reads, writes = set(), set()
+    reads, updates = set[str](), list[ir.WriteState]()
     for node in nodes(body):
         match node:
             case ir.Call():
@@ -74,8 +80,9 @@ def _find_names(body: object) -> Names:
             case ir.ReadMemory():
                 reads.add(node.memory)
             case ir.WriteState():
-                writes.add(node.name)
-    return Names(tuple(functions), tuple(rules), frozenset(reads), frozenset(writes))
+                updates.append(node)
+    writes = frozenset(node.name for node in updates)
+    return Names(tuple(functions), tuple(rules), frozenset(reads), writes, tuple(updates))
 
 
 def reachable_functions(

@@ -8,12 +8,12 @@ from pathlib import Path
 from grammar import ir
 from grammar.check import SpecificationChecker
 from grammar.diagnostics import Diagnostic
-from grammar.garbage import no_garbage_collection
+from grammar.garbage import reading
 from grammar.parse import Item, ParsedFile, parse, read_source
 from grammar.source import MAIN, Span, default_directory
 
 
-@no_garbage_collection()
+@reading()
 def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict[str, str]]:
     """Parses and checks the files that `main.isa` includes; the errors, and the texts they quote."""
     main = directory / MAIN
@@ -49,7 +49,7 @@ def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict
     return program, _sorted([*errors, *found], order), sources
 
 
-@no_garbage_collection()
+@reading()
 def check_files(
     paths: Sequence[Path], directory: Path | None = None
 ) -> tuple[list[Diagnostic], dict[str, str]]:

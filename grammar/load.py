@@ -10,11 +10,11 @@ from pathlib import Path
 from grammar import ir
 from grammar.cachedir import cache_directory, write_atomically
 from grammar.diagnostics import SpecificationError
-from grammar.garbage import no_garbage_collection
+from grammar.garbage import reading
 from grammar.source import default_directory
 
 
-@no_garbage_collection()
+@reading()
 def load(directory: Path | None = None) -> ir.Program:
     """The checked specification under `directory` (default: the project's).
 

@@ -8,7 +8,7 @@ from operator import and_
 from typing import TypeAlias
 
 from checks.host_state.promises import ENTER, LOAD, RECORD, SAVE, Promise, promises
-from checks.walk import children, nodes, reachable_functions
+from checks.walk import children, names_in, nodes, reachable_functions
 from grammar import ir
 
 Bits: TypeAlias = Mapping[str, int]
@@ -159,9 +159,8 @@ def bits_written(program: ir.Program, bodies: Iterable[object]) -> dict[str, int
     """The bits of state that statements may change, callees not included."""
     found: dict[str, int] = {}
     for body in bodies:
-        for node in nodes(body):
-            if isinstance(node, ir.WriteState):
-                found[node.name] = found.get(node.name, 0) | ~_kept(program, node.value, node)
+        for node in names_in(body).updates:
+            found[node.name] = found.get(node.name, 0) | ~_kept(program, node.value, node)
     return found
 
 

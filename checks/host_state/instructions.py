@@ -39,6 +39,7 @@ class InstructionGoals:
 
     _dependencies: dict[int, Dependencies] = field(default_factory=dict)
     _starts: dict[int, Start] = field(default_factory=dict)
+    _known: dict[int, tuple[Form, tuple[Promise, ...]]] = field(default_factory=dict)
 
     def functions(self, program: ir.Program) -> frozenset[str]:
         """What a VM exit saves, and what the rules of VM entry call."""
@@ -62,7 +63,10 @@ class InstructionGoals:
     def _depending(self, program: ir.Program, form: Form) -> tuple[Promise, ...]:
         if SAVE not in program.functions:
             return ()
-        return self._of(program).at_running(_written(program, form.body.body))
+        if id(form) not in self._known:  # with the form, so that its identity stays its own
+            depending = self._of(program).at_running(_written(program, form.body.body))
+            self._known[id(form)] = form, depending
+        return self._known[id(form)][1]
 
     def _of(self, program: ir.Program) -> Dependencies:
         if id(program.rules) not in self._dependencies:

@@ -53,9 +53,8 @@ class StepProof:
             assumptions = self._assumptions(seen, point) if conclusion is not True else []
             assumed += assumptions
             truth = world.follows(assumptions, conclusion)
-            far = partial(far_frames, world, (self.run.seen, seen))
             told = self._explained(f"{name}.{goal}", point, seen)
-            goals.append(Goal(f"{name}.{goal}", truth, minimise=far, explain=told))
+            goals.append(Goal(f"{name}.{goal}", truth, minimise=partial(self._far, seen), explain=told))
         witness = Witness("the step is taken", world.all_of(assumed))
         witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
         requirements = tuple(world.proposition(r) for r in self.run.requirements)
@@ -70,11 +69,18 @@ class StepProof:
         call = (self.step, tuple(self.run.arguments.values()))
 
         def render(model: z3.ModelRef) -> Counterexample:
-            in_sight = (self.run.seen, seen, self.instances.seen())
+            in_sight = self._in_sight(seen)
             case = case_of(self.world, model, goal, call, (claim, tuple(point.values())), in_sight)
             return replace(told(model), case=case)
 
         return render
+
+    def _in_sight(self, seen: Sightings) -> tuple[Sightings, ...]:
+        """What the step, a goal and the assumptions look at: the state of a case."""
+        return self.run.seen, seen, self.instances.seen()
+
+    def _far(self, seen: Sightings) -> tuple[z3.BoolRef, ...]:
+        return far_frames(self.world, self._in_sight(seen))
 
     def _conclusions(self) -> Iterator[tuple[str, Truth, Sightings, dict[str, Value]]]:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""
