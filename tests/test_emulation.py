@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 import z3
+from broken_specification import with_faults
 
-import grammar
 from checks.case import parse_case
 from checks.emulation.family import EmulationFamily
 from checks.emulation.replay import replay
@@ -17,8 +15,6 @@ from checks.solve import GroupRunner, Limits
 from checks.theorem import Result, Status
 from grammar import ir
 from refmodel.model import Model, build
-
-SPEC = Path(grammar.__file__).parents[1] / "spec"
 
 # What a hypervisor may get wrong: file, text, wrong text, the theorem that notices, what differs.
 FAULTS = [
@@ -42,13 +38,7 @@ FAULTS = [
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults, each in another place."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
-    shutil.copytree(SPEC, folder)
-    for file, text, wrong, *_ in FAULTS:
-        path = folder / "vmm" / f"{file}.isa"
-        whole = path.read_text()
-        assert whole.count(text) == 1, text
-        path.write_text(whole.replace(text, wrong))
-    return grammar.load(folder)
+    return with_faults(folder, ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in FAULTS))
 
 
 @pytest.fixture(scope="module")

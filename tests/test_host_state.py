@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import z3
+from broken_specification import with_faults
 
-import grammar
 from checks.case import parse_case
 from checks.extract import extract
 from checks.families import families
@@ -18,8 +17,6 @@ from checks.solve import GroupRunner, Limits
 from checks.theorem import Family, Result, Status
 from grammar import ir
 from refmodel.model import Model, build
-
-SPEC = Path(grammar.__file__).parents[1] / "spec"
 
 # What a VMM or a processor may get wrong: file, text, wrong text, the theorem that notices.
 # The first are of start_vm: with them there is no guest that keeps the policy, so that nothing else can be shown.
@@ -152,23 +149,13 @@ OTHERS = [
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
-    return with_faults([*FAULTS, *(one[:4] for one in OTHERS)], tmp_path_factory.mktemp("broken") / "spec")
+    folder = tmp_path_factory.mktemp("broken") / "spec"
+    return with_faults(folder, (one[:3] for one in (*FAULTS, *OTHERS)))
 
 
 @pytest.fixture(scope="module")
 def broken_model(broken: ir.Program) -> Model:
     return build(broken)
-
-
-def with_faults(faults: list[tuple[str, str, str, str]], folder: Path) -> ir.Program:
-    """The specification with faults, each in another place."""
-    shutil.copytree(SPEC, folder)
-    for file, text, wrong, _ in faults:
-        path = folder / f"{file}.isa"
-        whole = path.read_text()
-        assert whole.count(text) == 1, text
-        path.write_text(whole.replace(text, wrong))
-    return grammar.load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +193,7 @@ def test_a_broken_promise_is_refuted_and_the_reference_shows_it(
 def test_what_start_vm_builds_is_refuted(
     proving: dict[str, Family], model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = with_faults(STARTS, tmp_path / "spec")
+    broken = with_faults(tmp_path / "spec", (one[:3] for one in STARTS))
     broken_model = build(broken)
     for *_, goal in STARTS:
         result = prove(proving, broken, f"host_state.{goal}")

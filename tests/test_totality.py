@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 import z3
+from broken_specification import with_faults
 
-import grammar
 from checks.solve import GroupRunner, Limits
 from checks.theorem import Result, Status
 from checks.totality.family import TotalityFamily
 from grammar import ir
-
-SPEC = Path(grammar.__file__).parents[1] / "spec"
 
 # What a hypervisor may get wrong: file, text, wrong text, the function that then exits, the reason.
 FAULTS = [
@@ -40,13 +35,7 @@ STRAYS = [
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
-    shutil.copytree(SPEC, folder)
-    for file, text, wrong, *_ in (*FAULTS, *STRAYS):
-        path = folder / "vmm" / f"{file}.isa"
-        whole = path.read_text()
-        assert whole.count(text) == 1, text
-        path.write_text(whole.replace(text, wrong))
-    return grammar.load(folder)
+    return with_faults(folder, ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS)))
 
 
 @pytest.fixture(scope="module")
