@@ -1,20 +1,20 @@
 """What groups showed of mutants, remembered, so that a campaign that was stopped goes on where it was.
 
-It is remembered for one specification and one state of the project's code; of survivors also for one list of
-explanations. What becomes of a mutant depends on no other, so what was found of many counts for each of them.
+It is remembered for one specification and one state of the project's code. What becomes of a mutant depends on no
+other, so what was found of many counts for each of them. What the solver left open it would leave open again: what
+limits it is its work, not time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from checks.cache import ProofCache
 from checks.digest import Digests
-from checks.mutate.explanations import EXPLAINED
-from checks.mutate.fates import Fate, Found, Verdict
+from checks.mutate.fates import Fate, Found
 from checks.mutate.judge import Tried
 from checks.mutate.places import Mutant
 from checks.mutate.targets import Target
@@ -48,30 +48,25 @@ class Memory:
         return Tried(tuple(wanted), concerned.intersection(met))
 
     def remember(self, target: Target, concerned: frozenset[int], tried: Tried) -> None:
-        """Remembers it, unless something was left open."""
-        if all(one.fate is not Fate.UNKNOWN for one in tried.found):
-            found = [(one.number, one.fate, one.by, one.seconds) for one in tried.found]
-            text = json.dumps([sorted(concerned), found, sorted(tried.met)])
-            self.cache.remember_verdict(self._key(target), text)
-
-    def verdict(self, number: int, groups: Sequence[str]) -> Verdict | None:
-        """The verdict on a mutant that survived these groups."""
-        text = self.cache.verdict(self._key_of_survivor(number, groups))
-        if text is None:
-            return None
-        fate, by = json.loads(text)
-        return Verdict(self.mutants[number], Fate(fate), by, 0.0, len(groups))
-
-    def remember_verdict(self, number: int, groups: Sequence[str], verdict: Verdict) -> None:
         """Remembers it."""
-        text = json.dumps([verdict.fate, verdict.by])
-        self.cache.remember_verdict(self._key_of_survivor(number, groups), text)
+        found = [(one.number, one.fate, one.by, one.seconds) for one in tried.found]
+        text = json.dumps([sorted(concerned), found, sorted(tried.met)])
+        self.cache.remember_verdict(self._key(target), text)
+
+    def compared(self, what: str, some: frozenset[int]) -> Mapping[int, str] | None:
+        """The reasons that were found by comparing these mutants of an item, or in a subject, with the original."""
+        text = self.cache.verdict(self._key_of_comparison(what, some))
+        return None if text is None else dict(json.loads(text))
+
+    def remember_compared(self, what: str, some: frozenset[int], found: Mapping[int, str]) -> None:
+        """Remembers them."""
+        self.cache.remember_verdict(self._key_of_comparison(what, some), json.dumps(sorted(found.items())))
 
     def _key(self, target: Target) -> bytes:
         return self._digest(target.outline.group, target.outline.ids)
 
-    def _key_of_survivor(self, number: int, groups: Sequence[str]) -> bytes:
-        return self._digest("survivor", self.mutants[number].id, sorted(groups), EXPLAINED.read_bytes())
+    def _key_of_comparison(self, what: str, some: frozenset[int]) -> bytes:
+        return self._digest("compared", what, sorted(some))
 
     def _digest(self, *parts: object) -> bytes:
         return hashlib.sha256(self.key + repr(parts).encode()).digest()

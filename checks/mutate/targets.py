@@ -30,9 +30,6 @@ FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation"
 FEW = 3
 """A function that so few steps use is part of them."""
 
-MANY = 1000
-"""So many mutants are woven into one program at most: each choice makes the terms larger."""
-
 Item = tuple[str, str]
 """A table of the program and the source name of an item in it."""
 
