@@ -37,6 +37,10 @@ class Choices:
             found |= self._bits(term)
         return set(_numbers(found))
 
+    def is_met(self, number: int, term: z3.AstRef) -> bool:
+        """Whether the choice of a mutant occurs."""
+        return bool(self._bits(term) >> number & 1)
+
     def _bits(self, root: z3.AstRef) -> int:
         ref = self.context.ref()
         if z3core.Z3_get_ast_id(ref, root.as_ast()) not in self._known:

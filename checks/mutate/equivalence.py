@@ -116,6 +116,8 @@ def _same_alone(
 ) -> frozenset[int]:
     """Those in which all instances of a function, or a predicate, have the same outcome as before."""
     before, after = _items(program, mutant.kind), _items(woven, mutant.kind)
+    if not before:
+        return frozenset()
     for name in (name for name, item in before.items() if source_name(item) == mutant.name):
         numbers = _same_one(program, woven, (before[name], after[name]), numbers)
     return numbers
