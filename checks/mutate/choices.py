@@ -6,8 +6,9 @@ A mutant is a number; its choice is the truth value behind which `checks.mutate.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import z3
 from z3 import z3core
@@ -65,6 +66,40 @@ class Choices:
                 for one in parts:
                     found |= self._known[z3core.Z3_get_ast_id(ref, one)]
                 self._known[identity] = found
+
+
+@dataclass(slots=True)
+class Chooser:
+    """Makes choices in terms: that of one mutant, or of none, among those that occur."""
+
+    context: z3.Context
+    numbers: Sequence[int]
+    _places: dict[int, int] = field(init=False)
+    _choices: list[z3.BoolRef] = field(init=False)
+    _from: Any = field(init=False)
+    _to: Any = field(init=False)
+    _truths: tuple[z3.BoolRef, z3.BoolRef] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Arrays for z3, which are made once: there may be thousands of choices, and hundreds of terms."""
+        self._truths = z3.BoolVal(False, self.context), z3.BoolVal(True, self.context)
+        self._places = {number: place for place, number in enumerate(self.numbers)}
+        self._choices = [choice(self.context, number) for number in self.numbers]
+        size = len(self._choices)
+        self._from = (z3core.Ast * size)(*(one.as_ast() for one in self._choices))
+        self._to = (z3core.Ast * size)(*(self._truths[0].as_ast() for _ in self._choices))
+
+    def made(self, term: z3.BoolRef, number: int | None) -> z3.BoolRef:
+        """The term in the mutant of that number, or in the original."""
+        if number is not None:
+            self._to[self._places[number]] = self._truths[1].as_ast()
+        try:
+            size = len(self._choices)
+            found = z3core.Z3_substitute(self.context.ref(), term.as_ast(), size, self._from, self._to)
+            return z3.BoolRef(found, self.context)
+        finally:
+            if number is not None:
+                self._to[self._places[number]] = self._truths[0].as_ast()
 
 
 def _parts(ref: z3core.ContextObj, term: z3core.Ast) -> tuple[z3core.Ast, ...]:

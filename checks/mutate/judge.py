@@ -11,6 +11,7 @@ import z3
 
 from checks.extract import extract
 from checks.mutate.fates import Fate, Found
+from checks.mutate.hard import HardTrial
 from checks.mutate.places import Mutant, mutated
 from checks.mutate.question import LIMITS
 from checks.mutate.targets import Target, Targets, is_among, items_of
@@ -73,7 +74,7 @@ class Judge:
         return Tried(tuple(found), frozenset(met))
 
     def _woven(self, target: Target, together: frozenset[int]) -> tuple[list[Found], set[int]]:
-        """Tries mutants together; if no terms can be made, half of the items at a time; those of one item one by one."""
+        """Tries mutants together; if no terms can be made, half of the items at a time, or those of one one by one."""
         if not together:
             return [], set()
         try:
@@ -85,8 +86,10 @@ class Judge:
                 return [f for n in sorted(together) for f in self.alone(target, n)], set(together)
             results = [self._woven(target, half) for half in halves]
             return [f for found, _ in results for f in found], {n for _, met in results for n in met}
-        trial = Trial(
-            group, set(together), satisfied=self._satisfied[target.family], one_by_one=target.is_hard
+        trial = (
+            HardTrial(group, set(together))
+            if target.is_hard
+            else Trial(group, set(together), satisfied=self._satisfied[target.family])
         )
         found = list(trial.run())
         for number in sorted(trial.unsure & trial.alive):

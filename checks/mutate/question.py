@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import z3
 
-from checks.mutate.choices import Choices, choice, conjuncts
+from checks.mutate.choices import Choices, Chooser, choice, conjuncts
 from checks.solvers.answer import Limits
 from checks.solvers.terms import TermSolver
 
@@ -152,8 +152,8 @@ class Question:
 
     def _alone(self, number: int | None) -> Reply:
         """What a solver says that is given the conditions as they are in the mutant."""
-        made = [(self._choice(n), self._truth(n == number)) for n in self.met]
+        chooser = Chooser(self.asker.choices.context, sorted(self.met))
         solver = TermSolver(self.asker.choices.context, [])
-        answer, used = solver.check(list(conjuncts(z3.substitute(self._whole(), *made))), LIMITS)
+        answer, used = solver.check(list(conjuncts(chooser.made(self._whole(), number))), LIMITS)
         model = used.model() if answer.verdict == "sat" else None
         return Reply(answer.verdict, model, number, frozenset(range(len(self.terms))), frozenset(self.met))

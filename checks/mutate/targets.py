@@ -91,8 +91,7 @@ class Targets:
             subject = outline.group.removeprefix(f"{name}.")
             takes_as_built = name in ("totality", "emulation") or (name == "host_state" and subject != START)
             untouched = self._building() if takes_as_built else frozenset[Item]()
-            is_hard = takes_as_built and name != "totality"
-            yield Target(name, outline, own.get(subject, frozenset()), untouched, is_hard)
+            yield Target(name, outline, own.get(subject, frozenset()), untouched, name == "emulation")
 
     def _steps(self) -> Mapping[str, frozenset[Item]]:
         """By step its own items: itself, and functions that few others use."""

@@ -24,7 +24,6 @@ class Trial:
 
     `met` are those in whose place a term was made. `unsure` are those that a goal may be about which is not proved
     where no choice is made. `satisfied` are those whose assumptions were seen to be satisfiable, here or elsewhere.
-    With `one_by_one` no question is about several mutants, which pays where single proofs are hard.
     """
 
     group: Group
@@ -32,7 +31,6 @@ class Trial:
     met: set[int] = field(default_factory=set)
     unsure: set[int] = field(default_factory=set)
     satisfied: set[int] = field(default_factory=set)
-    one_by_one: bool = False
     _asker: Asker = field(init=False)
 
     def __post_init__(self) -> None:
@@ -41,8 +39,7 @@ class Trial:
     def run(self) -> Iterator[Found]:
         """What was found, mutant by mutant: killed by a goal, left open by the solver, or contradictory."""
         yield from self.refuted()
-        if not self.one_by_one:
-            yield from self._vacuous()
+        yield from self._vacuous()
 
     def refuted(self) -> Iterator[Found]:
         """What is found by asking whether the goals hold."""
@@ -60,7 +57,7 @@ class Trial:
             return
         # A mutant whose choice the proof does not ask about survives: the proof is also one of the mutant.
         search = _Search(question, set(proof.core), self.alive & proof.concerned)
-        for number, fate, seconds in search.each() if self.one_by_one else search.all():
+        for number, fate, seconds in search.all():
             self.alive.discard(number)
             yield Found(number, fate, goal.id, seconds)
 
