@@ -17,6 +17,7 @@ from checks.mutate.explanations import explanations
 from checks.mutate.fates import Found, Verdict
 from checks.mutate.judge import Judge, Tried
 from checks.mutate.memory import Memory
+from checks.mutate.operators import kind_of
 from checks.mutate.places import Mutant
 from checks.mutate.scope import candidates
 from checks.mutate.survivors import Survivors
@@ -44,6 +45,13 @@ class Campaign:
         self.judge = Judge(program, Targets(program, families), self.mutants)
         self.targets = list(self.judge.targets.all())
         self.explanations = explanations()
+
+    def first(self) -> frozenset[int]:
+        """The first mutant of each operator in each item: what is judged if nothing else is asked for."""
+        found: dict[tuple[str, str, str], int] = {}
+        for number, mutant in self.mutants.items():
+            found.setdefault((mutant.kind, mutant.name, kind_of(mutant.operator)), number)
+        return frozenset(found.values())
 
     def sample(self, size: int | None, seed: int, items: Sequence[str] = ()) -> frozenset[int]:
         """So many of the mutants, or all, of these items, or all."""

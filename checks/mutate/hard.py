@@ -7,7 +7,7 @@ same terms as in the original, needs no proof; so most of them are done with for
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,20 +19,19 @@ from checks.mutate.question import LIMITS
 from checks.solvers.terms import TermSolver
 from checks.theorem import Goal, Group
 
-MOST_ASKED = 2
-"""So many goals of a group are tried in vain on a mutant: what is in all goals alike, such as the exit itself, is in
-those of other groups too."""
-
 
 @dataclass(slots=True)
 class HardTrial:
-    """One group on the mutants of these numbers, with the results that `checks.mutate.trial.Trial` has."""
+    """One group on the mutants of these numbers, with the results that `checks.mutate.trial.Trial` has.
+
+    Where the solver was asked about a mutant in one form of an instruction, it is not asked in the others.
+    """
 
     group: Group
     alive: set[int]
     met: set[int] = field(default_factory=set)
     unsure: set[int] = field(default_factory=set)
-    _asked: Counter[int] = field(default_factory=Counter)
+    _asked: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def run(self) -> Iterator[Found]:
         """What was found, mutant by mutant: killed by a goal, or left open by the solver."""
@@ -43,14 +42,15 @@ class HardTrial:
 
     def _on(self, hard: _HardGoal) -> Iterator[Found]:
         self.met |= hard.met
-        suspects = {n for n in hard.met & self.alive if self._asked[n] < MOST_ASKED}
+        asked = self._asked[hard.goal.id.split("/", 1)[0]]
+        suspects = (hard.met & self.alive) - asked
         if suspects and not hard.is_proved():
             self.unsure |= hard.met
         elif suspects:
             for one in hard.fallen(suspects):
                 self.alive.discard(one.number)
                 yield one
-            self._asked.update(hard.asked)
+            asked |= hard.asked
 
 
 def parts_of(conclusion: z3.BoolRef) -> list[z3.BoolRef]:

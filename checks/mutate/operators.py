@@ -35,6 +35,11 @@ _DROPPED = {
 _EFFECTS = (ir.WriteState, ir.WriteMemory, ir.CallStatement)
 
 
+def kind_of(operator: str) -> str:
+    """The operator without the name of a field or the number of an argument."""
+    return next((kind for kind in ("omit field", "swap arguments") if operator.startswith(kind)), operator)
+
+
 def dropped(statement: ir.Stmt) -> tuple[str, str] | None:
     """(operator, description) if the statement can be left out."""
     operator = _DROPPED.get(type(statement))

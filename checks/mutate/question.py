@@ -18,7 +18,7 @@ from checks.solvers.terms import TermSolver
 LIMITS = Limits(first_rlimit=3_000_000, second_rlimit=20_000_000, seconds=600.0)
 """For what is asked about one mutant."""
 
-MANY_RLIMIT = 3_000_000
+MANY_RLIMIT = 500_000
 """For the question about all mutants at once; what it leaves open is asked of each."""
 
 _NUMBER_WIDTH = 16
