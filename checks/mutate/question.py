@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import z3
+from z3 import z3core
 
 from checks.mutate.choices import Choices, Chooser, choice, conjuncts
 from checks.solvers.answer import Limits
@@ -76,7 +77,7 @@ class Asker:
     ) -> tuple[str, frozenset[int], z3.ModelRef | None]:
         """The verdict; of `unsat` the places of the literals that contradict each other, of `sat` a model."""
         self._solver.set("rlimit", rlimit)
-        verdict = str(self._solver.check(*literals))
+        verdict = str(_check(self._solver, literals))
         if verdict == "sat":
             return verdict, frozenset(), self._solver.model()
         used = {one.get_id() for one in self._solver.unsat_core()} if verdict == "unsat" else set()
@@ -88,6 +89,13 @@ class Asker:
             name = self._names[term.get_id()] = z3.Bool(f"part.{len(self._names)}", self.choices.context)
             self._solver.add(z3.Implies(name, term))  # which keeps the term, and so its id
         return name
+
+
+def _check(solver: z3.Solver, literals: Sequence[z3.BoolRef]) -> z3.CheckSatResult:
+    """What `solver.check` says, which looks at the sort of each literal: there are hundreds, and many questions."""
+    array = (z3core.Ast * len(literals))(*(one.as_ast() for one in literals))
+    found = z3core.Z3_solver_check_assumptions(solver.ctx.ref(), solver.solver, len(literals), array)
+    return z3.CheckSatResult(found)
 
 
 @dataclass(slots=True)

@@ -72,16 +72,14 @@ class Trial:
         if goal is None:
             return
         question = self._question(_assumptions(self.group, goal))
-        left = (question.met & self.alive) - self.satisfied
-        while left:
-            reply = question.of_some(left, range(len(question.terms)))
-            if reply.verdict != "sat" or reply.number is None:
-                break
-            possible = {reply.number, *question.others(reply, left)}
-            self.satisfied |= possible
-            left -= possible
-        for number in sorted(left):
-            if question.of(number).verdict == "unsat":
+        for number in sorted(question.met & self.alive):
+            if number in self.satisfied:
+                continue
+            reply = question.of(number)
+            if reply.verdict == "sat":
+                left = (question.met & self.alive) - self.satisfied
+                self.satisfied |= {number, *question.others(reply, left)}
+            elif reply.verdict == "unsat":
                 self.alive.discard(number)
                 yield Found(number, Fate.VACUOUS, goal.id, 0.0)
 
