@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from checks.commands.errors import UsageError
 from checks.fast.faults import Fault, faulty, run_module
 
-
 _SHRINK = 0.1  # seconds: that the fault is found is enough
 
 
