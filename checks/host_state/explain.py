@@ -16,6 +16,7 @@ from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Point, Value, fresh, leaves
 from checks.theorem import Counterexample, Goal, Witness
+from checks.totality.open_run import used_items, value_at
 from checks.trap.casefile import FormExplainer
 from checks.trap.concrete import Concrete, item, show
 from checks.trap.theorems import Claim
@@ -64,7 +65,7 @@ class Kept:
 
     def minimise(self) -> Sequence[z3.ExprRef]:
         """All that was used of the state before."""
-        values = (_value(self.change.before, variable, point) for variable, point in self._used())
+        values = (value_at(self.change.before, variable, point) for variable, point in self._used())
         return [value for value in values if isinstance(value, z3.ExprRef)]
 
     def explain(self, model: z3.ModelRef) -> Counterexample:
@@ -73,7 +74,7 @@ class Kept:
         read = bits_read(change.before.surroundings.program, self.promise.predicate.condition)
         before, rows = dict[str, int](), dict[str, tuple[str, str]]()
         for variable, point in self._used():
-            old, new = (concrete.number(_value(s, variable, point)) for s in (change.before, change.after))
+            old, new = (concrete.number(value_at(s, variable, point)) for s in (change.before, change.after))
             name = item(variable.name, concrete.point(point))
             before[name] = old
             if variable.name in read and (old or new):
@@ -91,14 +92,7 @@ class Kept:
         )
 
     def _used(self) -> Iterator[tuple[ir.StateVariable, Point]]:
-        """The items of state that the terms were made from."""
-        program = self.change.before.surroundings.program
-        for one in self.change.used:
-            for name in one.touched.names | one.touched.points.keys():
-                variable = program.state.get(name)
-                if variable is not None and not isinstance(variable.type, ir.Struct):
-                    points = one.touched.points.get(name, {}).values() if variable.indices else [()]
-                    yield from ((variable, point) for point in points)
+        return used_items(self.change.before, self.change.used)
 
     def _arguments(self, concrete: Concrete) -> dict[str, tuple[int, ir.Type]]:
         """What the calls are given, by the names that a case has for it."""
@@ -132,10 +126,6 @@ class Kept:
             expected=expected,
             text=text,
         ).document()
-
-
-def _value(state: State, variable: ir.StateVariable, point: Point) -> Value:
-    return state.elements(variable.name).read(point) if variable.indices else state.get(variable.name)
 
 
 @dataclass(slots=True)
