@@ -9,6 +9,7 @@ from typing import ClassVar
 import z3
 
 from checks.case import Case
+from checks.host_state.dependencies import bits_read
 from checks.host_state.promises import Promise
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.state import State
@@ -68,33 +69,50 @@ class Kept:
         return [value for value in values if isinstance(value, z3.ExprRef)]
 
     def explain(self, model: z3.ModelRef) -> Counterexample:
-        """The used state before and after, as far as it is not zero."""
+        """What the promise reads, before and after, and the arguments of the calls, as far as they are not zero."""
         concrete, change = Concrete(model), self.change
-        before, rows = dict[str, int](), []
+        read = bits_read(change.before.surroundings.program, self.promise.predicate.condition)
+        before, rows = dict[str, int](), dict[str, tuple[str, str]]()
         for variable, point in self._used():
             old, new = (concrete.number(value_at(s, variable, point)) for s in (change.before, change.after))
             name = item(variable.name, concrete.point(point))
             before[name] = old
-            if old or new:
-                rows.append((name, show(old, variable.type), show(new, variable.type)))
+            if variable.name in read and (old or new):
+                rows[name] = show(old, variable.type), show(new, variable.type)
+        arguments = self._arguments(concrete)
+        given = ((name, show(value, type_), "") for name, (value, type_) in arguments.items() if value)
         summary = f"{change.what} does not keep {self.promise.name}"
-        case = self._case(concrete, before, summary) if change.calls else None
-        where = self.promise.predicate.span
-        return Counterexample(summary, ("what", "before", "after"), tuple(sorted(rows)), where, case)
+        case = self._case(concrete, before, summary, arguments) if change.calls else None
+        return Counterexample(
+            summary,
+            ("what", "before", "after"),
+            (*given, *((name, *values) for name, values in sorted(rows.items()))),
+            self.promise.predicate.span,
+            case,
+        )
 
     def _used(self) -> Iterator[tuple[ir.StateVariable, Point]]:
         return used_items(self.change.before, self.change.used)
 
-    def _case(self, concrete: Concrete, before: Mapping[str, int], text: str) -> dict[str, object]:
-        """The state before, and the calls with their arguments."""
-        arguments = {
-            ".".join(filter(None, (function.name, parameter.name, leaf))): concrete.number(part)
+    def _arguments(self, concrete: Concrete) -> dict[str, tuple[int, ir.Type]]:
+        """What the calls are given, by the names that a case has for it."""
+        return {
+            ".".join(filter(None, (function.name, parameter.name, leaf))): (concrete.number(part), type_)
             for function, values in self.change.calls
             for parameter, value in zip(function.parameters, values, strict=True)
-            for leaf, part, _ in leaves(value, parameter.type)
+            for leaf, part, type_ in leaves(value, parameter.type)
         }
+
+    def _case(
+        self,
+        concrete: Concrete,
+        before: Mapping[str, int],
+        text: str,
+        arguments: Mapping[str, tuple[int, ir.Type]],
+    ) -> dict[str, object]:
+        """The state before, and the calls with their arguments."""
         terms = self.change.before.surroundings.terms
-        arguments |= {
+        expected = {name: value for name, (value, _) in arguments.items()} | {
             f"{self.promise.name}.{p.name}": concrete.number(fresh(terms, p.name, p.type))
             for p in self.promise.predicate.parameters
         }
@@ -105,7 +123,7 @@ class Kept:
             code=b"",
             instruction="; ".join((*(f.name for f, _ in self.change.calls), self.promise.name)),
             state={n: v for n, v in before.items() if v != state[n.split("[")[0]].reset},
-            expected=arguments,
+            expected=expected,
             text=text,
         ).document()
 
