@@ -12,6 +12,8 @@ from checks.host_state.built import BOOT
 from checks.host_state.cycle import AROUND, DELIVERY
 from checks.host_state.instructions import IS_AFTER
 from checks.host_state.promises import CURRENT, ENTER, LOAD, RECORD, SAVE, THIS_CPU, mode_of, promises
+from checks.host_state.register_replay import is_lost
+from checks.host_state.registers import GROUP as REGISTERS
 from checks.totality.calls import ScriptedCalls, Watch, value_of
 from checks.totality.havoc import EXECUTE
 from checks.trap.contract import VM_EXIT
@@ -37,6 +39,8 @@ def replay(case: Case, model: Model) -> int:
 def _lost(player: Player) -> Iterable[str]:
     if player.case.code:
         return _lost_by_instruction(player)
+    if player.case.id.startswith(f"{REGISTERS}."):
+        return [player.case.instruction] if is_lost(player) else []
     is_around = player.case.id.startswith((f"{AROUND}.", f"{DELIVERY}."))
     return _lost_on_the_way(player) if is_around else _lost_by_calls(player)
 
