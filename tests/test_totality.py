@@ -35,12 +35,31 @@ STRAYS = [
     ("handlers", "handler WBINVD\n  skip_instruction()", "handler WBINVD\n  #UD()", "WBINVD", "returns"),
 ]  # fmt: skip
 
+# Interrupts of the machine that a guest notices: file, text, wrong text, what arrives, what is broken.
+ARRIVALS = [
+    (
+        "vmm/guests",
+        "EXTERNAL_INTERRUPT_EXITING: true,",
+        "EXTERNAL_INTERRUPT_EXITING: false,",
+        "external_interrupt",
+        "is not delivered",
+    ),
+    (
+        "cpu/interrupts",
+        "  exit EXCEPTION_OR_NMI {",
+        "  INTERRUPTIBILITY.BLOCKING_BY_NMI := true\n  exit EXCEPTION_OR_NMI {",
+        "non_maskable_interrupt",
+        "is not noticed",
+    ),
+]
+
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
-    return with_faults(folder, ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS)))
+    of_the_vmm = ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS))
+    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in ARRIVALS)))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +114,24 @@ def test_a_handler_that_reaches_beyond_the_current_guest_is_refuted(
     assert (what,) in result.counterexample.rows
     assert replayed(result, broken_model)
     assert not replayed(result, model)
+
+
+@pytest.mark.parametrize(("file", "what", "broken_claim"), [(file, *rest) for file, _, _, *rest in ARRIVALS])
+def test_an_interrupt_that_a_guest_notices_is_refuted(
+    family: TotalityFamily,
+    broken: ir.Program,
+    broken_model: Model,
+    model: Model,
+    file: str,
+    what: str,
+    broken_claim: str,
+) -> None:
+    result = prove(family, broken, f"totality.arrivals.{what}")
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert (broken_claim,) in result.counterexample.rows
+    assert replayed(result, broken_model)
+    assert replayed(result, model) == (file == "vmm/guests")
 
 
 def test_a_function_without_a_fault_is_proved_beside_them(family: TotalityFamily, broken: ir.Program) -> None:

@@ -28,6 +28,9 @@ from checks.trap.contract import VM_EXIT, contract_functions
 from checks.walk import nodes, reachable_functions
 from grammar import ir
 
+ARRIVING = ("external_interrupt", "non_maskable_interrupt")
+"""What happens as an interrupt arrives: see `spec/cpu/interrupts.isa`."""
+
 IS_HANDLED = "every exit has a handler"
 """The claim."""
 
@@ -39,9 +42,9 @@ class Exiting:
         self.program = program
         self.built = Built.of(program)
         self.aborts = aborts_of(program)
-        accesses = contract_functions(program)
-        roots = [f.body for f in (program.functions[RUN_ONE], *accesses)]
-        reached = [*accesses, *reachable_functions(program, roots)]
+        begun = [*contract_functions(program), *_uncalled(program)]
+        roots = [f.body for f in (program.functions[RUN_ONE], *begun)]
+        reached = [*begun, *reachable_functions(program, roots)]
         self.functions = {f.name: f for f in reached if self._exits(f) and not self._is_leaf(f)}
         self.open_calls = frozenset(f.source for f in self.functions.values())
 
@@ -53,6 +56,11 @@ class Exiting:
         below = list(nodes(function.body))
         called = (self.program.functions[n.function] for n in below if isinstance(n, ir.Call))
         return not any(isinstance(n, ir.Execute) for n in below) and not any(self._exits(f) for f in called)
+
+
+def _uncalled(program: ir.Program) -> list[ir.Function]:
+    """What happens between instructions and without the specification asking for it: interrupts that arrive."""
+    return [program.functions[name] for name in ARRIVING if name in program.functions]
 
 
 @dataclass(slots=True)

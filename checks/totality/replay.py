@@ -1,15 +1,19 @@
-"""Replays a counterexample of totality on the reference: an exit without a handler, or a handler that goes astray."""
+"""Replays a counterexample of totality on the reference: an exit without a handler, a handler that goes astray, or an
+interrupt that a guest notices.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from checks.case import Case, apply
+from checks.case import Case, apply, get_item
+from checks.totality.arrivals import DELIVER, IS_NOT_DELIVERED, IS_NOT_NOTICED
 from checks.totality.calls import ScriptedCalls
 from checks.totality.exits import IS_HANDLED
 from checks.totality.handlers import CURRENT, ENDS_NO_OTHER, IS_NOT_SWITCHED, RETURNS, SWITCH, ends_guests
 from checks.trap.replay import MEMORY_BYTES
+from grammar import ir
 from refmodel.memory import EndlessMemory
 from refmodel.model import Model
 from refmodel.runtime import Abort
@@ -34,6 +38,8 @@ class _Run:
         self.calls = ScriptedCalls(case, model, self._watch)
         self.vm: int = self.machine.CURRENT_VM
         self.before = self._of_others()
+        self.whole = self._whole()
+        self.called: list[str] = []
         self.switched: list[int] = []
         self.ended: list[int] = []
         self.machine.listeners[SWITCH] = self.switched.append
@@ -46,6 +52,8 @@ class _Run:
             RETURNS: self.raised is None,
             ENDS_NO_OTHER: set(self.ended) <= {self.vm},
             IS_NOT_SWITCHED: not self.switched,
+            IS_NOT_DELIVERED: DELIVER not in self.called,
+            IS_NOT_NOTICED: self.whole == self._whole(),
             CURRENT: self.vm == self.machine.CURRENT_VM,
         }
         if self.calls.claim in claims:
@@ -62,13 +70,21 @@ class _Run:
         points = ((at if isinstance(at, tuple) else (at,), value) for at, value in elements)
         return {at: value for at, value in points if at[place] != self.vm}
 
+    def _whole(self) -> dict[str, int]:
+        """All state that is not indexed."""
+        program = self.model.program
+        variables = (v for v in program.state.values() if not v.indices and v.space != "ghost")
+        names = (v.name for v in variables if not isinstance(v.type, ir.Struct))
+        return {name: get_item(self.machine, program, name) for name in names}
+
     def _is_unhandled(self) -> bool:
         exit_ = self.model.namespace["VmExitAbort"]
         handled = {h.value for h in self.model.program.handlers.values()}
         return isinstance(self.raised, exit_) and int(self.raised.value.reason) not in handled
 
     def _watch(self, _machine: Any, name: str, arguments: tuple[Any, ...]) -> None:
-        """Notes a guest that a step would begin or end."""
+        """Notes the call, and a guest that a step would begin or end."""
+        self.called.append(name)
         function = self.model.program.functions.get(name)
         if function is not None and ends_guests(self.model.program, function):
             named = zip(function.parameters, arguments, strict=True)
