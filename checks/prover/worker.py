@@ -15,7 +15,7 @@ import z3
 
 import grammar
 from checks.cache import ProofCache
-from checks.extract import extract
+from checks.extract import Extractor
 from checks.families import families
 from checks.prover.memo import remember
 from checks.prover.selection import Task
@@ -92,11 +92,12 @@ class _Worker:
 
     def __init__(self, setup: Setup, loaded: Loaded) -> None:
         self._setup, self._loaded = setup, loaded
+        self._extractor = Extractor(loaded.program)
         self._cache = ProofCache(setup.cache) if setup.cache is not None else None
 
     def prove(self, task: Task) -> Iterator[Result]:
         """The verdicts on the wanted goals of a group, as they come."""
-        made_from = extract(self._loaded.program, task.roots)
+        made_from = self._extractor.of(task.roots)
         group = self._loaded.families[task.family].build(made_from, task.group, z3.Context(), task.ids)
         runner = GroupRunner(group, self._setup.limits, self._cache, self._setup.solvers)
         results = []
