@@ -32,6 +32,7 @@ REPLAYERS = {
     "isolation": "checks.isolation.replay",
     "emulation": "checks.emulation.replay",
     "host_state": "checks.host_state.replay",
+    "totality": "checks.totality.replay",
 }
 
 _ITEM = re.compile(r"(\w+)(?:\[(\d+(?:,\d+)*)\])?")

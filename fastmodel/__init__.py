@@ -7,19 +7,28 @@ or in the Python model.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastmodel.engine import FastEngine, Reason, coverage, ways
+    from fastmodel.engine import FastEngine, Reason
     from fastmodel.guests import GuestEngine
+    from fastmodel.handled import coverage, ways
 
 __all__ = ["FastEngine", "GuestEngine", "Reason", "coverage", "ways"]
 
 
-def __getattr__(name: str) -> Any:
-    """Loads the engine when it is first asked for, so that importing the package is quick."""
-    if name not in __all__:
-        raise AttributeError(name)
-    from fastmodel import engine, guests
+_MODULES = {
+    "FastEngine": "engine",
+    "GuestEngine": "guests",
+    "Reason": "engine",
+    "coverage": "handled",
+    "ways": "handled",
+}
 
-    return getattr(guests if name == "GuestEngine" else engine, name)
+
+def __getattr__(name: str) -> Any:
+    """Loads a module when something of it is first asked for, so that importing the package is quick."""
+    if name not in _MODULES:
+        raise AttributeError(name)
+    return getattr(import_module(f"fastmodel.{_MODULES[name]}"), name)

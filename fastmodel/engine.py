@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from enum import IntEnum
-from importlib.util import find_spec
 from typing import Any
 
 from fastmodel import backends, cases, controls, state
 from fastmodel.block import Block, Shared
-from fastmodel.handlers import HANDLERS
 from grammar.ir import Program
 
 MOST_BLOCKS = 16
@@ -180,15 +178,3 @@ class FastEngine:
             for address, before in zip(journal[::2], journal[1::2], strict=True):
                 self.machine.PHYSICAL.note(address, before.to_bytes(8, "little"))
             block.set(state.JOURNAL_COUNT, 0)
-
-
-def coverage(program: Program) -> dict[str, bool]:
-    """Which instructions of a specification have a handler."""
-    known = {handler.instruction for handler in HANDLERS}
-    return {name: name in known or i.family in known for name, i in program.instructions.items()}
-
-
-def ways(program: Program) -> dict[str, str]:
-    """How guests' instructions run: by a "handler", "compiled" from the specification, or in the "reference"."""
-    otherwise = "compiled" if find_spec("llvmlite") else "reference"
-    return {name: "handler" if covered else otherwise for name, covered in coverage(program).items()}

@@ -221,6 +221,8 @@ def execute(state: int, budget: int) -> int:
             if u != 0:
                 enter(state, u, remaining)
                 after_stop(state)
+            while get(64, state + REASON) == CODE_WRITE or get(64, state + REASON) == FLAG_WRITE:
+                run_alone(state)
     remaining = get(64, state + REMAINING)
     resume = get(64, state + RESUME_FLAG) if remaining == get(64, state + RESUME_AT) else 0
     put(64, state + RFLAGS, rflags(state) | resume)
@@ -240,15 +242,13 @@ def lay_aside_resume_flag(state: int) -> int:
 
 
 def after_stop(state: int) -> int:
-    """Sets RIP, and does what the routines left to do."""
+    """Sets RIP, and links a branch that was taken."""
     if get(64, state + STOP) == STOPPED_TAKEN:
         set_rip(state)
         if get(64, state + REMAINING) >= TRACE_LIMIT:
             link_branch(state, get(64, state + PLACE))
     elif get(64, state + STOP) == STOPPED_REFUSED:
         set_rip(state)
-        while get(64, state + REASON) == CODE_WRITE or get(64, state + REASON) == FLAG_WRITE:
-            run_alone(state)
     return 0
 
 
@@ -281,22 +281,23 @@ def run_alone(state: int) -> int:
     before = get(64, state + REMAINING)
     writes_code = bit(get(64, state + REASON) == CODE_WRITE)
     put(64, state + REASON, 0)
+    put(64, state + ALONE, 1)
+    put(64, state + CODE_WRITES, writes_code)
+    uses = get(64, state + USES)
+    left = 1
     u = decode_trace(state, get(64, state + RIP), 1)
     if u != 0:
-        put(64, state + ALONE, 1)
-        put(64, state + CODE_WRITES, writes_code)
-        uses = get(64, state + USES)
         enter(state, u, 1)
         set_rip(state)
         left = get(64, state + REMAINING)
         put(64, state + REMAINING, before - 1 + left)
-        if left == 0:
-            lay_aside_resume_flag(state)
-        elif get(64, state + USES) != uses:
-            unmark_used(state, uses)
-            forget_translations(state)
-        put(64, state + ALONE, 0)
-        put(64, state + CODE_WRITES, 0)
+    if left == 0:
+        lay_aside_resume_flag(state)
+    elif get(64, state + USES) != uses:
+        unmark_used(state, uses)
+        forget_translations(state)
+    put(64, state + ALONE, 0)
+    put(64, state + CODE_WRITES, 0)
     if writes_code != 0:
         forget_decoded(state)
     return 0

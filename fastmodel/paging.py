@@ -134,7 +134,7 @@ def mark_used(state: int, leaf: int, access: int) -> bool:
         if level == leaf and access == WRITE:
             used = used | DIRTY
         if used != entry:
-            if access != EXECUTE and get(64, state + ALONE) == 0:
+            if get(64, state + ALONE) == 0:
                 put(64, state + REASON, FLAG_WRITE)
                 return False
             place = ept_translate(state, get(64, state + WALK_PLACES + level), WRITE)

@@ -87,7 +87,7 @@ STALE = 656  # 1 if it has forgotten some since
 ALONE = 664  # 1 while an instruction runs alone, and may set them
 USES = 672  # how often they were set
 USE_NOTES = 680  # the last of these notes: the address of an entry in this process, and what it was
-MOST_USE_NOTES = 8  # an instruction has two memory operands at most, and a walk four levels
+MOST_USE_NOTES = 16  # a power of two; an instruction has its code and two operands, and a walk four levels
 
 # --- scratch ---
 

@@ -18,6 +18,10 @@ from refmodel.encoding import REP, REPNE, Pattern, Prefixes, encoded_bits
 
 # The prefixes that give the operand sizes 16, 32 and 64 where nothing else does, in the order of a group's entries.
 SIZE_PREFIXES = (Prefixes(operand_size=True), Prefixes(), Prefixes(rex=0x48))
+BOTH_PREFIXES = Prefixes(operand_size=True, rex=0x48)
+REPEATED = {
+    prefixes: [replace(prefixes, repeat=repeat) for repeat in (REP, REPNE)] for prefixes in SIZE_PREFIXES
+}
 ESCAPES = (b"", b"\x0f")
 OPCODES = 512  # words of the table before the groups
 IMMEDIATE_KINDS = frozenset({"immediate", "signed_immediate", "relative", "one"})
@@ -106,10 +110,9 @@ def _chosen_entry(
     if any(row.fixed_modrm is not None and row.fixed_modrm & 0xF8 == modrm for row, _ in candidates):
         return None
     # With REX.W, the prefix 66 does not choose another entry: it must not choose another row either.
-    if prefixes.rex_w and choose_row(candidates, replace(prefixes, operand_size=True), modrm) != chosen:
+    if prefixes.rex_w and choose_row(candidates, BOTH_PREFIXES, modrm) != chosen:
         return None
-    repeats = [choose_row(candidates, replace(prefixes, repeat=prefix), modrm) for prefix in (REP, REPNE)]
-    takes_repeat = repeats == [chosen, chosen]
+    takes_repeat = all(choose_row(candidates, repeated, modrm) == chosen for repeated in REPEATED[prefixes])
     return _entry(chosen, prefixes, modrm >= 0xC0, takes_repeat, by_key, program)
 
 

@@ -32,9 +32,8 @@ from fastmodel.state import (
     DECODED_LAST,
     DECODED_NEXT,
     END_CODE,
+    FLAG_WRITE,
     GENERATION,
-    JOURNAL,
-    JOURNAL_LIMIT,
     MEMORY,
     MEMORY_ACCESS,
     REASON,
@@ -52,7 +51,8 @@ def decode_trace(state: int, rip: int, limit: int) -> int:
     """
     physical = translate(state, rip, EXECUTE)
     if physical < 0:
-        put(64, state + REASON, MEMORY_ACCESS)
+        if get(64, state + REASON) != FLAG_WRITE:
+            put(64, state + REASON, MEMORY_ACCESS)
         return 0
     if get(64, state + DECODED_NEXT) + (TRACE_LIMIT + 1) * DECODED_SIZE > get(64, state + DECODED_END):
         forget_decoded(state)
@@ -191,7 +191,7 @@ def keep_decoded(state: int) -> int:
 def is_unchanged(state: int, entry: int) -> bool:
     """Whether a page of the list can be fetched from where it was, without setting flags, and holds what it held."""
     physical = field(64, entry + 8) << 12
-    if translate_without_writes(state, field(64, entry) << 12) != physical:
+    if translate(state, field(64, entry) << 12, EXECUTE) != physical:
         return False
     host = get(64, state + MEMORY) + physical
     n = 0
@@ -200,15 +200,3 @@ def is_unchanged(state: int, entry: int) -> bool:
             return False
         n = n + 8
     return True
-
-
-def translate_without_writes(state: int, linear: int) -> int:
-    """As `translate` for a fetch, but -1 if an accessed flag would have to be set: there is no room to note that."""
-    journal = get(64, state + JOURNAL)
-    limit = get(64, state + JOURNAL_LIMIT)
-    put(64, state + JOURNAL, -1)
-    put(64, state + JOURNAL_LIMIT, 0)
-    physical = translate(state, linear, EXECUTE)
-    put(64, state + JOURNAL, journal)
-    put(64, state + JOURNAL_LIMIT, limit)
-    return physical

@@ -41,7 +41,7 @@ def content_key(directory: Path) -> str:
     """A hash of all that the program depends on: the files' names and texts, this package, the Python version."""
     digest = hashlib.sha256(repr((sys.version_info[:2], directory.name)).encode())
     package = Path(__file__).resolve().parent
-    for path in sorted([*directory.rglob("*.isa"), *package.glob("*.py"), *package.glob("*.lark")]):
+    for path in sorted([*directory.rglob("*.isa"), *package.rglob("*.py"), *package.glob("*.lark")]):
         digest.update(str(path.name).encode())
         try:
             digest.update(path.read_bytes())

@@ -23,6 +23,9 @@ from refmodel.access import (
 from refmodel.addressing import ES, Cursor, ModRM, TooLong, Truncated, read_modrm
 from refmodel.encoding import Pattern, Prefixes, encoded_bits, pattern
 
+# By escape and opcode byte: the rows, with their instructions; None where the bytes are undefined.
+OpcodeRows = dict[tuple[bytes, int], list[tuple[Pattern, Instruction | None]]]
+
 Run = Callable[..., None]
 
 __all__ = ["Decoded", "Decoder", "NotModelled", "TooLong", "Truncated"]
@@ -70,23 +73,22 @@ class _Head:
 
 
 class Decoder:
-    """Decodes code of one size with the rows of a program; remembers what it decoded by the bytes."""
+    """Decodes code of one size with the opcode rows of a program; remembers what it decoded by the bytes."""
 
     def __init__(
         self,
-        program: Program,
+        rows: OpcodeRows,
         functions: Mapping[str, Run],
         bodies: Mapping[str, Run],
         code_size: int = 64,
     ) -> None:
         self.code_size = code_size
         self.offset_mask = (1 << (64 if code_size == 64 else 32)) - 1  # of RIP or EIP
-        self._operands = program.operands
         self._bodies = bodies
         self._accessors = Accessors(functions)
         self._undefined = functions["#UD"]
         self._general_protection = functions["#GP"]
-        self._rows = opcode_rows(program)
+        self._rows = rows
         self.known: dict[bytes, Decoded] = {}
 
     def decode(self, data: bytes) -> Decoded:
@@ -198,9 +200,9 @@ class Decoder:
         return MemoryAccess(self._accessors, place, width, segment, head.address_bits)
 
 
-def opcode_rows(program: Program) -> dict[tuple[bytes, int], list[tuple[Pattern, Instruction | None]]]:
+def opcode_rows(program: Program) -> OpcodeRows:
     """All rows by escape and opcode byte, those that ask for most first."""
-    rows: dict[tuple[bytes, int], list[tuple[Pattern, Instruction | None]]] = {}
+    rows: OpcodeRows = {}
     every = [(row, i) for i in program.instructions.values() for row in i.rows]
     for row, instruction in [*every, *((row, None) for row in program.undefined_encodings)]:
         taken = pattern(row, program.operands)

@@ -118,8 +118,11 @@ class Pattern:
             return False
         if self.mandatory in (REPNE, REP) and prefixes.repeat != self.mandatory:
             return False
-        wanted = ((self.rex_w, prefixes.rex_w), (self.rex_r, prefixes.rex_r), (self.rex_b, prefixes.rex_b))
-        return all(need is None or need == have for need, have in wanted)
+        return (
+            self.rex_w in (None, prefixes.rex_w)
+            and self.rex_r in (None, prefixes.rex_r)
+            and self.rex_b in (None, prefixes.rex_b)
+        )
 
     def specificity(self) -> int:
         """How much the row asks for; of several rows that match, the one that asks for most is meant.

@@ -16,7 +16,7 @@ from typing import Any
 from grammar.cachedir import cache_directory, write_atomically
 from grammar.ir import Enum, Program
 from grammar.widths import CODE_SIZES
-from refmodel.decoder import Decoder, NotModelled
+from refmodel.decoder import Decoder, NotModelled, opcode_rows
 from refmodel.generate import generate
 from refmodel.memory import PhysicalMemory
 
@@ -61,7 +61,8 @@ class Model:
     @cached_property
     def decoders(self) -> Mapping[int, Decoder]:
         """The decoders of the program's encodings, by the size of the code."""
-        return {size: Decoder(self.program, self.functions, self.instructions, size) for size in CODE_SIZES}
+        rows = opcode_rows(self.program)
+        return {size: Decoder(rows, self.functions, self.instructions, size) for size in CODE_SIZES}
 
     @cached_property
     def outside(self) -> tuple[type[Exception], ...]:
@@ -115,7 +116,8 @@ def build(program: Program, key: str | None = None, *, covered: bool = False) ->
             write_atomically(path, text.encode())
             write_atomically(_compiled(path), marshal.dumps(code))
     filename = code.co_filename
-    linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+    if path is None:  # otherwise a debugger finds the file
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     namespace: dict[str, Any] = {"__name__": "refmodel.generated", "__file__": filename}
     exec(code, namespace)  # the text comes from our own generator, or from a file that it wrote
     return Model(program, text, filename, namespace)

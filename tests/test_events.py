@@ -28,7 +28,9 @@ INTERRUPT, TRAP = 14, 15
 IF, TF, NT, RF = 1 << 9, 1 << 8, 1 << 14, 1 << 16
 DF, TS, NP, GP, PF = 8, 10, 11, 13, 14
 UD2, INT_80, INT3, IRETQ, CLI, STI, NOP = "0f 0b", "cd 80", "cc", "48 cf", "fa", "fb", "90"
+MOV_SS_AX, CPUID, INT1 = "8e d0", "0f a2", "f1"
 SHUTDOWN = 2
+BLOCKING_BY_MOV_SS = 2
 
 
 @pytest.fixture
@@ -205,6 +207,33 @@ def test_single_step(model: Model, m: Any) -> None:
     assert frame(m, 3) == [CODE + 1, KERNEL_CODE, 2 | IF | TF]
     assert m.DR6 >> 14 & 1 == 1
     assert m.RFLAGS & TF == 0
+
+
+def test_a_load_of_the_stack_segment_holds_back_the_single_step_trap(model: Model, m: Any) -> None:
+    """Only the first of two in a row does.  SDM 3A 6.8.3"""
+    m.RFLAGS |= TF
+    m.GPR[0] = KERNEL_DATA
+    assert step(model, m, MOV_SS_AX) == -1
+    assert m.RIP == CODE + 2
+    assert step(model, m, MOV_SS_AX) == 1
+    assert frame(m, 1) == [CODE + 4]
+
+
+@pytest.mark.parametrize(("code", "pending"), [(CPUID, 1 << 14), (INT1, 0)], ids=["CPUID", "INT1"])
+def test_the_held_back_trap_is_pending_at_a_vm_exit_but_one_of_db(
+    model: Model, m: Any, code: str, pending: int
+) -> None:
+    """SDM 3C 25.4.2, 28.3.4"""
+    m.RFLAGS |= TF
+    m.GPR[0] = KERNEL_DATA
+    step(model, m, MOV_SS_AX)
+    m.IN_NON_ROOT, m.vmcs.EXCEPTION_BITMAP = 1, 1 << 1
+    with pytest.raises(Abort) as event:
+        step(model, m, code)
+    model.functions["save_guest"](m, event.value.value)
+    assert m.vmcs.GUEST_INTERRUPTIBILITY_STATE == BLOCKING_BY_MOV_SS
+    saved = m.vmcs.GUEST_PENDING_DEBUG_EXCEPTIONS
+    assert saved == pending
 
 
 def test_an_instruction_breakpoint_comes_before_the_instruction(model: Model, m: Any) -> None:

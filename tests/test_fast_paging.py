@@ -126,22 +126,9 @@ def test_accesses_do_what_the_reference_does(model: Model, backend: str, count: 
             assert observe(fast) == observe(reference), case
             outcomes["executed"] += 1
         else:
-            assert_only_used_bits_changed(worlds[0], before)
+            assert observe(fast) == before, case
             outcomes["refused"] += 1
     assert min(outcomes["executed"], outcomes["refused"]) > count // 5, outcomes
-
-
-def assert_only_used_bits_changed(world: World, before: tuple[Any, ...]) -> None:
-    """After a refusal, at most accessed flags are new: those of the walk for the instruction."""
-    after = observe(world.m)
-    assert after[:3] == before[:3]
-    memory = bytearray(after[3])
-    for place in world.entries():
-        old, new = (int.from_bytes(image[place : place + 8], "little") for image in (before[3], memory))
-        assert old | USED == new | USED
-        assert new & old == old
-        memory[place : place + 8] = before[3][place : place + 8]
-    assert memory == before[3]
 
 
 def test_a_translation_known_many_flushes_ago_is_not_known_any_more(model: Model) -> None:

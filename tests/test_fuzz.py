@@ -23,7 +23,7 @@ from checks.case import Case, parse_case, read_case, write_case
 from checks.cli import main
 from checks.fuzz import corpus as corpus_module
 from checks.fuzz import engines
-from checks.fuzz.bases import BASES
+from checks.fuzz.bases import BASES, DATA, DIRECTORY, EPT_TABLE, PAGE_SIZE, PDPT
 from checks.fuzz.campaign import Campaign, Limits, Outcome, Progress
 from checks.fuzz.compare import Comparison
 from checks.fuzz.corpus import Corpus
@@ -36,6 +36,7 @@ from checks.fuzz.generate import Generator
 from checks.fuzz.long import LongCampaign
 from checks.fuzz.program_comparison import ProgramComparison
 from checks.fuzz.programs import Programs
+from checks.fuzz.tables import TableChanges
 from fastmodel import FastEngine as FastRows
 from fastmodel import backends
 from fastmodel.cases import ROW_RFLAGS, ROW_STEPS, ROW_WORDS
@@ -45,6 +46,8 @@ from refmodel.model import Model
 from refmodel.vectors import CaseError
 
 SEED = 1
+LARGE = 0x80  # of a page-table entry
+EPT_TABLE_RANGE = range(EPT_TABLE, EPT_TABLE + PAGE_SIZE)
 LIMITS = Limits(seconds=60, cases=None, shrink=20)  # a broken handler is found in a fraction of it
 
 
@@ -200,6 +203,31 @@ def test_the_same_seed_draws_the_same_cases(model: Model) -> None:
     first, second = (generator.batch(Random(3), 40) for generator in generators)
     assert first == second
     assert len({case.code for case in first}) >= 10
+
+
+def test_page_tables_are_of_every_shape(model: Model) -> None:
+    """Large pages, with reserved bits or without, and pages that EPT lets be read but not written."""
+    generator, source = Generator(model.program, ["MOV"]), Random(0)
+    cases = [case for _ in range(64) for case in generator.batch(source, 64)]
+    words = {(place, int.from_bytes(data, "little")) for case in cases for place, data in case.memory}
+    for entry in (PDPT, DIRECTORY):
+        offsets = {word & 0x1FE000 for place, word in words if place == entry and word & LARGE}
+        assert 0 in offsets, entry
+        assert len(offsets) > 3, entry
+    rights = {word & 7 for place, word in words if place in EPT_TABLE_RANGE}
+    assert rights >= {5, 6}, "not writable, not readable"
+
+
+def test_entries_whose_change_reached_something_new_are_drawn_more_often() -> None:
+    drawn = []
+    for rewarded in (False, True):
+        changes, source = TableChanges(), Random(0)
+        if rewarded:
+            changes.reward([DATA, EPT_TABLE + 8 * (DATA // PAGE_SIZE)])
+        entries = [changes.draw(source, "guest-user", [DATA]) for _ in range(600)]
+        drawn.append(sum(entry.place == EPT_TABLE + 8 * (DATA // PAGE_SIZE) for entry in entries))
+    assert 20 < drawn[0] < 80, "one of 12"
+    assert drawn[1] > 2 * drawn[0]
 
 
 def test_clauses_that_were_not_reached_are_drawn_more_often(model: Model, tmp_path: Path) -> None:

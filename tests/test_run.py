@@ -11,7 +11,8 @@ import refmodel
 from checks.cli import main
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
-from refmodel.image import FLAT_ADDRESS, Image, ImageError, Segment, load_image
+from refmodel.image import FLAT_ADDRESS, Image, ImageError, Segment
+from refmodel.image_files import load_image
 from refmodel.session import NoEntry, Session
 
 MODEL = refmodel.load()

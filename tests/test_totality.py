@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import z3
 from broken_specification import with_faults
 
+from checks.case import parse_case
 from checks.solve import GroupRunner, Limits
 from checks.theorem import Result, Status
 from checks.totality.family import TotalityFamily
+from checks.totality.replay import replay
 from grammar import ir
+from refmodel.model import Model, build
 
 # What a hypervisor may get wrong: file, text, wrong text, the function that then exits, the reason.
 FAULTS = [
@@ -30,12 +35,36 @@ STRAYS = [
     ("handlers", "handler WBINVD\n  skip_instruction()", "handler WBINVD\n  #UD()", "WBINVD", "returns"),
 ]  # fmt: skip
 
+# Interrupts of the machine that a guest notices: file, text, wrong text, what arrives, what is broken.
+ARRIVALS = [
+    (
+        "vmm/guests",
+        "EXTERNAL_INTERRUPT_EXITING: true,",
+        "EXTERNAL_INTERRUPT_EXITING: false,",
+        "external_interrupt",
+        "is not delivered",
+    ),
+    (
+        "cpu/interrupts",
+        "  exit EXCEPTION_OR_NMI {",
+        "  INTERRUPTIBILITY.BLOCKING_BY_NMI := true\n  exit EXCEPTION_OR_NMI {",
+        "non_maskable_interrupt",
+        "is not noticed",
+    ),
+]
+
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
-    return with_faults(folder, ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS)))
+    of_the_vmm = ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS))
+    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in ARRIVALS)))
+
+
+@pytest.fixture(scope="module")
+def broken_model(broken: ir.Program) -> Model:
+    return build(broken)
 
 
 @pytest.fixture(scope="module")
@@ -49,24 +78,60 @@ def prove(family: TotalityFamily, program: ir.Program, goal: str) -> Result:
     return GroupRunner(group, Limits()).prove(group.goals[0])
 
 
-@pytest.mark.parametrize(("function", "reason"), [(function, reason) for *_, function, reason in FAULTS])
+def replayed(result: Result, model: Model) -> bool:
+    """Whether the reference does what the counterexample says."""
+    assert result.counterexample is not None
+    assert result.counterexample.case is not None
+    return replay(parse_case(json.loads(json.dumps(result.counterexample.case))), model) == 0
+
+
+@pytest.mark.parametrize(("file", "function", "reason"), [(file, *rest) for file, _, _, *rest in FAULTS])
 def test_an_exit_without_a_handler_is_refuted_and_named(
-    family: TotalityFamily, broken: ir.Program, function: str, reason: str
+    family: TotalityFamily,
+    broken: ir.Program,
+    broken_model: Model,
+    model: Model,
+    file: str,
+    function: str,
+    reason: str,
 ) -> None:
     result = prove(family, broken, f"totality.exits.{function}")
     assert result.status is Status.REFUTED
     assert result.counterexample is not None
     assert reason in {row[0] for row in result.counterexample.rows}
+    assert replayed(result, broken_model)
+    # A fault in what the VMM builds is in the case's state.
+    assert replayed(result, model) == (file == "guests")
 
 
 @pytest.mark.parametrize(("handler", "what"), [(handler, what) for *_, handler, what in STRAYS])
 def test_a_handler_that_reaches_beyond_the_current_guest_is_refuted(
-    family: TotalityFamily, broken: ir.Program, handler: str, what: str
+    family: TotalityFamily, broken: ir.Program, broken_model: Model, model: Model, handler: str, what: str
 ) -> None:
     result = prove(family, broken, f"totality.handlers.{handler}")
     assert result.status is Status.REFUTED
     assert result.counterexample is not None
     assert (what,) in result.counterexample.rows
+    assert replayed(result, broken_model)
+    assert not replayed(result, model)
+
+
+@pytest.mark.parametrize(("file", "what", "broken_claim"), [(file, *rest) for file, _, _, *rest in ARRIVALS])
+def test_an_interrupt_that_a_guest_notices_is_refuted(
+    family: TotalityFamily,
+    broken: ir.Program,
+    broken_model: Model,
+    model: Model,
+    file: str,
+    what: str,
+    broken_claim: str,
+) -> None:
+    result = prove(family, broken, f"totality.arrivals.{what}")
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert (broken_claim,) in result.counterexample.rows
+    assert replayed(result, broken_model)
+    assert replayed(result, model) == (file == "vmm/guests")
 
 
 def test_a_function_without_a_fault_is_proved_beside_them(family: TotalityFamily, broken: ir.Program) -> None:

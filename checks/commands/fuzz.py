@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 DEFAULT_SECONDS = {"quick": 30.0, "ci": 60.0, "batch": None}
+DEFAULT_SHRINK = 8.0  # seconds
 CI_SEED = 0
 
 
@@ -51,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cpu-time",
         action="store_true",
         help="the seconds are those of the processor: for a machine that is busy",
+    )
+    parser.add_argument(
+        "--shrink",
+        type=_positive(float),
+        metavar="S",
+        default=DEFAULT_SHRINK,
+        help=f"make a case that differs smaller for S seconds at most (default {DEFAULT_SHRINK:g})",
     )
     parser.add_argument("--cases", type=_positive(int), metavar="N", help="stop after N cases")
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the run that printed this seed (ci: 0)")
@@ -114,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         clock = time.process_time if args.cpu_time else time.monotonic
         divergences = None if args.mode == "batch" else 1
-        campaign.run(seed, Limits(seconds, args.cases, divergences=divergences, clock=clock))
+        campaign.run(seed, Limits(seconds, args.cases, args.shrink, divergences, clock))
     except KeyboardInterrupt:
         interrupted = True
     status.clear()
@@ -184,11 +192,15 @@ def _find_faults(args: argparse.Namespace) -> int:
     """A line for each fault; 1 if one is not found."""
     from statistics import median
 
+    from checks.case import write_document
     from checks.fast.faults import chosen_faults
     from checks.fuzz.faults import find_all
 
-    chosen, times = chosen_faults(args.faults), []
+    chosen, times, findings = chosen_faults(args.faults), [], []
     for finding in find_all(chosen, args.seconds or DEFAULT_SECONDS["ci"] or 0):
+        findings.append(finding.document())
+        if args.json is not None:
+            write_document(args.json, {"schema_version": SCHEMA_VERSION, "faults": findings})
         if finding.is_found:
             times.append(finding.until_found)
         how = (

@@ -51,7 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the guests; 0 if each ended by itself, 1 if one failed, 3 if the steps did not suffice."""
     import refmodel
-    from refmodel.image import ImageError, load_image
+    from refmodel.image import ImageError
+    from refmodel.image_files import load_image
     from refmodel.session import NoEntry, Session
 
     if args.trace and args.engine == "fast":

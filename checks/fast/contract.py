@@ -9,7 +9,7 @@ by `tests/test_fast_paging.py`.)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import z3
@@ -34,10 +34,11 @@ _ADDRESS = ir.Bits(64)
 
 @dataclass(frozen=True, slots=True)
 class Accesses:
-    """Which accesses complete, and which are given by the fast model."""
+    """Which accesses complete, and which are given by the fast model; `failures` collects when the former do not."""
 
     terms: Terms
     unknowns: Unknowns
+    failures: list[Truth] = field(default_factory=list)
 
     def completes(self, address: Vector, size: int, *, is_written: bool) -> Truth:
         """Whether an access of the specification, of `size` bytes, neither faults nor exits."""
@@ -105,6 +106,7 @@ class Accesses:
             raise UnsupportedError("memory is accessed after a change that its translation may depend on")
         evaluator.touched.element(LINEAR, (address,))
         fails = self.terms.negation(self.completes(address, width // 8, is_written=is_written))
+        self.failures.append(fails)
         evaluator.abort(FAULT, fails, zero(evaluator.program.aborts[FAULT].type), cursor, exits)
 
 

@@ -57,7 +57,7 @@ class Explainer:
         ]
         if "target" in symbols.values:
             wanted.append((symbols.values["target"], CODE))
-        found: list[Value] = [terms.negation(theorem.completes)]
+        found: list[Value] = [*theorem.failures, terms.negation(theorem.completes)]
         found += [terms.arithmetic("-", value, place, 64) for value, place in wanted]
         found.append(terms.arithmetic("&", cast(Vector, state.get("RFLAGS")), OTHER_FLAGS, 64))
         found += [*symbols.numbers.values(), *symbols.values.values()]
@@ -119,10 +119,11 @@ class Explainer:
     ) -> dict[str, object] | None:
         """The case file; None if the counterexample needs what the fuzzer's machine does not give.
 
-        That is a fault, a refusal, or another address.
+        That is a fault of memory, a refusal, or another address.
         """
         memory = concrete.bytes_read(run, LINEAR)
-        is_possible = self._outcomes(concrete) == (COMPLETES, COMPLETES) and rip == CODE
+        fails = any(concrete.holds(failure) for failure in self.theorem.failures)
+        is_possible = not fails and self._outcomes(concrete)[1] == COMPLETES and rip == CODE
         if not is_possible or any(address >= MEMORY_SIZE for address in memory):
             return None
         return Case(

@@ -8,7 +8,7 @@ has changed. So a fault or VM exit is never missed: a handler does not complete 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import z3
@@ -74,6 +74,7 @@ class FormTheorem:
     evaluator: ReferenceEvaluator = field(init=False)
     completes: Truth = False
     completed: State = field(init=False)
+    failures: list[Truth] = field(default_factory=list)  # when accesses of the specification fault or exit
     paths: list[Path] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
 
@@ -165,7 +166,8 @@ class FormTheorem:
 
     def _run_specification(self) -> None:
         start = self.start
-        self.evaluator = ReferenceEvaluator(start.program, start.terms, overrides=start.accesses.overrides())
+        accesses = replace(start.accesses, failures=self.failures)
+        self.evaluator = ReferenceEvaluator(start.program, start.terms, overrides=accesses.overrides())
         self.evaluator.operands = SymbolicOperands(self.evaluator, self.symbols)
         begin = start.resumed if self.handled.handler.flow == REPEAT else start.block.state
         cursor, exits = Cursor(begin.copy(), {}), list[Exit]()

@@ -18,6 +18,7 @@ from checks.fuzz.bases import (
     DATA,
     EPT_PML4,
     NO_EXECUTE,
+    NOP,
     PML4,
     USED,
     USER,
@@ -46,13 +47,14 @@ TABLES, EPT_TABLES = (0x50000, 0x51000, 0x52000), (0x54000, 0x55000, 0x56000)
 LAST_PAGE = 0x35000  # the next one is not present
 FLAGS = ~0xFF_FFFF_F000 & (1 << 64) - 1  # of an entry; the rest is an address
 PLAIN = USED | USER
+NOPS = int.from_bytes(NOP * 8, "little")  # what is fetched
 CODES = {
     (paging.READ, 1): "8a07",  # mov al, [rdi]
     (paging.READ, 2): "668b07",
     (paging.READ, 4): "8b07",
     (paging.READ, 8): "488b07",
     (paging.WRITE, 1): "8807",  # mov [rdi], al
-    (paging.EXECUTE, 1): "ffe7",  # jmp rdi
+    (paging.EXECUTE, 1): "90",  # nop, at the address
 }
 
 
@@ -110,14 +112,14 @@ def explained(goal_id: str, steps: tuple[Step, ...], model: z3.ModelRef) -> Coun
 def _case(goal_id: str, concrete: Concrete, situation: Situation) -> Case:
     entries = [concrete.number(entry) for entry in situation.entries]
     linear = concrete.number(situation.linear)
-    state = {"RIP": CODE, f"GPR[{RDI}]": ADDRESS, **_controls(concrete, situation.controls)}
+    place, state = ADDRESS, _controls(concrete, situation.controls)
     if situation.privilege == SUPERVISOR_AC:
         state["RFLAGS"] = AC | 2
     base = "user" if situation.privilege == CPL_3 else "kernel"
     words: Mapping[int, int] = {}
     match situation.kind:
         case Kind.PAGE_END:
-            state[f"GPR[{RDI}]"] = LAST_PAGE | linear & 0xFFF
+            place = LAST_PAGE | linear & 0xFFF
         case Kind.EPT | Kind.EPT_OF_WALK:
             base = "guest-kernel"
             flags = POINTER_SETS_FLAGS if concrete.holds(situation.sets_flags) else 0
@@ -130,14 +132,19 @@ def _case(goal_id: str, concrete: Concrete, situation: Situation) -> Case:
             entries = _guest_entries(kind, entries, is_executable=is_executable)
             offset = DATA if len(entries) < len(SHIFTS) else 0
             is_canonical = linear >> 47 in (0, (1 << 17) - 1)
-            state[f"GPR[{RDI}]"] = ADDRESS | offset | (0 if is_canonical else NOT_CANONICAL)
+            place = ADDRESS | offset | (0 if is_canonical else NOT_CANONICAL)
             words = dict(_words(PML4, TABLES, entries, DATA))
+    if situation.access == paging.EXECUTE:
+        state |= {"RIP": place}
+        words = {**words, DATA: NOPS}
+    else:
+        state |= {"RIP": CODE, f"GPR[{RDI}]": place}
     return Case(
         kind="fuzz",
         id=goal_id,
         code=bytes.fromhex(CODES[situation.access, situation.size]),
         base=base,
-        steps=2 if situation.access == paging.EXECUTE else 1,
+        steps=1,
         state=state,
         memory=tuple((address, word.to_bytes(8, "little")) for address, word in words.items()),
         columns=COLUMNS,

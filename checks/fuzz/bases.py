@@ -52,7 +52,7 @@ SPECIAL_PAGES = (
     Page(0x37000, PRESENT | WRITABLE, EPT_ALL),  # accessed and dirty bits to be set
     Page(0x38000, USED | NO_EXECUTE),
     Page(0x39000, USED, 0),  # an EPT violation
-    Page(0x3A000, USED, EPT_READ),
+    Page(0x3A000, USED, EPT_READ | EPT_ACCESSED | EPT_DIRTY),
 )
 SUPERVISOR_PAGE = 0x35000
 PLAIN_PAGES = (

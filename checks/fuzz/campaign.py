@@ -39,6 +39,10 @@ class Source(Protocol):
         """Says how often to draw each instruction."""
         ...
 
+    def reward(self, case: Case) -> None:
+        """Notes that one of its cases reached something new."""
+        ...
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -219,6 +223,7 @@ class Campaign:
         found = self._comparison.run(case)
         if self.coverage.has_grown(self._mark):
             self._mark = self.coverage.mark()
+            self._source.reward(case)
             self.has_reached(case)
         if found is not None:
             self._keep(found, limits)

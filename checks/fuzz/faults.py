@@ -11,13 +11,14 @@ from tempfile import TemporaryDirectory
 from checks.commands.errors import UsageError
 from checks.fast.faults import Fault, faulty, run_module
 
+_SHRINK = 0.1  # seconds: that the fault is found is enough
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What a campaign with a fault came to: whether it was found, and by which instruction.
 
-    `until_found` and `seconds` are CPU seconds of the process, until the first difference and until its end, when the
-    case is as small as it gets.
+    `until_found` and `seconds` are CPU seconds of the process, until the first difference and until its end.
     """
 
     fault: Fault
@@ -25,6 +26,15 @@ class Finding:
     until_found: float
     seconds: float
     instruction: str
+
+    def document(self) -> dict[str, object]:
+        """For JSON; the seconds until it was found are None if it was not."""
+        return {
+            "id": self.fault.id,
+            "found": self.is_found,
+            "cpu_seconds_until_found": round(self.until_found, 1) if self.is_found else None,
+            "instruction": self.instruction,
+        }
 
 
 def find_all(chosen: Sequence[Fault], seconds: float) -> Iterator[Finding]:
@@ -43,6 +53,8 @@ def find(fault: Fault, seconds: float) -> Finding:
             "--seconds",
             f"{seconds:g}",
             "--cpu-time",
+            "--shrink",
+            f"{_SHRINK:g}",
             "--corpus",
             directory,
             "--json",

@@ -72,7 +72,7 @@ class FullSpeed:
         base = source.choice(self._generator.scope.bases)
         self._bases.prepare(self._machine, base)
         self._reference.take_state()
-        codes = [self._generator.draft(source) for _ in range(CODES)]
+        codes = [self._generator.draft(source, base) for _ in range(CODES)]
         start = array("Q")
         for draft in codes:
             start.extend(self._rows(draft))
@@ -102,6 +102,9 @@ class FullSpeed:
         for number in range(len(_memory(draft))):
             contents = [self._generator.value(draft) for _ in range(VALUES)]
             _fill(rows, ROW_LIST + 2 * number + 1, contents, source)
+        for number, entry in enumerate(draft.entries, len(_memory(draft))):
+            changed = [entry.changed(source) for _ in range(VALUES)]
+            _fill(rows, ROW_LIST + 2 * number + 1, changed, source)
         return rows
 
     def _template(self, draft: Draft) -> list[int]:
@@ -115,6 +118,7 @@ class FullSpeed:
         code = _padded(draft.code)
         words = [
             *_memory(draft),
+            *(entry.word(draft.source) for entry in draft.entries),
             *((draft.address + n, code[n : n + WORD]) for n in range(0, len(code), WORD)),
         ]
         row[ROW_COUNT] = len(words)
@@ -130,7 +134,8 @@ def _padded(code: bytes) -> bytes:
 
 def _memory(draft: Draft) -> list[tuple[int, bytes]]:
     """The words that a code needs in memory, as many as a row has room for."""
-    return list(draft.memory.items())[: MOST_WORDS - len(_padded(draft.code)) // WORD]
+    room = MOST_WORDS - len(_padded(draft.code)) // WORD - len(draft.entries)
+    return list(draft.memory.items())[:room]
 
 
 def _fill(rows: array[int], word: int, values: list[int], source: Random) -> None:
@@ -177,7 +182,8 @@ def _pairs(rows: array[int], row: int) -> list[tuple[int, int]]:
 
 def _case(draft: Draft, start: array[int], row: int, base: str) -> Case:
     """The case that a row stands for."""
-    pairs = range(row + ROW_LIST, row + ROW_LIST + 2 * len(_memory(draft)), 2)
+    count = len(_memory(draft)) + len(draft.entries)
+    pairs = range(row + ROW_LIST, row + ROW_LIST + 2 * count, 2)
     registers = {f"GPR[{n}]": start[row + n] for n in range(16)}
     return Case(
         kind="fuzz",

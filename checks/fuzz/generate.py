@@ -11,9 +11,10 @@ from itertools import accumulate
 from random import Random
 
 from checks.case import Case
-from checks.fuzz.bases import BASES, CODE, NOP, PAGE_SIZE
+from checks.fuzz.bases import BASES, CODE, NOP, PAGE_SIZE, STACK_TOP
 from checks.fuzz.operands import TARGETS, Draft, Operands, draw_value
 from checks.fuzz.states import SpecialState
+from checks.fuzz.tables import TableChanges, is_mapped
 from checks.fuzz.values import boundaries, constants_of, flag_bits
 from grammar.ir import Program
 from refmodel.addressing import RSP
@@ -31,6 +32,8 @@ _MODE = frozenset(
 _SYSTEM_REGISTERS = (("CR0", 0x80050033, "Cr0"), ("CR4", 0x20, "Cr4"), ("EFER", 0xD01, "Efer"))
 _SPECIAL = 0.2  # how often a case has special states
 _SPECIAL_COUNTS = (1, 1, 2)
+_OTHER_TABLES = 0.2  # how often a case changes page tables
+_ENTRY_COUNTS = (1, 1, 2, 3)
 _SYSTEM_FLAGS = frozenset({"TF", "IF", "NT", "RF", "AC", "VIF", "VIP", "ID"})
 _RFLAGS_FIXED = 2
 
@@ -45,7 +48,8 @@ _CODE_RANGE = range(CODE, CODE + 2 * PAGE_SIZE)
 class Scope:
     """What cases for an engine may have.
 
-    Bases, flags, control bits and states other than the base's, and instructions that store to the page they stand in.
+    Bases, flags, control bits, states and page tables other than the base's, and instructions that store to the page
+    they stand in.
     """
 
     bases: tuple[str, ...] = BASES
@@ -53,6 +57,7 @@ class Scope:
     control_bits: bool = True
     changes_code: bool = True
     states: tuple[SpecialState, ...] = ()
+    tables: bool = True
 
 
 @dataclass
@@ -84,11 +89,16 @@ class Generator:
         self._targets = (
             TARGETS if self.scope.changes_code else tuple(t for t in TARGETS if t not in _CODE_RANGE)
         )
+        self._tables = TableChanges()
         self.weigh({})
 
     def weigh(self, weights: Mapping[str, float]) -> None:
         """Draws an instruction as often as its weight says (1 where there is none)."""
         self._weights = list(accumulate(weights.get(name, 1.0) for name in self._names))
+
+    def reward(self, case: Case) -> None:
+        """Notes that a case reached something new: page-table entries that it changes are drawn more often."""
+        self._tables.reward(address for address, _ in case.memory)
 
     def batch(self, source: Random, count: int) -> list[Case]:
         """Cases that all start from one base, a few with each code."""
@@ -100,13 +110,19 @@ class Generator:
 
     def _cases(self, source: Random, base: str) -> Iterator[Case]:
         """Cases with one code: decoding it, and translating it, costs more than running it."""
-        draft = self.draft(source)
+        draft = self.draft(source, base)
         for _ in range(_STATES):
             yield self._finish(draft, base)
 
-    def draft(self, source: Random) -> Draft:
+    def draft(self, source: Random, base: str) -> Draft:
         """A code of a few instructions, and what its operands need."""
-        return self._draft(source, self._drawn(source))
+        draft = self._draft(source, self._drawn(source))
+        if self.scope.tables and source.random() < _OTHER_TABLES:
+            addresses = [draft.address, STACK_TOP - 8, *draft.operands * 4]
+            mapped = [address for address in addresses if is_mapped(address)]
+            for _ in range(source.choice(_ENTRY_COUNTS)):
+                draft.entries.append(self._tables.draw(source, base, mapped))
+        return draft
 
     def value(self, draft: Draft) -> int:
         """A 64-bit number for a register or a word of memory of a draft."""
@@ -148,7 +164,7 @@ class Generator:
             base=base,
             steps=draft.steps,
             state=draft.state,
-            memory=tuple(draft.memory.items()),
+            memory=(*draft.memory.items(), *(entry.word(draft.source) for entry in draft.entries)),
         )
         values = self._values[draft.names[-1]]
         draft.state = state | {name: draw_value(draft.source, values) for name in draft.values}

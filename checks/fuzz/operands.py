@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from checks.fuzz.bases import CODE, DATA, MEMORY_SIZE, PAGE_SIZE, SPECIAL_PAGES, STACK_TOP
+from checks.fuzz.tables import Entry
 from checks.fuzz.values import MASK_64, WIDTHS, boundaries
 from grammar.ir import OperandCode
 from refmodel.addressing import RSP
@@ -48,7 +49,8 @@ class Draft:
     """A case in the making: what it changes in the machine so far, its code, and how many steps that takes.
 
     `address` is where it starts, `targets` the addresses that its memory operands may have, `names` its instructions;
-    `values` are the items of `state` that are numbers to calculate with, not addresses.
+    `values` are the items of `state` that are numbers to calculate with, not addresses; `operands` are addresses in
+    memory that it uses, `entries` page-table entries that it changes.
     """
 
     source: Random
@@ -60,6 +62,8 @@ class Draft:
     steps: int = 0
     names: list[str] = field(default_factory=list)
     values: set[str] = field(default_factory=set)
+    operands: list[int] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
 
     @property
     def next_address(self) -> int:
@@ -150,6 +154,7 @@ class Operands:
     def _target(self) -> int:
         """An address of memory, which gets a value that matters as often as not."""
         target = self._source.choice(self._draft.targets)
+        self._draft.operands.append(target)
         if self._source.random() < 0.5:
             self._draft.put(target, self.value())
         return target

@@ -59,6 +59,9 @@ class Programs:
         """Draws an instruction as often as its weight says (1 where there is none)."""
         self._weights = [weights.get(form.instruction.name, 1.0) for form in self._forms]
 
+    def reward(self, case: Case) -> None:
+        """Programs run without coverage."""
+
     def batch(self, source: Random, count: int) -> list[Case]:
         """Programs that all start from one base."""
         base = source.choice(self._bases)

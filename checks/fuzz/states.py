@@ -15,6 +15,7 @@ BITFIELDS = {
     "PRIMARY_CONTROLS": "PrimaryControls",
     "SECONDARY_CONTROLS": "SecondaryControls",
     "INTERRUPTIBILITY": "Interruptibility",
+    "EPT_POINTER": "EptPointer",
 }
 VECTORS = 32
 TASK_REGISTER = 7

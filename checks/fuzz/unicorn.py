@@ -60,6 +60,7 @@ class UnicornEngine:
         forbidden_flags=frozenset({"TF", "RF", "VIF", "VIP"}),
         control_bits=False,
         changes_code=False,
+        tables=False,
     )
 
     def __init__(self, model: Model) -> None:

@@ -11,30 +11,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import z3
 
 from checks.emulation.machine import Machine, written_by
 from checks.host_state.built import Built
 from checks.host_state.dependencies import ALL, Dependencies
+from checks.host_state.explain import KIND
 from checks.host_state.instructions import IS_AFTER
 from checks.host_state.promises import Promise, Promises
 from checks.host_state.running import RunningGuest
 from checks.symbolic.evaluate import Evaluator, Override
 from checks.symbolic.paths import RETURN, Cursor, Exit, Exits
-from checks.symbolic.state import Initial, State
+from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
-from checks.symbolic.values import Value, fresh
-from checks.theorem import Counterexample, Goal, Group
-from checks.totality.havoc import Havoc, aborts_of
+from checks.symbolic.values import Value, fresh, key
+from checks.theorem import Goal, Group
+from checks.totality.havoc import EXECUTE, Havoc, aborts_of, written_by_instructions
+from checks.totality.open_run import OpenRun
 from checks.trap.contract import FAULT, LOADS, STORES, VM_EXIT
-from checks.trap.initial import Symbols
 from checks.trap.unknown import Unknowns
 from grammar import ir
 
 AROUND, DELIVERY = "host_state.cycle", "host_state.delivery"
 """The groups: what leaves the delivery of events open, and that itself."""
-DELIVER, CANONICAL, EXECUTE = "deliver_event", "is_canonical", "execute"
+DELIVER, CANONICAL = "deliver_event", "is_canonical"
 FUNCTIONS = {AROUND: ("cycle", "inject_event"), DELIVERY: (DELIVER,)}
 
 
@@ -63,14 +65,15 @@ class CycleGoals:
     def build(self, group: str, context: z3.Context, built: Built, ids: frozenset[str] | None) -> Group:
         """The goals of one of the groups: those of `ids`, or all."""
         terms = Terms(context)
-        overrides = {CANONICAL: _unknown} if group == AROUND else {}
+        canonical = _Condition()
+        overrides: dict[str, Override] = {CANONICAL: canonical.call} if group == AROUND else {}
         guest = RunningGuest.of(self._program, terms, built, overrides)
         goals: list[Goal] = []
         for name, found in self._depending[group].items():
             wanted = {f"{group}.{name}.{p.name}": p for p in found}
             wanted = {one: p for one, p in wanted.items() if ids is None or one in ids}
             if wanted:
-                goals += _goals(guest, self._depends, name, wanted)
+                goals += _goals(guest, self._depends, name, wanted, canonical)
         assumed = (terms.truth(one) for one in guest.holding.values() if one is not True)
         return Group(group, context, tuple(goals), tuple(assumed))
 
@@ -90,58 +93,53 @@ class _Open:
     assumed: list[dict[str, Truth]] = field(default_factory=list)
     begun: list[tuple[Truth, State, bool]] = field(default_factory=list)
 
-    def instruction(self, _machine: Evaluator, cursor: Cursor, exits: Exits) -> None:
+    def instruction(self, machine: Evaluator, cursor: Cursor, exits: Exits) -> None:
         """What any instruction may do."""
-        bodies = [i.bodies for i in self.promises.program.instructions.values()]
-        self._keep(f"{EXECUTE}!{len(self.begun)}", bodies, self.promises.program.aborts, cursor, exits)
+        program = self.promises.program
+        self._keep(EXECUTE, written_by_instructions(program), program.aborts, machine, cursor, exits)
 
     def deliver(
         self,
-        _e: Evaluator,
+        machine: Evaluator,
         function: ir.Function,
         _arguments: tuple[Value, ...],
         cursor: Cursor,
         exits: Exits,
     ) -> None:
         """What the delivery of an event may do."""
-        raised = self.havoc.aborts[function.name]
-        self._keep(f"{function.name}!{len(self.begun)}", [function.body], raised, cursor, exits)
+        written = written_by(self.promises.program, [function.body])
+        self._keep(function.name, written, self.havoc.aborts[function.name], machine, cursor, exits)
 
     def _keep(
-        self, label: str, bodies: Sequence[object], raised: Iterable[str], cursor: Cursor, exits: Exits
+        self,
+        name: str,
+        written: frozenset[str],
+        raised: Iterable[str],
+        machine: Evaluator,
+        cursor: Cursor,
+        exits: Exits,
     ) -> None:
         """Writes anything of which all promises hold, and then raises anything or not."""
-        program, terms = self.promises.program, self.promises.terms
-        self.begun.append((cursor.alive, cursor.state.copy(), label.startswith(EXECUTE)))
-        symbols = Symbols(terms)
-        for name in sorted(written_by(program, bodies) | {"RIP"}):
-            variable = program.state[name]
-            unknown = Initial(partial(symbols.value, f"{name}!{label}", variable))
-            cursor.state.set(name, unknown if variable.indices else unknown.read(()))
+        self.begun.append((cursor.alive, cursor.state.copy(), name == EXECUTE))
+        call = self.havoc.begin(name, cursor)
+        self.havoc.write(call, written | {"RIP"}, cursor)
         self.assumed.append(self.promises.of_running(cursor.state))
-        evaluator = self.promises.evaluator
-        for kind in sorted(raised):
-            value = fresh(terms, f"{label}.{kind}", program.aborts[kind].type)
-            evaluator.abort(kind, terms.bool_symbol(f"{label}.raises.{kind}"), value, cursor, exits)
+        self.havoc.raise_any(call, machine, raised, cursor, exits)
 
 
 def _goals(
-    guest: RunningGuest, depends: Dependencies, name: str, wanted: Mapping[str, Promise]
+    guest: RunningGuest,
+    depends: Dependencies,
+    name: str,
+    wanted: Mapping[str, Promise],
+    canonical: _Condition,
 ) -> Iterator[Goal]:
-    promises, terms, program = guest.promises, guest.promises.terms, guest.promises.program
-    open_ = _Open(promises, Havoc(program, terms, aborts_of(program)))
-    overrides: dict[str, Override] = {DELIVER: open_.deliver}
-    if name == DELIVER:
-        overrides = dict.fromkeys((*LOADS, *STORES), open_.havoc.call)
-    machine = Machine(program, terms, overrides=overrides, instruction=open_.instruction)
-    cursor, exits = Cursor(guest.state.copy(), {}), list[Exit]()
-    function = program.functions[name]
-    machine.call(function, tuple(fresh(terms, p.name, p.type) for p in function.parameters), cursor, exits)
-    cursor.leave(RETURN, None, None, exits)
+    promises, terms = guest.promises, guest.promises.terms
+    run, open_ = _run(guest, name)
     names = {one.name for one in wanted.values()}
     ends = [
         (f"where it {_WORDS[e.kind]}", e.condition, promises.of_running(e.state, names))
-        for e in exits
+        for e in run.ends
         if e.kind in _WORDS
     ]
     begun = [
@@ -160,17 +158,70 @@ def _goals(
         kept = (holding[p] for holding in open_.assumed for p in beside)
         hypotheses = tuple(terms.truth(each) for each in kept if each is not True)
         places = {text: terms.implies(c, holding[one.name]) for text, c, holding in (*ends, *begun)} | blocked
-        conclusion = terms.conjunction(places.values())
-        explain = partial(_explain, name, one, terms, places)
-        yield Goal(goal, terms.truth(conclusion), hypotheses, explain=explain)
+        summary = f"{name} does not keep {one.name}"
+        yield Goal(
+            goal,
+            terms.truth(terms.conjunction(places.values())),
+            hypotheses,
+            minimise=partial(_minimise, canonical, run),
+            explain=partial(run.broken, KIND, goal, places, summary, one.predicate.span, claim=one.name),
+        )
 
 
-def _unknown(
-    evaluator: Evaluator, function: ir.Function, arguments: tuple[Value, ...], _cursor: Cursor, _exits: Exits
-) -> Value:
-    """Some condition on the arguments: what holds of any holds of this one, which solvers find hard."""
-    known = [(argument, p.type) for argument, p in zip(arguments, function.parameters, strict=True)]
-    return evaluator.terms.equal(Unknowns(evaluator.terms).vector(function.name, known, 1), 1, 1)
+def _run(guest: RunningGuest, name: str) -> tuple[OpenRun, _Open]:
+    """The run of a function, and what it leaves open."""
+    promises, terms, program = guest.promises, guest.promises.terms, guest.promises.program
+    open_ = _Open(promises, Havoc(program, terms, aborts_of(program)))
+    overrides: dict[str, Override] = {DELIVER: open_.deliver}
+    if name == DELIVER:
+        overrides = dict.fromkeys((*LOADS, *STORES), open_.havoc.call)
+    machine = Machine(program, terms, overrides=overrides, instruction=open_.instruction)
+    cursor, exits = Cursor(guest.state.copy(), {}), list[Exit]()
+    function = program.functions[name]
+    arguments = tuple(fresh(terms, p.name, p.type) for p in function.parameters)
+    machine.call(function, arguments, cursor, exits)
+    cursor.leave(RETURN, None, None, exits)
+    used = (machine, promises.evaluator)
+    return OpenRun(function, arguments, guest.state, open_.havoc, exits, used), open_
+
+
+@dataclass(slots=True)
+class _Condition:
+    """Some condition on the arguments of a function: what holds of any holds of this one, which solvers find hard.
+
+    `asked` are the answers, with the arguments.
+    """
+
+    asked: dict[object, tuple[Truth, ir.Function, tuple[Value, ...]]] = field(default_factory=dict)
+
+    def call(
+        self,
+        evaluator: Evaluator,
+        function: ir.Function,
+        arguments: tuple[Value, ...],
+        _cursor: Cursor,
+        _exits: Exits,
+    ) -> Value:
+        """The condition, in place of the function's result."""
+        known = [(argument, p.type) for argument, p in zip(arguments, function.parameters, strict=True)]
+        vector = Unknowns(evaluator.terms).vector(function.name, known, 1)
+        answer = evaluator.terms.equal(vector, 1, 1)
+        self.asked[key(answer)] = answer, function, arguments
+        return answer
+
+    def mistakes(self, run: OpenRun) -> Iterator[Truth]:
+        """That an answer is not what the function says, for each."""
+        terms = run.start.surroundings.terms
+        plain = Evaluator(run.start.surroundings.program, terms)
+        for answer, function, arguments in self.asked.values():
+            said = plain.call(function, arguments, Cursor(run.start.copy(), {}), [])
+            yield terms.negation(terms.equivalent(answer, cast(Truth, said)))
+
+
+def _minimise(canonical: _Condition, run: OpenRun) -> Sequence[z3.ExprRef]:
+    """First what the specification does not call canonical, so that the counterexample replays."""
+    mistakes = (one for one in canonical.mistakes(run) if isinstance(one, z3.ExprRef))
+    return [*mistakes, *run.minimise()]
 
 
 _WORDS: Mapping[str, str] = {RETURN: "returns", FAULT: "faults", VM_EXIT: "exits"}
@@ -179,19 +230,3 @@ _WORDS: Mapping[str, str] = {RETURN: "returns", FAULT: "faults", VM_EXIT: "exits
 def _unblocked(promises: Promises, state: State) -> Truth:
     """Nothing blocks interrupts, nor has been left behind otherwise by the instruction before."""
     return promises.terms.negation(promises.ask(IS_AFTER, promises.saved(state)))
-
-
-def _explain(
-    function: str, promise: Promise, terms: Terms, places: Mapping[str, Truth], model: z3.ModelRef
-) -> Counterexample:
-    broken = [
-        text
-        for text, holds in places.items()
-        if z3.is_false(model.eval(terms.truth(holds), model_completion=True))
-    ]
-    return Counterexample(
-        f"{function} does not keep {promise.name}",
-        ("broken",),
-        tuple((text,) for text in broken),
-        promise.predicate.span,
-    )

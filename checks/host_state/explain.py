@@ -9,12 +9,14 @@ from typing import ClassVar
 import z3
 
 from checks.case import Case
+from checks.host_state.dependencies import bits_read
 from checks.host_state.promises import Promise
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Point, Value, fresh, leaves
 from checks.theorem import Counterexample, Goal, Witness
+from checks.totality.open_run import used_items, value_at
 from checks.trap.casefile import FormExplainer
 from checks.trap.concrete import Concrete, item, show
 from checks.trap.theorems import Claim
@@ -63,44 +65,54 @@ class Kept:
 
     def minimise(self) -> Sequence[z3.ExprRef]:
         """All that was used of the state before."""
-        values = (_value(self.change.before, variable, point) for variable, point in self._used())
+        values = (value_at(self.change.before, variable, point) for variable, point in self._used())
         return [value for value in values if isinstance(value, z3.ExprRef)]
 
     def explain(self, model: z3.ModelRef) -> Counterexample:
-        """The used state before and after, as far as it is not zero."""
+        """What the promise reads, before and after, and the arguments of the calls, as far as they are not zero."""
         concrete, change = Concrete(model), self.change
-        before, rows = dict[str, int](), []
+        read = bits_read(change.before.surroundings.program, self.promise.predicate.condition)
+        before, rows = dict[str, int](), dict[str, tuple[str, str]]()
         for variable, point in self._used():
-            old, new = (concrete.number(_value(s, variable, point)) for s in (change.before, change.after))
+            old, new = (concrete.number(value_at(s, variable, point)) for s in (change.before, change.after))
             name = item(variable.name, concrete.point(point))
             before[name] = old
-            if old or new:
-                rows.append((name, show(old, variable.type), show(new, variable.type)))
+            if variable.name in read and (old or new):
+                rows[name] = show(old, variable.type), show(new, variable.type)
+        arguments = self._arguments(concrete)
+        given = ((name, show(value, type_), "") for name, (value, type_) in arguments.items() if value)
         summary = f"{change.what} does not keep {self.promise.name}"
-        case = self._case(concrete, before, summary) if change.calls else None
-        where = self.promise.predicate.span
-        return Counterexample(summary, ("what", "before", "after"), tuple(sorted(rows)), where, case)
+        case = self._case(concrete, before, summary, arguments) if change.calls else None
+        return Counterexample(
+            summary,
+            ("what", "before", "after"),
+            (*given, *((name, *values) for name, values in sorted(rows.items()))),
+            self.promise.predicate.span,
+            case,
+        )
 
     def _used(self) -> Iterator[tuple[ir.StateVariable, Point]]:
-        """The items of state that the terms were made from."""
-        program = self.change.before.surroundings.program
-        for one in self.change.used:
-            for name in one.touched.names | one.touched.points.keys():
-                variable = program.state.get(name)
-                if variable is not None and not isinstance(variable.type, ir.Struct):
-                    points = one.touched.points.get(name, {}).values() if variable.indices else [()]
-                    yield from ((variable, point) for point in points)
+        return used_items(self.change.before, self.change.used)
 
-    def _case(self, concrete: Concrete, before: Mapping[str, int], text: str) -> dict[str, object]:
-        """The state before, and the calls with their arguments."""
-        arguments = {
-            ".".join(filter(None, (function.name, parameter.name, leaf))): concrete.number(part)
+    def _arguments(self, concrete: Concrete) -> dict[str, tuple[int, ir.Type]]:
+        """What the calls are given, by the names that a case has for it."""
+        return {
+            ".".join(filter(None, (function.name, parameter.name, leaf))): (concrete.number(part), type_)
             for function, values in self.change.calls
             for parameter, value in zip(function.parameters, values, strict=True)
-            for leaf, part, _ in leaves(value, parameter.type)
+            for leaf, part, type_ in leaves(value, parameter.type)
         }
+
+    def _case(
+        self,
+        concrete: Concrete,
+        before: Mapping[str, int],
+        text: str,
+        arguments: Mapping[str, tuple[int, ir.Type]],
+    ) -> dict[str, object]:
+        """The state before, and the calls with their arguments."""
         terms = self.change.before.surroundings.terms
-        arguments |= {
+        expected = {name: value for name, (value, _) in arguments.items()} | {
             f"{self.promise.name}.{p.name}": concrete.number(fresh(terms, p.name, p.type))
             for p in self.promise.predicate.parameters
         }
@@ -111,13 +123,9 @@ class Kept:
             code=b"",
             instruction="; ".join((*(f.name for f, _ in self.change.calls), self.promise.name)),
             state={n: v for n, v in before.items() if v != state[n.split("[")[0]].reset},
-            expected=arguments,
+            expected=expected,
             text=text,
         ).document()
-
-
-def _value(state: State, variable: ir.StateVariable, point: Point) -> Value:
-    return state.elements(variable.name).read(point) if variable.indices else state.get(variable.name)
 
 
 @dataclass(slots=True)

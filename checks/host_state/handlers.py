@@ -35,7 +35,7 @@ from grammar import ir
 EXIT, HANDLERS, STEPS = (f"host_state.{one}" for one in ("exit", "handlers", "steps"))
 """The groups."""
 
-EXIT_FUNCTION, LEAVE, IS_FAILURE = "vm_exit", "leave_guest", "is_entry_failure"
+EXIT_FUNCTION, LEAVE, IS_FAILURE = "vm_exit", "after_exit", "is_entry_failure"
 RUNNING = "RUNNING"
 """The names of the specification that these goals are made with: see `spec/vmx/vm_exit.isa`, `spec/vmm/`."""
 
@@ -121,14 +121,14 @@ class LeftGuest:
         machine = Machine(program, terms, overrides={**BORDERS, IS_FAILURE: _is_none})
         cursor = Cursor(guest.state.copy(), {})
         machine.call(program.functions[EXIT_FUNCTION], (event,), cursor, [])
-        machine.call(program.functions[LEAVE], (THIS_CPU,), cursor, [])
+        machine.call(program.functions[LEAVE], (), cursor, [])
         return cls(guest, event, cursor.state, guest.promises.of_waiting(cursor.state), machine)
 
     @property
     def calls(self) -> tuple[tuple[ir.Function, tuple[Value, ...]], ...]:
         """What has happened so far."""
         functions = self.guest.promises.program.functions
-        return (functions[EXIT_FUNCTION], (self.event,)), (functions[LEAVE], (THIS_CPU,))
+        return (functions[EXIT_FUNCTION], (self.event,)), (functions[LEAVE], ())
 
     def could_be_injected(self) -> Iterator[Truth]:
         """If an event exited, it is one that VM entry could inject: all that the processor raises are."""

@@ -16,30 +16,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 import z3
 
-from checks.host_state.built import Built, initial_state
-from checks.host_state.handlers import LeftGuest
-from checks.host_state.promises import CURRENT, LOAD, Promises, mode_of
-from checks.host_state.running import RunningGuest
+from checks.case import Case
+from checks.host_state.built import Built
+from checks.host_state.explain import KIND
+from checks.host_state.promises import CURRENT, LOAD, mode_of
+from checks.host_state.twice import SWITCH, VM, Twice, is_shared, point_of
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
 from checks.symbolic.state import Elements, Initial, State, Updated, same_point
 from checks.symbolic.terms import Terms, Truth
-from checks.symbolic.values import Point, Value, choose, equal, fresh
+from checks.symbolic.values import Point
 from checks.theorem import Counterexample, Goal, Group
 from checks.totality.havoc import any_state
-from checks.trap.concrete import Concrete, item, show_record
-from checks.trap.initial import Symbols
-from checks.walk import state_read
+from checks.totality.open_run import start_items
+from checks.trap.concrete import Concrete, item
 from grammar import ir
 
 GROUP = "host_state.registers"
-SWITCH, RESUMES = "switch_to", "saves_resume_flag"
 NOT_OWN = ir.Literal(ir.BOOL, 0)
 """The owner of what is the VMM's whatever the controls."""
+
+OTHER = 2
+"""A guest that is not the one which runs, which has number 1."""
 
 
 def register_ids(program: ir.Program) -> tuple[str, ...]:
@@ -57,12 +59,6 @@ def _kinds(variable: ir.StateVariable) -> Iterator[str]:
         yield "return"
 
 
-def is_shared(program: ir.Program, variable: ir.StateVariable) -> bool:
-    """Whether the VMM owns a register and lets every guest see it: so it is declared."""
-    is_seen = variable.view is not None and variable.name in state_read(program, variable.view)
-    return variable.owner == NOT_OWN and is_seen
-
-
 def register_group(
     program: ir.Program, context: z3.Context, built: Built, ids: frozenset[str] | None
 ) -> Group:
@@ -70,8 +66,8 @@ def register_group(
     terms = Terms(context)
     makers: dict[str, Callable[[], _Maker]] = {
         "class": lambda: _Classes.of(program, terms, built),
-        "entry": lambda: _Twice.entered(program, terms, built),
-        "return": lambda: _Twice.returned(program, terms, built),
+        "entry": lambda: Twice.entered(program, terms, built),
+        "return": lambda: Twice.returned(program, terms, built),
     }
     goals: list[Goal] = []
     for kind, make in makers.items():
@@ -83,23 +79,16 @@ def register_group(
     return Group(GROUP, context, tuple(goals))
 
 
-def _point(terms: Terms, variable: ir.StateVariable) -> Point:
-    return tuple(fresh(terms, f"{variable.name}.{i.name}", i.type) for i in variable.indices)
-
-
-class _Maker:
+class _Maker(Protocol):
     """Makes the goals of one kind."""
 
     def goal(self, name: str, variable: ir.StateVariable) -> Goal:
         """The goal about a register."""
-        raise NotImplementedError
-
-
-# --- classes -------------------------------------------------------------------------------------
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Classes(_Maker):
+class _Classes:
     """What VM entry and what the switch to another guest write, and a state in which the guest runs."""
 
     program: ir.Program
@@ -107,24 +96,27 @@ class _Classes(_Maker):
     start: State
     loaded: State
     switched: State
+    evaluator: Evaluator
 
     @classmethod
     def of(cls, program: ir.Program, terms: Terms, built: Built) -> _Classes:
         start = any_state(program, terms, built)
         start.set(mode_of(program), value=True)
         start.set(CURRENT, 1)
-        after = []
-        for function, arguments in ((LOAD, ()), (SWITCH, (2,))):  # any two guests
+        evaluator = Evaluator(program, terms)
+
+        def after(function: str, *arguments: int) -> State:
             cursor = Cursor(start.copy(), {})
-            Evaluator(program, terms).call(program.functions[function], arguments, cursor, [])
-            after.append(cursor.state)
-        return cls(program, terms, start, *after)
+            evaluator.call(program.functions[function], arguments, cursor, [])
+            return cursor.state
+
+        return cls(program, terms, start, after(LOAD), after(SWITCH, OTHER), evaluator)
 
     def goal(self, name: str, variable: ir.StateVariable) -> Goal:
         """Exactly one class: none twice, and one if the guest owns it."""
-        terms, point = self.terms, _point(self.terms, variable)
+        terms, point = self.terms, point_of(self.terms, variable)
         bindings = {i.name: p for i, p in zip(variable.indices, point, strict=True)}
-        owner = cast(Truth, Evaluator(self.program, terms).pure(variable.owner, self.start, **bindings))
+        owner = cast(Truth, self.evaluator.pure(variable.owner, self.start, **bindings))
         classes = {
             "VM entry loads it": self._writes(self.loaded, variable, point),
             "the VMM switches it": self._writes(self.switched, variable, point),
@@ -136,7 +128,7 @@ class _Classes(_Maker):
             terms.implies(shared, terms.negation(terms.disjunction((loaded, switched)))),
             terms.implies(owner, terms.disjunction((loaded, switched))),
         )
-        explain = partial(self._explain, variable, point, classes)
+        explain = partial(self._explain, name, variable, point, classes)
         return Goal(name, terms.truth(terms.conjunction(claim)), explain=explain)
 
     def _writes(self, state: State, variable: ir.StateVariable, point: Point) -> Truth:
@@ -147,7 +139,12 @@ class _Classes(_Maker):
         return self.terms.disjunction(same_point(self.terms, point, place, types) for place in places)
 
     def _explain(
-        self, variable: ir.StateVariable, point: Point, classes: dict[str, Truth], model: z3.ModelRef
+        self,
+        goal: str,
+        variable: ir.StateVariable,
+        point: Point,
+        classes: dict[str, Truth],
+        model: z3.ModelRef,
     ) -> Counterexample:
         concrete = Concrete(model)
         name = item(variable.name, concrete.point(point))
@@ -158,9 +155,12 @@ class _Classes(_Maker):
             else "a guest owns it, but VM entry does not load it and the VMM does not switch it"
         )
         rows = tuple((text, "yes" if text in found else "no") for text in classes)
-        return Counterexample(
-            f"{name} is not in exactly one class: {wrong}", ("class", name), rows, variable.span
+        summary = f"{name} is not in exactly one class: {wrong}"
+        start = {CURRENT: 1} | dict(start_items(concrete, self.start, [self.evaluator]))
+        case = Case(
+            kind=KIND, id=goal, code=b"", instruction=name, state=start, expected={VM: OTHER}, text=summary
         )
+        return Counterexample(summary, ("class", name), rows, variable.span, case.document())
 
 
 def _places(elements: Elements) -> Iterator[Point]:
@@ -169,136 +169,3 @@ def _places(elements: Elements) -> Iterator[Point]:
         yield elements.point
         elements = elements.old
     assert isinstance(elements, Initial), "a write under a condition"
-
-
-# --- what the guest sees, twice -------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Twice(_Maker):
-    """Two states that are to look the same to the guest, where `assumed` holds; `columns` are what they are."""
-
-    program: ir.Program
-    terms: Terms
-    states: tuple[State, State]
-    assumed: tuple[z3.BoolRef, ...]
-    wrong: str
-    columns: tuple[str, str]
-
-    @classmethod
-    def entered(cls, program: ir.Program, terms: Terms, built: Built) -> _Twice:
-        """Two states after a guest has been switched to and entered."""
-        guest = fresh(terms, "guest", program.state[CURRENT].type)
-        promises, states, assumed = Promises(program, terms), [], list[Truth]()
-        for side in ("first", "second"):
-            symbols = Symbols(terms)
-            state = initial_state(program, terms, symbols, _Own(program, symbols, guest, side))
-            for name, value in built.constants.items():
-                state.set(name, value)
-            assumed.append(
-                terms.negation(equal(terms, state.get(CURRENT), guest, program.state[CURRENT].type))
-            )
-            states.append(promises.entered(_switched(program, terms, state, guest)))
-            assumed += _policies(promises, states[-1])
-        wrong = "a guest that is entered sees what is not its own"
-        return cls(
-            program,
-            terms,
-            (states[0], states[1]),
-            _terms(terms, assumed),
-            wrong,
-            ("entered", "entered otherwise"),
-        )
-
-    @classmethod
-    def returned(cls, program: ir.Program, terms: Terms, built: Built) -> _Twice:
-        """The state before a VM exit, and that in which the guest runs again after another did."""
-        guest = RunningGuest.of(program, terms, built)
-        guest.state.set("NEXT_RIP", guest.state.get("RIP"))
-        left, current = LeftGuest.of(guest), guest.state.get(CURRENT)
-        other = fresh(terms, "other", program.state[CURRENT].type)
-        away = _switched(program, terms, left.state, other)
-        symbols = Symbols(terms)
-        for variable in program.state_in("register"):
-            unknown = Initial(partial(symbols.value, f"{variable.name}!other", variable))
-            away.set(variable.name, unknown if variable.indices else unknown.read(()))
-        again = guest.promises.entered(_switched(program, terms, away, current))
-        assumed = [
-            *guest.holding.values(),
-            terms.negation(equal(terms, current, other, program.state[CURRENT].type)),
-            terms.negation(guest.promises.ask(RESUMES, guest.state, left.event)),
-            *_policies(guest.promises, again),
-        ]
-        wrong = "a guest that runs again after another sees what it did not leave"
-        return cls(
-            program,
-            terms,
-            (guest.state, again),
-            _terms(terms, assumed),
-            wrong,
-            ("before", "when it runs again"),
-        )
-
-    def goal(self, name: str, variable: ir.StateVariable) -> Goal:
-        """The register looks the same, where the guest owns it or, after an entry, wherever it sees one."""
-        terms, point = self.terms, _point(self.terms, variable)
-        bindings = {i.name: p for i, p in zip(variable.indices, point, strict=True)}
-        evaluator = Evaluator(self.program, terms)
-        first, second = (
-            evaluator.pure(cast(ir.Expr, variable.view), state, **bindings) for state in self.states
-        )
-        owner = name.endswith(".entry") or evaluator.pure(variable.owner, self.states[0], **bindings)
-        same = terms.implies(cast(Truth, owner), equal(terms, first, second, variable.type))
-        explain = partial(self._explain, variable, point, (first, second))
-        return Goal(name, terms.truth(same), self.assumed, explain=explain)
-
-    def _explain(
-        self, variable: ir.StateVariable, point: Point, seen: tuple[Value, Value], model: z3.ModelRef
-    ) -> Counterexample:
-        concrete = Concrete(model)
-        name = item(variable.name, concrete.point(point))
-        row = (name, *(show_record(concrete, one, variable.type) for one in seen))
-        return Counterexample(f"{name}: {self.wrong}", ("", *self.columns), (row,), variable.span)
-
-
-def _switched(program: ir.Program, terms: Terms, state: State, guest: Value) -> State:
-    cursor = Cursor(state.copy(), {})
-    Evaluator(program, terms).call(program.functions[SWITCH], (guest,), cursor, [])
-    return cursor.state
-
-
-def _policies(promises: Promises, state: State) -> Iterator[Truth]:
-    """The policies without parameters, of a guest that runs."""
-    names = {one.name for one in promises.every if one.is_policy and not one.predicate.parameters}
-    yield from promises.of_running(state, names).values()
-
-
-def _terms(terms: Terms, assumed: list[Truth]) -> tuple[z3.BoolRef, ...]:
-    return tuple(terms.truth(one) for one in assumed if one is not True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Own:
-    """Initial values of which the guest's own are the same on both sides: its VMCS, and what is kept for it."""
-
-    program: ir.Program
-    symbols: Symbols
-    guest: Value
-    side: str
-
-    def scalar(self, variable: ir.StateVariable) -> Value:
-        """The value of a variable that is not indexed."""
-        return self.element(variable, ())
-
-    def element(self, variable: ir.StateVariable, point: Point) -> Value:
-        """The value at a point."""
-        own = self.symbols.value(variable.name, variable, point)
-        if variable.space == "vmcs" or is_shared(self.program, variable):
-            return own
-        others = self.symbols.value(f"{variable.name}!{self.side}", variable, point)
-        vm = self.program.state[CURRENT].type
-        of_guest = [p for p, index in zip(point, variable.indices, strict=True) if index.type == vm]
-        if variable.space != "state" or len(of_guest) != 1:
-            return others
-        is_own = equal(self.symbols.terms, of_guest[0], self.guest, vm)
-        return choose(self.symbols.terms, is_own, own, others, variable.type)

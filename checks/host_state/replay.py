@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from checks.case import Case
 from checks.host_state.built import BOOT
+from checks.host_state.cycle import AROUND, DELIVERY
+from checks.host_state.instructions import IS_AFTER
 from checks.host_state.promises import CURRENT, ENTER, LOAD, RECORD, SAVE, THIS_CPU, mode_of, promises
+from checks.host_state.register_replay import is_lost
+from checks.host_state.registers import GROUP as REGISTERS
+from checks.totality.calls import ScriptedCalls, Watch, value_of
+from checks.totality.havoc import EXECUTE
 from checks.trap.contract import VM_EXIT
 from checks.trap.replay import COMPLETES, Player
-from grammar import ir
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
@@ -20,12 +28,21 @@ def replay(case: Case, model: Model) -> int:
     Raises CaseError if the case names no function or no promise.
     """
     player = Player(case, model)
-    lost = _lost_by_instruction(player) if case.code else _lost_by_calls(player)
+    lost = list(_lost(player))
     print(f"{case.id}: {case.instruction}")
     for name in lost:
         print(f"  {name}: does not hold after it")
     print(f"CONFIRMED: {case.text}" if lost else "not confirmed: the promise is kept here")
     return 0 if lost else 1
+
+
+def _lost(player: Player) -> Iterable[str]:
+    if player.case.code:
+        return _lost_by_instruction(player)
+    if player.case.id.startswith(f"{REGISTERS}."):
+        return [player.case.instruction] if is_lost(player) else []
+    is_around = player.case.id.startswith((f"{AROUND}.", f"{DELIVERY}."))
+    return _lost_on_the_way(player) if is_around else _lost_by_calls(player)
 
 
 def _lost_by_instruction(player: Player) -> list[str]:
@@ -52,20 +69,62 @@ def _lost_by_calls(player: Player) -> list[str]:
     return [promise] if is_lost else []
 
 
+def _lost_on_the_way(player: Player) -> Iterator[str]:
+    """The promise of the case, if it does not hold where the function ends, or where something left open begins."""
+    calls = ScriptedCalls(player.case, player.model, _stop_before(None))
+    if _holds(player, player.machine({}), calls.claim, is_running=True):
+        for number in (*range(len(calls.names)), None):
+            machine = _run_until(player, number)
+            is_instruction = number is not None and calls.names[number] == EXECUTE
+            if not _holds(player, machine, calls.claim, is_running=True):
+                yield calls.claim
+            elif is_instruction and _is_blocked(player, _run_until(player, number)):
+                yield f"{calls.claim}: interrupts are blocked"
+
+
+class _StopError(Exception):
+    """The run has come to where it is to stop."""
+
+
+def _stop_before(number: int | None) -> Watch:
+    """Stops a run before the call of that number, never if it is None."""
+    left = count()
+
+    def watch(_machine: Any, _name: str, _arguments: tuple[Any, ...]) -> None:
+        if next(left) == number:
+            raise _StopError
+
+    return watch
+
+
+def _run_until(player: Player, number: int | None) -> Any:
+    """The machine before the call of that number, or at the end."""
+    machine = player.machine({})
+    with suppress(_StopError):
+        ScriptedCalls(player.case, player.model, _stop_before(number)).run(machine)
+    return machine
+
+
+def _is_blocked(player: Player, machine: Any) -> bool:
+    """Whether the instruction before has left something that lasts for one more."""
+    _save(player, machine)
+    return bool(player.model.functions[IS_AFTER](machine))
+
+
+def _save(player: Player, machine: Any) -> None:
+    """Saves the guest's state as a VM exit does."""
+    event = value_of(player.case, player.model, "", player.model.program.aborts[VM_EXIT].type)
+    player.model.functions[RECORD](machine, event)
+    player.model.functions[SAVE](machine, event)
+
+
 def _call(player: Player, machine: Any, name: str) -> None:
     """Calls a function with the arguments that the case gives it."""
     function = player.model.program.functions.get(name)
     if function is None:
         raise CaseError(f"the specification has no function '{name}'")
-    arguments = (_argument(player, f"{name}.{p.name}", p.type) for p in function.parameters)
+    arguments = (value_of(player.case, player.model, f"{name}.{p.name}", p.type) for p in function.parameters)
     player.model.functions[name](machine, *arguments)
-
-
-def _argument(player: Player, name: str, type_: ir.Type) -> Any:
-    if not isinstance(type_, ir.Struct):
-        return player.case.expected.get(name, 0)
-    fields = (_argument(player, f"{name}.{field}", t) for field, t in type_.fields)
-    return player.model.namespace[type_.name](*fields)
 
 
 def _holds(player: Player, machine: Any, name: str, *, is_running: bool) -> bool:
@@ -75,9 +134,7 @@ def _holds(player: Player, machine: Any, name: str, *, is_running: bool) -> bool
     if promise is None:
         raise CaseError(f"the specification has no rule and no policy '{name}'")
     if is_running and not promise.is_policy:
-        event = _argument(player, "", program.aborts[VM_EXIT].type)
-        functions[RECORD](machine, event)
-        functions[SAVE](machine, event)
+        _save(player, machine)
     elif promise.is_policy and not is_running:
         functions[ENTER](machine, THIS_CPU, getattr(machine, CURRENT))
         functions[LOAD](machine)

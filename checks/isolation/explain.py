@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import cast
 
 import z3
@@ -17,7 +17,7 @@ from checks.walk import state_read
 from grammar import ir
 from grammar.source import Span
 
-# A case lies below this frame, so that the machine that replays it needs 64 MiB at most.
+# A case lies below this frame if it can: that is easier to read.
 MOST_FRAMES = 1 << 14
 
 ITS = "its "
@@ -85,7 +85,7 @@ def _shown(model: z3.ModelRef, value: Value, type_: ir.Type) -> str:
 
 
 def far_frames(world: World, seen: Iterable[Sightings]) -> tuple[z3.BoolRef, ...]:
-    """That a frame in sight is too far for a case, for each: a counterexample shall avoid it."""
+    """That a frame in sight is far away, for each: a counterexample shall avoid it."""
     frames = {}
     for sightings in seen:
         for name, points in sightings.items():
@@ -105,22 +105,14 @@ def case_of(
     call: tuple[ir.Step, Sequence[Value]],
     claim: tuple[str, Sequence[Value]],
     seen: Iterable[Sightings],
-) -> dict[str, object] | None:
+) -> dict[str, object]:
     """The model as a case: the state at the points in sight, the step to take, and the claim that then is false.
 
-    None if the reference cannot replay it: a step of the hardware, a claim about caches, or frames too far away.
+    What only proofs have, the caches, is in it where the step or the claim is about them.
     """
     step, arguments = call
-    invariant = world.program.invariants.get(claim[0])
-    spaces = {
-        _space(world.program, n)
-        for n in (state_read(world.program, invariant.condition) if invariant else ())
-    }
-    if step.hardware or "ghost" in spaces:
-        return None
-    state, memory = _state(world, model, seen)
-    if any(address >= MOST_FRAMES << 12 for address in memory):
-        return None
+    spaces = {"state", "ghost"} if step.hardware or _is_about_caches(world.program, claim[0]) else {"state"}
+    state, memory = _state(world, model, seen, spaces)
     calls = ((step.name, arguments), claim)
     texts = [f"{name}({', '.join(str(_number(model, v)) for v in values)})" for name, values in calls]
     return Case(
@@ -134,11 +126,17 @@ def case_of(
     ).document()
 
 
+def _is_about_caches(program: ir.Program, claim: str) -> bool:
+    invariant = program.invariants.get(claim)
+    read = state_read(program, invariant.condition) if invariant is not None else ()
+    return any(_space(program, name) == "ghost" for name in read)
+
+
 def _state(
-    world: World, model: z3.ModelRef, seen: Iterable[Sightings]
+    world: World, model: z3.ModelRef, seen: Iterable[Sightings], spaces: Container[str]
 ) -> tuple[dict[str, int], dict[int, int]]:
     """The values of state by item, and of words of memory by address."""
-    scalars = (v.name for v in world.program.state_in("state") if not v.indices)
+    scalars = (v.name for v in world.program.state.values() if v.space in spaces and not v.indices)
     state = {name: _number(model, world.before.get(name)) for name in scalars}
     memory = {}
     for sightings in seen:
@@ -148,7 +146,7 @@ def _state(
                 value = _number(model, world.read(world.before, name, *point))
                 if name == MEMORY:
                     memory[numbers[0] << 12 | numbers[1] << 3] = value
-                elif _space(world.program, name) == "state":
+                elif _space(world.program, name) in spaces:
                     state[f"{name}[{','.join(map(str, numbers))}]"] = value
     return state, memory
 

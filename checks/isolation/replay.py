@@ -1,18 +1,26 @@
-"""Replays a counterexample of a step theorem on the reference model."""
+"""Replays a counterexample of a step theorem on the reference model.
+
+Where the step or the claim is about caches, the reference is made once more from the specification, with what exists
+for proofs only as state: what the hardware caches, and its steps.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from checks.case import Case, apply
-from checks.isolation.steps import HANDED_OVER_ZERO, OTHERS_UNCHANGED
-from refmodel.model import Model
+from checks.case import Case, apply, get_item
+from checks.isolation.steps import HANDED_OVER_ZERO, OTHERS_UNCHANGED, owner_of_actor
+from grammar import ir
+from refmodel.memory import EndlessMemory
+from refmodel.model import Model, build
 from refmodel.vectors import CaseError
 
 _CALL = re.compile(r"(\w+)\(([\d, ]*)\)")
 _FRAME = 4096
-_LEAST_MEMORY = 1 << 20
+_MEMORY = 1 << 20
 
 
 def replay(case: Case, model: Model) -> int:
@@ -26,13 +34,15 @@ def replay(case: Case, model: Model) -> int:
     ]
     if len(calls) != 2 or calls[0][0] not in model.program.steps:
         raise CaseError(f"not a case of a step: {case.instruction!r}")
+    if any(_is_ghost(model.program, name) for name in case.state):
+        model = build(_with_caches(model.program))
     (step, arguments), (claim, point) = calls
-    end = max((address for address, _ in case.memory), default=0) + _FRAME
-    machine = model.machine(max(end, _LEAST_MEMORY))
+    machine = model.machine(EndlessMemory(_MEMORY))
     apply(case, machine, model)
-    before = _snapshot(model, machine, claim, point)
+    asked = _Claim(model, machine, claim, point, _actor(model.program, machine, step, arguments))
+    before = asked.look()
     taken = bool(model.functions[step](machine, *arguments))
-    fails = taken and _fails(model, machine, claim, point, before)
+    fails = taken and asked.fails(before)
     print(f"{step}({', '.join(map(hex, arguments))}) {'is taken' if taken else 'is refused'}")
     print(
         f"{claim}({', '.join(map(hex, point))}): {'holds before and not after' if fails else 'does not break'}"
@@ -40,27 +50,61 @@ def replay(case: Case, model: Model) -> int:
     return 0 if fails else 1
 
 
-def _snapshot(model: Model, machine: Any, claim: str, point: list[int]) -> tuple[bool, int, int]:
-    """Whether the claim's condition holds, and the word of memory and the owner of its frame."""
-    if claim not in (OTHERS_UNCHANGED, HANDED_OVER_ZERO):
-        return _holds(model, machine, claim, point), 0, 0
-    frame, index = point
-    word = machine.PHYSICAL.read_64(frame * _FRAME + index * 8)
-    return bool(model.functions["is_data_of_others"](machine, 0, frame)), word, machine.FRAME_OWNER[frame]
+def _is_ghost(program: ir.Program, item: str) -> bool:
+    variable = program.state.get(item.split("[", maxsplit=1)[0])
+    return variable is not None and variable.space == "ghost"
 
 
-def _fails(model: Model, machine: Any, claim: str, point: list[int], before: tuple[bool, int, int]) -> bool:
-    """Whether the claim is broken now."""
-    condition, word, owner = before
-    if claim not in (OTHERS_UNCHANGED, HANDED_OVER_ZERO):
-        return condition and not _holds(model, machine, claim, point)
-    _, new_word, new_owner = _snapshot(model, machine, claim, point)
-    if claim == OTHERS_UNCHANGED:
-        return condition and new_word != word
-    return new_owner not in (0, owner) and new_word != 0
+def _with_caches(program: ir.Program) -> ir.Program:
+    """The program, but for its instructions, with what exists for proofs only as state of the machine."""
+    state = {
+        name: replace(one, space="state") if one.space == "ghost" else one
+        for name, one in program.state.items()
+    }
+    return replace(program, state=state, instructions={})
 
 
-def _holds(model: Model, machine: Any, claim: str, point: list[int]) -> bool:
-    if claim not in model.program.invariants:
-        raise CaseError(f"the specification has no invariant '{claim}'")
-    return bool(model.functions[f"invariant_{claim}"](machine, *point))
+def _actor(program: ir.Program, machine: Any, step: str, arguments: list[int]) -> int:
+    """The guest for which the step acts."""
+    owner = owner_of_actor(program.steps[step])
+    if owner is None:
+        return 0
+    named: Mapping[str, int] = {
+        p.name: value for p, value in zip(program.steps[step].parameters, arguments, strict=True)
+    }
+    return get_item(machine, program, f"{owner[0]}[{named[owner[1]]}]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A claim of a theorem at a point, about a step that acts for a guest."""
+
+    model: Model
+    machine: Any
+    name: str
+    point: list[int]
+    actor: int
+
+    def look(self) -> tuple[bool, int, int]:
+        """Whether the claim's condition holds, and the word of memory and the owner of its frame."""
+        if self.name not in (OTHERS_UNCHANGED, HANDED_OVER_ZERO):
+            return self._holds(), 0, 0
+        frame, index = self.point
+        word = self.machine.PHYSICAL.read_64(frame * _FRAME + index * 8)
+        is_others = bool(self.model.functions["is_data_of_others"](self.machine, self.actor, frame))
+        return is_others, word, self.machine.FRAME_OWNER[frame]
+
+    def fails(self, before: tuple[bool, int, int]) -> bool:
+        """Whether the claim is broken now."""
+        condition, word, owner = before
+        if self.name not in (OTHERS_UNCHANGED, HANDED_OVER_ZERO):
+            return condition and not self._holds()
+        _, new_word, new_owner = self.look()
+        if self.name == OTHERS_UNCHANGED:
+            return condition and new_word != word
+        return new_owner not in (0, owner) and new_word != 0
+
+    def _holds(self) -> bool:
+        if self.name not in self.model.program.invariants:
+            raise CaseError(f"the specification has no invariant '{self.name}'")
+        return bool(self.model.functions[f"invariant_{self.name}"](self.machine, *self.point))

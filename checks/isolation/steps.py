@@ -26,6 +26,12 @@ FUNCTIONS = frozenset({"is_data_of_others", "read_entry"})
 """The functions of the specification that the statements use."""
 
 
+def owner_of_actor(step: ir.Step) -> tuple[str, str] | None:
+    """Where it is said for which guest a step of the hardware acts, and the parameter that is the index there."""
+    owners = {"cpu": "RUNNING", "device": "DEVICE_OWNER"} if step.hardware else {}
+    return next(((owners[p.name], p.name) for p in step.parameters if p.name in owners), None)
+
+
 def goal_names(program: ir.Program) -> tuple[str, ...]:
     """The theorems about each step."""
     return (*program.invariants, OTHERS_UNCHANGED, HANDED_OVER_ZERO)
@@ -127,11 +133,12 @@ class StepProof:
         return world.terms.implies(is_others, unchanged), seen, point
 
     def _actor(self) -> Value:
-        """The guest on whose behalf the hardware acts, by the step's processor or device; 0 if nobody's."""
-        run, before = self.run, self.world.before
-        owners = {"cpu": "RUNNING", "device": "DEVICE_OWNER"} if self.step.hardware else {}
-        known = (name for name in owners if name in run.arguments)
-        return next((self.world.read(before, owners[name], run.arguments[name]) for name in known), 0)
+        """The guest on whose behalf the hardware acts; 0 if nobody's."""
+        owner = owner_of_actor(self.step)
+        if owner is None:
+            return 0
+        state, parameter = owner
+        return self.world.read(self.world.before, state, self.run.arguments[parameter])
 
     def _handed_over_zero(self) -> tuple[Truth, Sightings, dict[str, Value]]:
         """A frame that becomes a guest's holds zeros."""

@@ -13,18 +13,26 @@ from typing import Any, ClassVar, cast
 
 import z3
 
-from checks.emulation.machine import REASON_WIDTH, Machine, is_handled
+from checks.emulation.machine import Machine, is_handled
 from checks.emulation.runs import RUN_ONE
 from checks.host_state.built import Built
 from checks.symbolic.evaluate import Evaluator, Override
 from checks.symbolic.paths import Cursor, Exit
-from checks.symbolic.terms import Terms, Vector
+from checks.symbolic.terms import Terms
 from checks.symbolic.values import Record, fresh
 from checks.theorem import Counterexample, Goal
 from checks.totality.havoc import Havoc, aborts_of, any_state
+from checks.totality.open_run import KIND, OpenRun
+from checks.trap.concrete import Concrete
 from checks.trap.contract import VM_EXIT, contract_functions
 from checks.walk import nodes, reachable_functions
 from grammar import ir
+
+ARRIVING = ("external_interrupt", "non_maskable_interrupt")
+"""What happens as an interrupt arrives: see `spec/cpu/interrupts.isa`."""
+
+IS_HANDLED = "every exit has a handler"
+"""The claim."""
 
 
 class Exiting:
@@ -34,9 +42,9 @@ class Exiting:
         self.program = program
         self.built = Built.of(program)
         self.aborts = aborts_of(program)
-        accesses = contract_functions(program)
-        roots = [f.body for f in (program.functions[RUN_ONE], *accesses)]
-        reached = [*accesses, *reachable_functions(program, roots)]
+        begun = [*contract_functions(program), *_uncalled(program)]
+        roots = [f.body for f in (program.functions[RUN_ONE], *begun)]
+        reached = [*begun, *reachable_functions(program, roots)]
         self.functions = {f.name: f for f in reached if self._exits(f) and not self._is_leaf(f)}
         self.open_calls = frozenset(f.source for f in self.functions.values())
 
@@ -48,6 +56,11 @@ class Exiting:
         below = list(nodes(function.body))
         called = (self.program.functions[n.function] for n in below if isinstance(n, ir.Call))
         return not any(isinstance(n, ir.Execute) for n in below) and not any(self._exits(f) for f in called)
+
+
+def _uncalled(program: ir.Program) -> list[ir.Function]:
+    """What happens between instructions and without the specification asking for it: interrupts that arrive."""
+    return [program.functions[name] for name in ARRIVING if name in program.functions]
 
 
 @dataclass(slots=True)
@@ -66,8 +79,11 @@ def exit_goal(exiting: Exiting, function: ir.Function, name: str, terms: Terms) 
     havoc = Havoc(program, terms, exiting.aborts)
     overrides: dict[str, Override] = dict.fromkeys(exiting.open_calls - {function.source}, havoc.call)
     machine = Cycle(program, terms, overrides=overrides, instruction=havoc.instruction)
-    cursor, exits = Cursor(any_state(program, terms, exiting.built), {}), list[Exit]()
-    machine.call(function, tuple(fresh(terms, p.name, p.type) for p in function.parameters), cursor, exits)
+    start = any_state(program, terms, exiting.built)
+    cursor, exits = Cursor(start.copy(), {}), list[Exit]()
+    arguments = tuple(fresh(terms, p.name, p.type) for p in function.parameters)
+    machine.call(function, arguments, cursor, exits)
+    run = OpenRun(function, arguments, start, havoc, exits, (machine,))
     passed_on = {id(event) for event in havoc.events}
     own = [e for e in exits if e.kind == VM_EXIT and id(e.value) not in passed_on]
     handled = terms.conjunction(
@@ -77,24 +93,23 @@ def exit_goal(exiting: Exiting, function: ir.Function, name: str, terms: Terms) 
         name,
         terms.truth(handled),
         tuple(terms.truth(one) for one in havoc.assumed),
-        explain=partial(_explain, program, function, terms, own),
+        minimise=run.minimise,
+        explain=partial(_explain, run, name, own),
     )
 
 
-def _explain(
-    program: ir.Program, function: ir.Function, terms: Terms, exits: list[Exit], model: z3.ModelRef
-) -> Counterexample:
+def _explain(run: OpenRun, name: str, exits: list[Exit], model: z3.ModelRef) -> Counterexample:
     """Names the exits that are left to `OTHER`, and where they are."""
-    taken = [e for e in exits if z3.is_true(model.eval(terms.truth(e.condition), model_completion=True))]
+    concrete, function = Concrete(model), run.function
+    taken = [e for e in exits if concrete.holds(e.condition)]
     rows = []
     for one in taken:
-        reason = terms.vector(cast(Vector, cast(Record, one.value).field("reason")), REASON_WIDTH)
-        number = model.eval(reason, model_completion=True).as_long()
-        rows.append((_name(program, number), str(one.span or function.span)))
+        number = concrete.number(cast(Record, one.value).field("reason"))
+        rows.append((_name(run.havoc.program, number), str(one.span or function.span)))
     where = next((e.span for e in taken if e.span is not None), function.span)
-    return Counterexample(
-        f"{function.name} exits for a reason that has no handler", ("reason", "where"), tuple(rows), where
-    )
+    summary = f"{function.name} exits for a reason that has no handler"
+    case = run.case(concrete, KIND, name, IS_HANDLED, summary)
+    return Counterexample(summary, ("reason", "where"), tuple(rows), where, case)
 
 
 def _name(program: ir.Program, reason: int) -> str:

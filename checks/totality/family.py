@@ -1,35 +1,37 @@
-"""The family `totality`: every VM exit has a handler, which returns and concerns the current guest alone."""
+"""The family `totality`: every VM exit has a handler, which returns and concerns the current guest alone; and a guest
+does not notice interrupts of the machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 
 import z3
 
 from checks.emulation.runs import RUN_ONE
 from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Outline
-from checks.totality.exits import Exiting, exit_goal
+from checks.totality.arrivals import arrival_goal
+from checks.totality.exits import ARRIVING, Exiting, exit_goal
 from checks.totality.handlers import handler_goal
 from grammar import ir
 
-EXITS, HANDLERS = "totality.exits", "totality.handlers"
+EXITS, HANDLERS, ARRIVALS = "totality.exits", "totality.handlers", "totality.arrivals"
 """The groups."""
 
 
 @dataclass(slots=True)
 class TotalityFamily:
-    """Theorems about all that can make a guest exit, and about each handler."""
+    """Theorems about all that can make a guest exit, about each handler, and about interrupts that arrive."""
 
     name: str = "totality"
     _prepared: dict[int, Exiting] = field(default_factory=dict)
 
     def outlines(self, program: ir.Program) -> Iterator[Outline]:
-        """Two groups, if the program has a VMM."""
+        """The groups, if the program has a VMM."""
         if RUN_ONE in program.functions:
-            for group, names in ((EXITS, self._of(program).functions), (HANDLERS, program.handlers)):
+            for group, names in self._subjects(program).items():
                 yield Outline(group, tuple(f"{group}.{name}" for name in names))
 
     def build(
@@ -37,17 +39,21 @@ class TotalityFamily:
     ) -> Group:
         """The goals: those of `ids`, or all."""
         exiting, terms = self._of(program), Terms(context)
-        goals: dict[str, Callable[[], Goal]] = {}
-        for function in exiting.functions.values() if group == EXITS else ():
-            name = f"{group}.{function.name}"
-            goals[name] = partial(exit_goal, exiting, function, name, terms)
-        for handler in program.handlers.values() if group == HANDLERS else ():
-            name = f"{group}.{handler.name}"
-            goals[name] = partial(handler_goal, exiting, handler, name, terms)
-        wanted = (goal() for name, goal in goals.items() if ids is None or name in ids)
-        return Group(group, context, tuple(wanted))
+        subjects = {f"{group}.{name}": subject for name, subject in self._subjects(program)[group].items()}
+        wanted = {name: one for name, one in subjects.items() if ids is None or name in ids}
+        goals = (_MAKERS[group](exiting, subject, name, terms) for name, subject in wanted.items())
+        return Group(group, context, tuple(goals))
+
+    def _subjects(self, program: ir.Program) -> dict[str, Mapping[str, object]]:
+        """What there are goals about, by group and name."""
+        functions = program.functions
+        arriving = {name: functions[name] for name in ARRIVING if name in functions}
+        return {EXITS: self._of(program).functions, HANDLERS: program.handlers, ARRIVALS: arriving}
 
     def _of(self, program: ir.Program) -> Exiting:
         if id(program) not in self._prepared:
             self._prepared[id(program)] = Exiting(program)
         return self._prepared[id(program)]
+
+
+_MAKERS: dict[str, Callable[..., Goal]] = {EXITS: exit_goal, HANDLERS: handler_goal, ARRIVALS: arrival_goal}

@@ -6,7 +6,7 @@ what they write, with one promise: those that begin or end a guest are asked for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,6 +21,7 @@ from checks.symbolic.values import Value, equal, fresh
 from checks.theorem import Counterexample, Goal
 from checks.totality.exits import Exiting
 from checks.totality.havoc import Havoc, any_state
+from checks.totality.open_run import KIND, OpenRun
 from checks.walk import nodes, reachable_functions
 from grammar import ir
 
@@ -28,6 +29,9 @@ CURRENT = "CURRENT_VM"
 LIVES = "VM_STATE"
 SWITCH = "vmptrld"
 """The current guest, whether guests are alive, and the output that makes another VMCS the current one."""
+
+RETURNS, ENDS_NO_OTHER, IS_NOT_SWITCHED = "returns", "ends no other", "is not switched"
+"""Claims about a handler; the others are the names of state."""
 
 OTHER_GUEST = "other guest"
 """The kind of exit from a run that ends because a step would begin or end another guest."""
@@ -49,12 +53,18 @@ class Steps:
         exits: Exits,
     ) -> Value | None:
         """What a step may do."""
-        if LIVES in written_by(self.havoc.program, [function.body]):
+        call = self.havoc.begin(function.name, cursor)
+        if ends_guests(self.havoc.program, function):
             for parameter, argument in zip(function.parameters, arguments, strict=True):
                 if parameter.name == "vm":
                     is_own = equal(evaluator.terms, argument, cursor.state.get(CURRENT), parameter.type)
                     evaluator.abort(OTHER_GUEST, evaluator.terms.negation(is_own), 0, cursor, exits)
-        return self.havoc.call(evaluator, function, arguments, cursor, exits)
+        return self.havoc.go_on(call, evaluator, function, cursor, exits)
+
+
+def ends_guests(program: ir.Program, function: ir.Function) -> bool:
+    """Whether a step begins or ends the guest that its parameter `vm` names."""
+    return LIVES in written_by(program, [function.body])
 
 
 def handler_goal(exiting: Exiting, handler: ir.Handler, name: str, terms: Terms) -> Goal:
@@ -67,23 +77,35 @@ def handler_goal(exiting: Exiting, handler: ir.Handler, name: str, terms: Terms)
     machine = Machine(program, terms, overrides=dict.fromkeys(_open(program, kept, aborts), steps.call))
     start = any_state(program, terms, exiting.built)
     cursor, exits = Cursor(start.copy(), {}), list[Exit]()
-    machine.call(program.functions[f"handle_{handler.name}"], (), cursor, exits)
+    function = program.functions[f"handle_{handler.name}"]
+    machine.call(function, (), cursor, exits)
+    claims = {
+        **_claims(program, terms, handler, exits),
+        **dict(_of_guests(program, machine, start, cursor.state, steps.written)),
+    }
+    cursor.leave(RETURN, None, None, exits)
+    run = OpenRun(function, (), start, steps.havoc, exits, (machine,))
+    return Goal(
+        name,
+        terms.truth(terms.conjunction(claims.values())),
+        minimise=partial(_minimise, run, machine),
+        explain=partial(_explain, run, handler, name, claims),
+    )
+
+
+def _claims(
+    program: ir.Program, terms: Terms, handler: ir.Handler, exits: Iterable[Exit]
+) -> dict[str, Truth]:
+    """What is claimed of how the handler ends."""
 
     def never(left: Iterable[Exit]) -> Truth:
         return terms.negation(terms.disjunction(e.condition for e in left))
 
-    claims = {
-        "returns": never(e for e in exits if e.kind not in (RETURN, OTHER_GUEST)),
-        "ends no other": never(e for e in exits if e.kind == OTHER_GUEST),
-        "is not switched": SWITCH not in _outputs(program, handler),
-        CURRENT: equal(terms, cursor.state.get(CURRENT), start.get(CURRENT), program.state[CURRENT].type),
-        **dict(_of_others(program, terms, start, cursor.state, steps.written)),
+    return {
+        RETURNS: never(e for e in exits if e.kind not in (RETURN, OTHER_GUEST)),
+        ENDS_NO_OTHER: never(e for e in exits if e.kind == OTHER_GUEST),
+        IS_NOT_SWITCHED: SWITCH not in _outputs(program, handler),
     }
-    return Goal(
-        name,
-        terms.truth(terms.conjunction(claims.values())),
-        explain=partial(_explain, handler, terms, claims),
-    )
 
 
 def _open(program: ir.Program, kept: frozenset[str], aborts: Mapping[str, frozenset[str]]) -> frozenset[str]:
@@ -111,29 +133,30 @@ def _per_guest(program: ir.Program, written: frozenset[str]) -> dict[str, int]:
     return {name: found.index(of_guests) for name, found in types.items() if of_guests in found}
 
 
-def _of_others(
-    program: ir.Program, terms: Terms, before: State, after: State, written: frozenset[str]
+def _of_guests(
+    program: ir.Program, machine: Machine, before: State, after: State, written: frozenset[str]
 ) -> Iterator[tuple[str, Truth]]:
-    """That of guests other than the current one it is unchanged, by name."""
+    """The current guest is the same, and what others have is unchanged, by name."""
+    terms, vm = machine.terms, program.state[CURRENT].type
+    machine.touched.names.add(CURRENT)
+    yield CURRENT, equal(terms, after.get(CURRENT), before.get(CURRENT), vm)
     for name, place in _per_guest(program, written).items():
         variable = program.state[name]
         point = tuple(fresh(terms, f"{name}.{n}", i.type) for n, i in enumerate(variable.indices))
-        is_own = equal(terms, point[place], before.get(CURRENT), program.state[CURRENT].type)
+        machine.touched.element(name, point)
+        is_own = equal(terms, point[place], before.get(CURRENT), vm)
         old, new = (state.elements(name).read(point) for state in (before, after))
         yield name, terms.disjunction((is_own, equal(terms, new, old, variable.type)))
 
 
+def _minimise(run: OpenRun, machine: Machine) -> Sequence[z3.ExprRef]:
+    """That another guest's VMCS becomes the current one, if the handler can do that, and then all that was used."""
+    switches = (machine.terms.negation(taken) for taken, name, _ in machine.outputs if name == SWITCH)
+    return [*(one for one in switches if isinstance(one, z3.ExprRef)), *run.minimise()]
+
+
 def _explain(
-    handler: ir.Handler, terms: Terms, claims: dict[str, Truth], model: z3.ModelRef
+    run: OpenRun, handler: ir.Handler, name: str, claims: dict[str, Truth], model: z3.ModelRef
 ) -> Counterexample:
-    broken = [
-        name
-        for name, claim in claims.items()
-        if z3.is_false(model.eval(terms.truth(claim), model_completion=True))
-    ]
-    return Counterexample(
-        f"the handler {handler.name} does not concern the current guest alone, or does not return",
-        ("broken",),
-        tuple((name,) for name in broken),
-        handler.span,
-    )
+    summary = f"the handler {handler.name} does not concern the current guest alone, or does not return"
+    return run.broken(KIND, name, claims, summary, handler.span, model)

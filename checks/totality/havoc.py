@@ -13,14 +13,18 @@ from functools import partial
 from checks.emulation.machine import is_handled, written_by
 from checks.host_state.built import Built, initial_state
 from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor, Exits
-from checks.symbolic.state import Initial, State
+from checks.symbolic.state import Elements, Initial, State
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Point, Value, fresh
 from checks.trap.contract import VM_EXIT
 from checks.trap.initial import Symbols
 from checks.walk import children
 from grammar import ir
+
+EXECUTE = "execute"
+"""The name of a call that executes an instruction."""
 
 
 @dataclass(slots=True)
@@ -38,13 +42,44 @@ class Anything:
         return self.symbols.value(variable.name, variable, point)
 
 
+CALLS = "CALLS"
+"""The memory in which a state remembers which calls that were left open led to it: a byte for each, by its number."""
+
+
 def any_state(program: ir.Program, terms: Terms, built: Built) -> State:
     """Any state, but for the fields of the VMCS that are the same in every guest's."""
     symbols = Symbols(terms)
     state = initial_state(program, terms, symbols, Anything(symbols))
+    state.surroundings.memories[CALLS] = ByteMemory(terms, 64, lambda _number: 0)
     for name, value in built.constants.items():
         state.set(name, value)
     return state
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What a call raises if `condition` holds, before it has written or, if it `is_late`, after."""
+
+    kind: str
+    condition: Truth
+    value: Value
+    is_late: bool
+
+
+@dataclass(slots=True)
+class OpenCall:
+    """A call that is left open: to what it sets the state, what it raises (the first of these), what it returns."""
+
+    name: str
+    number: int
+    writes: dict[str, Value | Elements] = field(default_factory=dict)
+    raises: list[Raised] = field(default_factory=list)
+    result: tuple[Value, ir.Type] | None = None
+
+    @property
+    def label(self) -> str:
+        """What names its unknowns."""
+        return f"{self.name}!{self.number}"
 
 
 @dataclass(slots=True)
@@ -60,7 +95,7 @@ class Havoc:
     aborts: Mapping[str, frozenset[str]]
     events: list[Value] = field(default_factory=list)
     assumed: list[Truth] = field(default_factory=list)
-    _calls: int = 0
+    calls: list[OpenCall] = field(default_factory=list)
 
     def call(
         self,
@@ -70,42 +105,73 @@ class Havoc:
         cursor: Cursor,
         exits: Exits,
     ) -> Value | None:
-        """What a call may do.  It raises before or after it has written."""
-        label = self._label(function.name)
+        """What a call may do."""
+        return self.go_on(self.begin(function.name, cursor), evaluator, function, cursor, exits)
+
+    def go_on(
+        self, call: OpenCall, evaluator: Evaluator, function: ir.Function, cursor: Cursor, exits: Exits
+    ) -> Value | None:
+        """What a call may do that has begun.  It raises before or after it has written."""
         raised = self.aborts[function.name]
-        self._raise(evaluator, label, raised, cursor, exits)
-        self._write(label, written_by(self.program, [function.body]), cursor)
-        self._raise(evaluator, f"{label}!late", raised, cursor, exits)
-        return None if function.result is None else fresh(self.terms, f"{label}.result", function.result)
+        self._raise(call, evaluator, raised, cursor, exits)
+        self.write(call, written_by(self.program, [function.body]), cursor)
+        self._raise(call, evaluator, raised, cursor, exits)
+        if function.result is None:
+            return None
+        call.result = fresh(self.terms, f"{call.label}.result", function.result), function.result
+        return call.result[0]
 
     def instruction(self, evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
         """What any instruction may do."""
-        label = self._label("execute")
-        self._write(
-            label, written_by(self.program, [i.bodies for i in self.program.instructions.values()]), cursor
-        )
-        self._raise(evaluator, label, self.program.aborts, cursor, exits)
+        call = self.begin(EXECUTE, cursor)
+        self.write(call, written_by_instructions(self.program), cursor)
+        self._raise(call, evaluator, self.program.aborts, cursor, exits)
 
-    def _label(self, name: str) -> str:
-        self._calls += 1
-        return f"{name}!{self._calls}"
+    def begin(self, name: str, cursor: Cursor) -> OpenCall:
+        """A new call, which the state remembers."""
+        call = OpenCall(name, len(self.calls))
+        self.calls.append(call)
+        memory, old = cursor.state.surroundings.memories[CALLS], cursor.state.elements(CALLS)
+        cursor.state.set(CALLS, memory.write(old, call.number, 1, 8))
+        return call
 
-    def _write(self, label: str, names: Iterable[str], cursor: Cursor) -> None:
+    def write(self, call: OpenCall, names: Iterable[str], cursor: Cursor) -> None:
+        """Gives state new values."""
         symbols = Symbols(self.terms)
         for name in sorted(names):
             variable = self.program.state[name]
-            unknown = Initial(partial(symbols.value, f"{name}!{label}", variable))
-            cursor.state.set(name, unknown if variable.indices else unknown.read(()))
+            unknown = Initial(partial(symbols.value, f"{name}!{call.label}", variable))
+            call.writes[name] = unknown if variable.indices else unknown.read(())
+            cursor.state.set(name, call.writes[name])
 
-    def _raise(
-        self, evaluator: Evaluator, label: str, kinds: Iterable[str], cursor: Cursor, exits: Exits
-    ) -> None:
+    def raise_any(
+        self, call: OpenCall, evaluator: Evaluator, kinds: Iterable[str], cursor: Cursor, exits: Exits
+    ) -> list[Raised]:
+        """Raises anything or not."""
+        is_late = bool(call.writes or call.raises)
+        label = f"{call.label}!late" if is_late else call.label
+        found = []
         for kind in sorted(kinds):
             value = fresh(self.terms, f"{label}.{kind}", self.program.aborts[kind].type)
-            if kind == VM_EXIT:
-                self.events.append(value)
-                self.assumed.append(is_handled(self.program, self.terms, value))
-            evaluator.abort(kind, self.terms.bool_symbol(f"{label}.raises.{kind}"), value, cursor, exits)
+            condition = self.terms.bool_symbol(f"{label}.raises.{kind}")
+            found.append(Raised(kind, condition, value, is_late))
+            evaluator.abort(kind, condition, value, cursor, exits)
+        call.raises += found
+        return found
+
+    def _raise(
+        self, call: OpenCall, evaluator: Evaluator, kinds: Iterable[str], cursor: Cursor, exits: Exits
+    ) -> None:
+        """The same, where the reason of a VM exit has a handler."""
+        for raised in self.raise_any(call, evaluator, kinds, cursor, exits):
+            if raised.kind == VM_EXIT:
+                self.events.append(raised.value)
+                self.assumed.append(is_handled(self.program, self.terms, raised.value))
+
+
+def written_by_instructions(program: ir.Program) -> frozenset[str]:
+    """The state that instructions write."""
+    return written_by(program, [i.bodies for i in program.instructions.values()])
 
 
 def aborts_of(program: ir.Program) -> dict[str, frozenset[str]]:

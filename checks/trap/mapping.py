@@ -1,7 +1,8 @@
 """Memory for the replay of a counterexample: page tables and EPT that map what it accesses.
 
 Proofs see linear memory through a contract; the reference has real paging. The pages that an instruction touches
-are mapped, one frame each, with all rights for the current privilege level; EPT maps every frame to itself.
+are mapped, one frame each, with all rights for the current privilege level; EPT maps every frame to itself. What is
+not canonical has no page: a path that is not taken may touch it, and the tables do not look at its highest bits.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 FIRST_FRAME = 0x2000  # frames below are left to what the VMCS points to
 PAGE = 12
+CANONICAL = 1 << 47
+"""The first address that is not canonical.  SDM 1 3.3.7.1"""
 PRESENT, WRITABLE, USER, ACCESSED, DIRTY, LARGE = 1, 2, 4, 0x20, 0x40, 0x80
 EPT_RIGHTS, EPT_WRITE_BACK = 7, 6 << 3
 EPT_POINTER = 6 | 3 << 3  # write-back, four levels
@@ -25,8 +28,9 @@ class Mapping4:
         self._next = FIRST_FRAME
         self.root = self._new_frame()
         self.eptp = self._identity() | EPT_POINTER
-        pages = {address >> PAGE: self._map(address) for address in sorted(linear)}
-        for address, byte in linear.items():
+        mapped = {address: byte for address, byte in linear.items() if is_canonical(address)}
+        pages = {address >> PAGE: self._map(address) for address in sorted(mapped)}
+        for address, byte in mapped.items():
             self._bytes[pages[address >> PAGE] + address % (1 << PAGE)] = byte
 
     def memory(self) -> list[tuple[int, bytes]]:
@@ -54,6 +58,11 @@ class Mapping4:
         self._words[root] = table | EPT_RIGHTS
         self._words[table] = EPT_RIGHTS | EPT_WRITE_BACK | LARGE
         return root
+
+
+def is_canonical(address: int) -> bool:
+    """Whether bits 63 to 47 of an address are equal."""
+    return address < CANONICAL or address >= (1 << 64) - CANONICAL
 
 
 def runs_of(data: Mapping[int, int]) -> list[tuple[int, bytes]]:

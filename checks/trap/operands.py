@@ -101,8 +101,19 @@ class OperandSymbols:
         address = whole
         for size in (32, 16):
             low = self.terms.extend(self.terms.extract(whole, size - 1, 0), size, 64, is_signed=False)
-            address = self.terms.choose(self.terms.equal(self.address_size, size, 64), low, address, 64)
+            address = self.terms.choose(self._has_address_size(size), low, address, 64)
         return address
+
+    def _has_address_size(self, size: int) -> Truth:
+        return self.terms.equal(self.address_size, size, 64)
+
+    def _address_hypotheses(self) -> Iterator[Truth]:
+        """An offset in a segment has no more bits than the instruction's addresses.  SDM 1 3.6"""
+        for name, kind in self.kinds().items():
+            for size in (32, 16) if kind.place is Place.MEMORY and kind.fixed is None else ():
+                high = self.terms.extract(self.addresses[name], 63, size)
+                fits = self.terms.equal(high, 0, 64 - size)
+                yield self.terms.implies(self._has_address_size(size), fits)
 
     def _is_code(self, size: int) -> Truth:
         return self.terms.equal(self.code_size, size, 64)
@@ -127,7 +138,8 @@ class OperandSymbols:
         ]
         limits += [(segment, 3, kinds[name].limit) for name, segment in self.segments.items()]
         within = [terms.compare("<", value, limit, width) for value, width, limit in limits]
-        return [*within, *(one for one in self._code_hypotheses() if one is not True)]
+        further = (*self._code_hypotheses(), *self._address_hypotheses())
+        return [*within, *(one for one in further if one is not True)]
 
 
 @dataclass(slots=True)

@@ -22,12 +22,11 @@ from checks.theorem import Counterexample, Goal, Witness
 from checks.trap.compare import Comparer, Comparison, before_and_after, where_it_stays
 from checks.trap.contract import LINEAR
 from checks.trap.initial import is_look_assumed, is_shared
+from checks.trap.mapping import CANONICAL, PAGE
 from checks.trap.runs import Act, Run, Settings
 
 IN_AN_ACCESS = "in an access"
 """Ends the names of witnesses in which the contract for memory lets an access fail."""
-CANONICAL = 1 << 47
-"""The first address that is not canonical.  SDM 1 3.3.7.1"""
 
 
 class Theorem(enum.StrEnum):
@@ -141,11 +140,15 @@ def _outcomes(terms: Terms, run: Run) -> Iterator[tuple[str, Truth]]:
 
 
 def _hints(terms: Terms, run: Run) -> tuple[z3.BoolRef, ...]:
-    """The general registers that a run uses are below 16: then a quotient is soon found.  Addresses are canonical."""
+    """The general registers that a run uses are below 16: then a quotient is soon found.  What is accessed has
+    canonical addresses, in the next page too.
+    """
     touched = run.evaluator.touched.points
     registers = run.start.elements("GPR")
     limits = [(cast(Vector, registers.read(point)), 16) for point in touched.get("GPR", {}).values()]
-    limits += [(cast(Vector, address), CANONICAL) for (address,) in touched.get(LINEAR, {}).values()]
+    limits += [
+        (cast(Vector, address), CANONICAL - (1 << PAGE)) for (address,) in touched.get(LINEAR, {}).values()
+    ]
     return tuple(terms.truth(terms.compare("<", value, limit, 64)) for value, limit in limits)
 
 

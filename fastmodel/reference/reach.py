@@ -9,6 +9,7 @@ from typing import Any
 from grammar import ir
 
 _PARTS: dict[Any, tuple[str, ...]] = {}
+_PLAIN = (str, int, bool, type(None))  # what an expression or statement has that is neither
 
 
 class Reach:
@@ -47,7 +48,9 @@ class Reach:
                 if variable.space != "ghost":
                     self.variables[name] = variable
         for name in _parts(type(node)):
-            self.node(getattr(node, name))
+            part = getattr(node, name)
+            if type(part) not in _PLAIN:
+                self.node(part)
 
 
 def _parts(kind: Any) -> tuple[str, ...]:

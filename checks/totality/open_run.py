@@ -1,0 +1,166 @@
+"""Explains what a run does that left calls open, as a case: the state, the arguments, and what the calls do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import z3
+
+from checks.case import Case
+from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.paths import Exit
+from checks.symbolic.state import Elements, State
+from checks.symbolic.terms import Truth
+from checks.symbolic.values import Point, Value, leaves
+from checks.theorem import Counterexample
+from checks.totality.havoc import CALLS, Havoc, OpenCall
+from checks.trap.concrete import Concrete, item
+from grammar import ir
+from grammar.source import Span
+
+KIND = "totality"
+"""The kind of the cases of this family."""
+
+MEMORY = "PHYSICAL"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run of `function` from a state; it ends in one of `ends`, and `used` are the evaluators that made the terms."""
+
+    function: ir.Function
+    arguments: tuple[Value, ...]
+    start: State
+    havoc: Havoc
+    ends: Sequence[Exit]
+    used: Sequence[Evaluator]
+
+    def minimise(self) -> Sequence[z3.ExprRef]:
+        """All that was used of the start, and the arguments."""
+        values = [value_at(self.start, *place) for place in used_items(self.start, self.used)]
+        values += [
+            part
+            for p, argument in zip(self.function.parameters, self.arguments, strict=True)
+            for _, part, _ in leaves(argument, p.type)
+        ]
+        return [value for value in values if isinstance(value, z3.ExprRef)]
+
+    def broken(
+        self,
+        kind: str,
+        goal: str,
+        places: Mapping[str, Truth],
+        summary: str,
+        where: Span,
+        model: z3.ModelRef,
+        *,
+        claim: str = "",
+    ) -> Counterexample:
+        """What does not hold of `places`, and the case: it says `claim`, or else the first of them."""
+        concrete = Concrete(model)
+        wrong = [name for name, holds in places.items() if not concrete.holds(holds)]
+        case = self.case(concrete, kind, goal, claim or wrong[0], summary)
+        return Counterexample(summary, ("broken",), tuple((name,) for name in wrong), where, case)
+
+    def case(self, concrete: Concrete, kind: str, goal: str, claim: str, text: str) -> dict[str, object]:
+        """The start, and behind the function's name those of the calls on the way, which do what the model says."""
+        calls = list(self._made(concrete))
+        expected = dict(_argument_values(concrete, self.function, self.arguments))
+        for number, call in enumerate(calls):
+            expected |= {f"{number}: {name}": value for name, value in self._done(concrete, call)}
+        return Case(
+            kind=kind,
+            id=goal,
+            code=b"",
+            instruction="; ".join((self.function.name, *(call.name for call in calls), claim)),
+            state=dict(start_items(concrete, self.start, self.used)),
+            memory=tuple(start_bytes(concrete, self.start, self.used)),
+            expected=expected,
+            text=text,
+        ).document()
+
+    def _made(self, concrete: Concrete) -> Iterator[OpenCall]:
+        """The calls on the way that is taken."""
+        end = next((one for one in self.ends if concrete.holds(one.condition)), None)
+        for call in self.havoc.calls if end is not None else ():
+            if concrete.number(cast(Exit, end).state.elements(CALLS).read((call.number,))):
+                yield call
+
+    def _done(self, concrete: Concrete, call: OpenCall) -> Iterator[tuple[str, int]]:
+        """What a call writes, raises and returns, by name."""
+        raised = next((one for one in call.raises if concrete.holds(one.condition)), None)
+        if raised is None or raised.is_late:
+            for name, value in call.writes.items():
+                variable = self.start.surroundings.program.state[name]
+                yield from self._written(concrete, variable, value)
+        if raised is not None:
+            type_ = self.havoc.program.aborts[raised.kind].type
+            yield f"raises {raised.kind}", 1
+            for leaf, part, _ in leaves(raised.value, type_, raised.kind):
+                yield leaf, concrete.number(part)
+        elif call.result is not None:
+            for leaf, part, _ in leaves(*call.result, "result"):
+                yield leaf, concrete.number(part)
+
+    def _written(
+        self, concrete: Concrete, variable: ir.StateVariable, value: Value | Elements
+    ) -> Iterator[tuple[str, int]]:
+        if isinstance(variable.type, ir.Struct):
+            return
+        if not variable.indices:
+            yield variable.name, concrete.number(cast(Value, value))
+            return
+        for point in points_of(variable.name, self.used):
+            yield (
+                item(variable.name, concrete.point(point)),
+                concrete.number(cast(Elements, value).read(point)),
+            )
+
+
+def used_items(state: State, used: Iterable[Evaluator]) -> Iterator[tuple[ir.StateVariable, Point]]:
+    """The items of state that terms were made from."""
+    program = state.surroundings.program
+    for one in used:
+        for name in one.touched.names | one.touched.points.keys():
+            variable = program.state.get(name)
+            if variable is not None and not isinstance(variable.type, ir.Struct):
+                points = points_of(name, [one]) if variable.indices else [()]
+                yield from ((variable, point) for point in points)
+
+
+def points_of(name: str, used: Iterable[Evaluator]) -> Iterator[Point]:
+    """The points at which an indexed item was used."""
+    for one in used:
+        yield from one.touched.points.get(name, {}).values()
+
+
+def value_at(state: State, variable: ir.StateVariable, point: Point) -> Value:
+    """The value of an item."""
+    return state.elements(variable.name).read(point) if variable.indices else state.get(variable.name)
+
+
+def start_items(concrete: Concrete, state: State, used: Iterable[Evaluator]) -> Iterator[tuple[str, int]]:
+    """The values of what was used, as far as they are not those of reset."""
+    for variable, point in used_items(state, used):
+        value = concrete.number(value_at(state, variable, point))
+        if value != variable.reset and variable.space != "ghost":
+            yield item(variable.name, concrete.point(point)), value
+
+
+def start_bytes(concrete: Concrete, state: State, used: Iterable[Evaluator]) -> Iterator[tuple[int, bytes]]:
+    """The words of memory that were used, where they are not zero."""
+    for (address,) in points_of(MEMORY, used):
+        first = concrete.number(address)
+        found = bytes(concrete.number(state.elements(MEMORY).read((first + n,))) for n in range(8))
+        if any(found):
+            yield first, found
+
+
+def _argument_values(
+    concrete: Concrete, function: ir.Function, arguments: tuple[Value, ...]
+) -> Iterator[tuple[str, int]]:
+    for parameter, value in zip(function.parameters, arguments, strict=True):
+        for leaf, part, _ in leaves(value, parameter.type):
+            yield ".".join(filter(None, (function.name, parameter.name, leaf))), concrete.number(part)

@@ -1,0 +1,233 @@
+"""Expressions: each carries its type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from grammar.ir.types import Bits, Bool, Struct, Type, Vector
+
+
+@dataclass(frozen=True)
+class Literal:
+    """A constant; `value` is 0 or 1 for bool."""
+
+    type: Type
+    value: int  # 0 or 1 for bool
+
+
+@dataclass(frozen=True)
+class Local:
+    """A parameter, `let`, `var` or caught abort."""
+
+    type: Type
+    name: str
+
+
+@dataclass(frozen=True)
+class Read:
+    """The value of a state variable (at `indices` if it is indexed)."""
+
+    type: Type
+    name: str
+    indices: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class ReadMemory:
+    """`type.width` bits, little-endian, at a byte address of a memory."""
+
+    type: Bits
+    memory: str
+    address: Expr
+
+
+@dataclass(frozen=True)
+class FieldOf:
+    """A field of a struct."""
+
+    type: Type
+    base: Expr
+    name: str
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Bits `high` to `low` of a vector.  `type` is `bits(high-low+1)`."""
+
+    type: Bits
+    base: Expr
+    high: int
+    low: int
+
+
+@dataclass(frozen=True)
+class Bit:
+    """Bit `index` of a vector, as a bool; false where the index is beyond its width."""
+
+    type: Bool
+    base: Expr
+    index: Expr
+
+
+@dataclass(frozen=True)
+class Unary:
+    """`op`: `not` on bool, `~` and `-` on vectors."""
+
+    type: Type
+    op: str
+    operand: Expr
+
+
+@dataclass(frozen=True)
+class Binary:
+    """`op` is one of `+ - * / % & | ^ << >> >>s == != < <= > >= <s <=s >s >=s and or`.
+
+    Both sides have one type, except that a shift amount may have any width. Results wrap. `/` and `%` are
+    unsigned; dividing by zero gives all ones and the dividend, as in SMT-LIB. `& | ^ == !=` work on bool too.
+    """
+
+    type: Type
+    op: str
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Vectors side by side, the high part first."""
+
+    type: Bits
+    parts: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Extend:
+    """`base` (a vector, or a bool as one bit) widened to `type.width`, by zeros or by its sign."""
+
+    type: Bits
+    base: Expr
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The same bits under another vector type."""
+
+    type: Vector
+    base: Expr
+
+
+@dataclass(frozen=True)
+class Conditional:
+    """`if condition then then else otherwise`."""
+
+    type: Type
+    condition: Expr
+    then: Expr
+    otherwise: Expr
+
+
+@dataclass(frozen=True)
+class MakeStruct:
+    """A struct with all its fields, in declaration order."""
+
+    type: Struct
+    values: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class UpdateStruct:
+    """`base` with some fields replaced."""
+
+    type: Struct
+    base: Expr
+    changes: tuple[tuple[str, Expr], ...]
+
+
+@dataclass(frozen=True)
+class UpdateBits:
+    """`base` with bit ranges (high, low) replaced by vectors of that width, or a bool for a single bit."""
+
+    type: Vector
+    base: Expr
+    changes: tuple[tuple[int, int, Expr], ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of the function named `function` (an instance: widths are part of the name).
+
+    `type` is `NOTHING` where the function returns nothing.
+    """
+
+    type: Type
+    function: str
+    arguments: tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class OperandRead:
+    """The value of an operand."""
+
+    type: Bits
+    name: str
+
+
+@dataclass(frozen=True)
+class OperandAttribute:
+    """`index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), or `segment` bits(3) of an operand."""
+
+    type: Type
+    name: str
+    attribute: str
+
+
+@dataclass(frozen=True)
+class InstructionProperty:
+    """A property of the current instruction: `instruction_length`, `address_size`, `operand_size` or `repeat`."""
+
+    type: Bits
+    name: str
+
+
+@dataclass(frozen=True)
+class Undefined:
+    """Architecturally undefined; the reference model takes `value`.  `site` is unique in the program."""
+
+    type: Type
+    value: Expr
+    site: str
+
+
+@dataclass(frozen=True)
+class Holds:
+    """Every rule of the group is true."""
+
+    type: Bool
+    group: str
+
+
+Expr = (
+    Literal
+    | Local
+    | Read
+    | ReadMemory
+    | FieldOf
+    | Slice
+    | Bit
+    | Unary
+    | Binary
+    | Concat
+    | Extend
+    | Cast
+    | Conditional
+    | MakeStruct
+    | UpdateStruct
+    | UpdateBits
+    | Call
+    | OperandRead
+    | OperandAttribute
+    | InstructionProperty
+    | Undefined
+    | Holds
+)
