@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import zlib
 from pathlib import Path
 
 import pytest
+from c_programs import SMALL, built, needs_compiler
 
 from checks.cli import main
 
-SOURCES = Path(__file__).parents[1] / "examples" / "c"
 TEXT = "The quick brown fox jumps over the lazy dog"
 MASK = (1 << 64) - 1
 STEPS = 1_000_000
-FULL, SMALL = (200, 3000, 1500), (24, 100, 50)  # numbers to sort, primes up to, bytes to hash
+FULL = (200, 3000, 1500)  # as SMALL
 
 
 def expected(count: int, limit: int, size: int) -> str:
@@ -40,7 +38,7 @@ def expected(count: int, limit: int, size: int) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("make") is None, reason="needs gcc and make")
+@needs_compiler
 @pytest.mark.parametrize(
     ("optimisation", "sizes"), [("-O0", SMALL), ("-O2", FULL), ("-O3", SMALL), ("-Os", SMALL)]
 )
@@ -50,19 +48,6 @@ def test_integers(
     tmp_path: Path,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    for source in SOURCES.iterdir():
-        if source.suffix != ".elf":
-            shutil.copy(source, tmp_path)
-    names = zip(("COUNT", "LIMIT", "BYTES"), sizes, strict=True)
-    defines = " ".join(f"-D{name}={value}" for name, value in names)
-    flags = f"{_flags()} {optimisation} {defines} -Werror"
-    command = ["make", "-s", "-C", str(tmp_path), f"CFLAGS={flags}", "integers.elf"]
-    subprocess.run(command, check=True)
-    assert main(["run", "--max-steps", str(STEPS), str(tmp_path / "integers.elf")]) == 0
+    program = built(tmp_path, optimisation, sizes)
+    assert main(["run", "--max-steps", str(STEPS), str(program)]) == 0
     assert capfdbinary.readouterr().out.decode() == expected(*sizes)
-
-
-def _flags() -> str:
-    """The Makefile's CFLAGS."""
-    lines = (SOURCES / "Makefile").read_text(encoding="utf-8").splitlines()
-    return next(line.partition("=")[2] for line in lines if line.startswith("CFLAGS"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from c_programs import SMALL, built, needs_compiler
 
 from fastmodel import GuestEngine
 from fastmodel.reference.module import MOST_VMCS
@@ -20,6 +21,7 @@ from grammar import ir
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
 from refmodel.image import FLAT_ADDRESS, Image, Segment
+from refmodel.image_files import load_image
 from refmodel.model import Model
 from refmodel.session import Session
 
@@ -47,21 +49,18 @@ REMAPPED = """
 class Pair:
     """The same guests twice: by the Python reference alone, and by it with the engine ahead."""
 
-    def __init__(self, model: Model, texts: Sequence[str]) -> None:
+    def __init__(self, model: Model, guests: Sequence[str | Image]) -> None:
         self._program = model.program
         self.told: tuple[list[Any], list[Any]] = ([], [])
-        self.reference, self.tested = (self._session(model, texts, told) for told in self.told)
+        self.reference, self.tested = (self._session(model, guests, told) for told in self.told)
         self.engine = GuestEngine(model, self.tested.machine)
         self.made = 0  # by the engine
         self.steps = 0  # by both
 
     @staticmethod
-    def _session(model: Model, texts: Sequence[str], told: list[Any]) -> Session:
+    def _session(model: Model, guests: Sequence[str | Image], told: list[Any]) -> Session:
         encoder = Encoder(model.program)
-        codes = (
-            assemble(f"org {FLAT_ADDRESS}\n{text}\n", encoder, str(EXAMPLES / "x")).code for text in texts
-        )
-        images = [Image("guest", (Segment(FLAT_ADDRESS, code, len(code)),), FLAT_ADDRESS) for code in codes]
+        images = [guest if isinstance(guest, Image) else assembled(guest, encoder) for guest in guests]
         session = Session(model, images, MEMORY, lambda *character: told.append(character))
         session.machine.listeners["device_fault"] = lambda *fault: told.append(fault)
         return session
@@ -96,6 +95,11 @@ class Pair:
         assert left.PHYSICAL.data[:] == right.PHYSICAL.data[:]
         ends = [[(g.reason, g.outside) for g in s.guests.values()] for s in (self.reference, self.tested)]
         assert ends[0] == ends[1]
+
+
+def assembled(text: str, encoder: Encoder) -> Image:
+    code = assemble(f"org {FLAT_ADDRESS}\n{text}\n", encoder, str(EXAMPLES / "x")).code
+    return Image("guest", (Segment(FLAT_ADDRESS, code, len(code)),), FLAT_ADDRESS)
 
 
 def values(variable: Any) -> Any:
@@ -134,6 +138,22 @@ def test_guests_are_the_same_machine(model: Model, name: str) -> None:
     pair = Pair(model, GUESTS[name])
     pair.run(in_pieces((997, 3001), MOST_STEPS))
     assert pair.made > 0.99 * pair.steps or pair.steps < 1000, "hardly anything is left to Python"
+
+
+def test_a_long_loop_is_the_same_machine(model: Model) -> None:
+    """Long enough to be translated."""
+    pair = Pair(model, [example("sieve")])
+    pair.run(in_pieces((9_001, 30_003), 150_000))
+    assert b"".join(bytes(c[1:]) for c in pair.told[0]) == b"1229 primes below 10000\n"
+    assert pair.made > 0.99 * pair.steps
+
+
+@needs_compiler
+def test_a_c_program_is_the_same_machine(model: Model, tmp_path: Path) -> None:
+    pair = Pair(model, [load_image(built(tmp_path, "-O2", SMALL))])
+    pair.run(in_pieces((997, 3001), MOST_STEPS))
+    assert pair.steps > 10_000
+    assert pair.made > 0.99 * pair.steps
 
 
 @pytest.mark.parametrize("name", ["paging", "side by side"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,6 +120,21 @@ def images(tmp_path: Path) -> Path:
 def test_one_guest(images: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["run", str(images / "hi.bin")]) == 0
     assert capfdbinary.readouterr().out == b"hi\n"
+
+
+def test_without_llvmlite_the_fast_engine_is_plain_python_and_says_so(images: Path) -> None:
+    begin = "import sys; sys.modules['llvmlite'] = None; from checks.cli import main; sys.exit(main(sys.argv[1:]))"
+    for arguments, status, said in (
+        (["run", "--engine", "fast", str(images / "hi.bin")], 0, "plain Python, slowly"),
+        (["bench"], 2, "bench needs llvmlite"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", begin, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stderr
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ("" if status else "hi\n")
 
 
 def test_several_guests_are_told_apart(images: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.repeats < 1:
         raise UsageError("bench: --repeats must be above 0")
+    if find_spec("llvmlite") is None:
+        raise UsageError(
+            "bench needs llvmlite (pip install llvmlite): as plain Python the kernels take too long"
+        )
     model = refmodel.load(args.spec)
     engines, absent = engines_here(model)
     try:

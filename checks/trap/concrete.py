@@ -21,7 +21,7 @@ from refmodel.operands import Immediate, Memory, Operand
 from refmodel.registers import CONTROL, DEBUG, GENERAL, HIGH_BYTE, SEGMENT, Register
 from refmodel.text import operand_text
 
-FS, SS, RBX, RBP = 4, 2, 3, 5
+SS, DS, FS, RBX, RBP = 2, 3, 4, 3, 5
 _SPECIAL = {"cr": CONTROL, "dr": DEBUG, "sreg": SEGMENT}
 
 
@@ -126,8 +126,8 @@ def write_instruction(
         if kind.place is Place.MEMORY:
             base = RBP if concrete.number(symbols.segments[name]) == SS else next(free, RBX)
             memory = operands[name] = _memory(concrete, symbols, name, base, kind)
-            if memory.base is not None and kind.fixed is None:
-                registers[f"GPR[{memory.base}]"] = concrete.number(symbols.addresses[name])
+            if memory.base is not None:
+                registers[f"GPR[{memory.base}]"] = concrete.number(symbols.base_register(name))
         else:
             operands[name] = _operand(concrete, symbols, name, kind)
     encoded = _encoded(concrete, symbols)
@@ -161,17 +161,25 @@ def _text(form: Form, operands: dict[str, Operand], following: int) -> str:
 
 
 def _memory(concrete: Concrete, symbols: OperandSymbols, name: str, base: int, kind: OperandKind) -> Memory:
-    segment = concrete.number(symbols.segments[name])
-    override = segment if segment >= FS else None
     code = _encoded(concrete, symbols).pattern.operands[symbols.form.instruction.operands.index(name)]
     if code.kind == "offset":
+        override = _override(concrete, symbols, name, None)
         return Memory(
             displacement=concrete.number(symbols.addresses[name]), width=kind.width, segment=override
         )
     if code.kind in ("memory_at", "es_memory_at"):
-        base, override = code.register or 0, None if code.kind == "es_memory_at" else override
+        base = code.register or 0
+    override = _override(concrete, symbols, name, base) if code.kind != "es_memory_at" else None
     address_size = concrete.number(symbols.address_size)
     return Memory(base=base, width=kind.width, segment=override, address_width=address_size)
+
+
+def _override(concrete: Concrete, symbols: OperandSymbols, name: str, base: int | None) -> int | None:
+    """The segment that a prefix has to name; in 64-bit mode the others than FS and GS are one.  SDM 1 3.7.4"""
+    segment = concrete.number(symbols.segments[name])
+    default = SS if base == RBP else DS
+    is_named = segment != default if concrete.number(symbols.code_size) != 64 else segment >= FS
+    return segment if is_named else None
 
 
 def _operand(concrete: Concrete, symbols: OperandSymbols, name: str, kind: OperandKind) -> Operand:

@@ -104,6 +104,13 @@ class OperandSymbols:
             address = self.terms.choose(self._has_address_size(size), low, address, 64)
         return address
 
+    def base_register(self, name: str) -> Vector:
+        """What the register holds that a memory operand's address comes from: for a string operand the one that the
+        opcode implies, all of it.
+        """
+        fixed = self.kinds()[name].fixed
+        return self.addresses[name] if fixed is None else cast(Vector, self.registers.read((fixed,)))
+
     def _has_address_size(self, size: int) -> Truth:
         return self.terms.equal(self.address_size, size, 64)
 

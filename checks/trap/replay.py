@@ -99,6 +99,7 @@ class Player:
         """Decodes and executes the instruction; fetching it is not part of the theorems."""
         decoder = self.model.decoders[self.model.functions["code_size"](machine)]
         decoded = decoder.decode(self.case.code)
+        machine.current = decoded  # which says what sizes and which repetition its prefixes ask for
         machine.instruction_length = decoded.length
         machine.NEXT_RIP = machine.RIP + decoded.length & decoder.offset_mask
         fault, vm_exit = (self.model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))

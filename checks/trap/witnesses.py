@@ -21,6 +21,9 @@ from checks.trap.theorems import IN_AN_ACCESS, Theorem
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
+PAGE_FAULT = "faults: vector 0xe,"
+NOT_ENCODED = "no encoding of the instruction is this state's"
+
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
@@ -36,6 +39,14 @@ class Replayed:
         """Whether the reference did something else than the witness says."""
         return not self.why_not and not self.outcome.startswith(self.witness)
 
+    @property
+    def needs_small_state(self) -> bool:
+        """Whether a branch has no encoding, or the page tables do not let the reference do what the witness says.
+
+        They map each page once: it cannot be the program's and, with SMAP, the processor's for its own tables.
+        """
+        return self.why_not == NOT_ENCODED or (self.is_wrong and self.outcome.startswith(PAGE_FAULT))
+
 
 def replay_witnesses(group: Group, model: Model, limits: Limits) -> Iterator[Replayed]:
     """One witness of each form of a group about instructions."""
@@ -46,20 +57,29 @@ def replay_witnesses(group: Group, model: Model, limits: Limits) -> Iterator[Rep
 
 
 def _replayed(goal: Goal, solver: TermSolver, model: Model, limits: Limits) -> Replayed:
+    """Runs any state of a witness; a small one if that cannot be run as it is."""
     for witness in goal.witnesses:
-        found = _model_of(goal, witness, solver, limits)
+        found = _model_of(goal, witness, solver, limits, is_small=False)
         if found is not None:
-            return _run(goal, witness, found, model)
+            replayed = _run(goal, witness, found, model)
+            small = (
+                _model_of(goal, witness, solver, limits, is_small=True)
+                if replayed.needs_small_state
+                else None
+            )
+            return replayed if small is None else _run(goal, witness, small, model)
     return Replayed(goal.id, "", why_not="z3 finds no witness")
 
 
-def _model_of(goal: Goal, witness: Witness, solver: TermSolver, limits: Limits) -> z3.ModelRef | None:
-    """A small state of a witness, with its hints if that is possible."""
+def _model_of(
+    goal: Goal, witness: Witness, solver: TermSolver, limits: Limits, *, is_small: bool
+) -> z3.ModelRef | None:
+    """A state of a witness, with its hints if that is possible."""
+    wanted = goal.minimise() if is_small and goal.minimise is not None else ()
     for hints in (witness.hints, ()):
         answer, deciding = solver.check((*goal.hypotheses, witness.condition, *hints), limits)
         try:
             if answer.verdict == "sat":
-                wanted = goal.minimise() if goal.minimise is not None else ()
                 return minimised(deciding, wanted, limits.second_rlimit)
         finally:
             solver.release()
@@ -71,7 +91,7 @@ def _run(goal: Goal, witness: Witness, found: z3.ModelRef, model: Model) -> Repl
         return Replayed(goal.id, witness.name, why_not="an access has to fail")
     case = goal.explain(found).case if goal.explain is not None else None
     if case is None:
-        return Replayed(goal.id, witness.name, why_not="no encoding of the instruction is this state's")
+        return Replayed(goal.id, witness.name, why_not=NOT_ENCODED)
     player = Player(parse_case(case), model)
     try:
         return Replayed(goal.id, witness.name, player.run(player.machine({})).text)

@@ -36,7 +36,7 @@ ROUTINES = Effort(
     ),
 )
 # Registers for local variables, no more: for a lot of text that need not run as fast.
-QUICK = Effort(0, ("sroa", "simplify_cfg"))
+QUICK = Effort(0, ("global_dead_code_eliminate", "sroa", "simplify_cfg"))
 
 
 @dataclass(frozen=True)

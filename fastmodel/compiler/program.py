@@ -76,6 +76,24 @@ class Source:
         return Counter(node.id for node in names if isinstance(node.ctx, ast.Store))
 
     @cached_property
+    def parameters_named(self) -> frozenset[str]:
+        """The parameters of the program that the function names."""
+        found = map(self.function.__globals__.get, self.free)
+        return frozenset(value.name for value in found if isinstance(value, Parameter))
+
+    @cached_property
+    def callees(self) -> tuple[FunctionType, ...]:
+        """The functions that it names, apart from what parameters stand for."""
+        found = map(self.function.__globals__.get, self.free)
+        return tuple(value for value in found if isinstance(value, FunctionType) and value not in WORDS)
+
+    @cached_property
+    def places(self) -> tuple[ast.expr, ...]:
+        """What is added to the address of the state block."""
+        nodes = (node for node in ast.walk(self.tree) if isinstance(node, ast.BinOp))
+        return tuple(node.right for node in nodes if _is_place(node))
+
+    @cached_property
     def has_loops(self) -> bool:
         """Whether an assignment may happen more than once."""
         return any(isinstance(node, ast.While) for node in ast.walk(self.tree))
@@ -144,18 +162,22 @@ def meaning(source: Source, name: str, bindings: Bindings) -> Meaning | None:
 
 
 @cache
-def _looked_at(function: FunctionType, bound: tuple[tuple[str, Meaning], ...]) -> frozenset[str]:
+def _named_below(function: FunctionType) -> frozenset[str]:
+    """The parameters that a function names, or one that it calls whatever they stand for."""
+    source = source_of(function)
+    return source.parameters_named.union(*map(_named_below, source.callees))
+
+
+def _looked_at(function: FunctionType, bindings: Bindings) -> set[str]:
     """The parameters that a function, or one that it calls, looks at."""
-    source, bindings = source_of(function), dict(bound)
     names: set[str] = set()
-    for name in source.free:
-        declared = source.function.__globals__.get(name)
-        if isinstance(declared, Parameter):
-            names.add(declared.name)
-        value = meaning(source, name, bindings)
-        if isinstance(value, FunctionType) and value not in WORDS:
-            names |= _looked_at(value, bound)
-    return frozenset(names)
+    waiting = [function]
+    while waiting:
+        new = _named_below(waiting.pop()) - names
+        names |= new
+        bound = map(bindings.get, new)
+        waiting += [value for value in bound if isinstance(value, FunctionType) and value not in WORDS]
+    return names
 
 
 @dataclass(frozen=True)
@@ -178,7 +200,11 @@ class Instance:
 
     def resolve(self, name: str) -> Meaning | None:
         """What a name in the function stands for."""
-        return meaning(self.source, name, dict(self.bindings))
+        return meaning(self.source, name, self._bound)
+
+    @cached_property
+    def _bound(self) -> Bindings:
+        return dict(self.bindings)
 
     def number(self, name: str) -> int | None:
         """The number that a name stands for, None if it stands for something else."""
@@ -191,15 +217,14 @@ class Instance:
 
     def callee(self, function: FunctionType) -> Instance:
         """The instance of a function that is called from this one."""
-        return instance(function, dict(self.bindings))
+        return instance(function, self._bound)
 
 
 @cache
 def reaches(inside: Instance, offsets: frozenset[int]) -> bool:
     """Whether a function, or one that it calls, names a word of the state block at one of these offsets."""
-    for node in ast.walk(inside.source.tree):
-        if offset_in_block(node, inside) in offsets:
-            return True
+    if any(fold(place, inside) in offsets for place in inside.source.places):
+        return True
     callees = (inside.resolve(name) for name in inside.source.free)
     return any(
         reaches(inside.callee(callee), offsets)
@@ -210,18 +235,20 @@ def reaches(inside: Instance, offsets: frozenset[int]) -> bool:
 
 def offset_in_block(node: ast.AST, inside: Knows) -> int | None:
     """The number in `state + number`, None for anything else."""
-    match node:
-        case ast.BinOp(left=ast.Name(id="state"), op=ast.Add(), right=right):
-            return fold(right, inside)
-    return None
+    return fold(node.right, inside) if isinstance(node, ast.BinOp) and _is_place(node) else None
+
+
+def _is_place(node: ast.BinOp) -> bool:
+    """Whether this is an address in the state block."""
+    return isinstance(node.left, ast.Name) and node.left.id == "state" and isinstance(node.op, ast.Add)
 
 
 def instance(function: Callable[..., Any], bindings: Bindings | None = None) -> Instance:
     """A function specialised with those of the bindings that it looks at."""
     assert isinstance(function, FunctionType)
-    given = tuple(sorted((bindings or {}).items()))
-    used = _looked_at(function, given)
-    return Instance(function, tuple((name, value) for name, value in given if name in used))
+    given = bindings or {}
+    used = sorted(_looked_at(function, given) & given.keys())
+    return Instance(function, tuple((name, given[name]) for name in used))
 
 
 @dataclass
