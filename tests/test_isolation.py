@@ -275,3 +275,16 @@ def test_counterexample_is_confirmed_by_the_reference(
         assert "holds before and not after" in capsys.readouterr().out
         assert replay(case, model) == 1
         assert "is refused" in capsys.readouterr().out
+
+
+def test_lemma_that_fails_is_confirmed_by_the_reference(
+    capsys: pytest.CaptureFixture[str], model: Model
+) -> None:
+    """Interrupts of any source: one through a cached entry need not be the device's own."""
+    program = returning("is_valid_source", True)
+    refuted = next(r for r in results(group_of(program, "device_walk")) if r.id.endswith("interrupt_hit"))
+    assert refuted.counterexample is not None
+    case = parse_case(json.loads(json.dumps(refuted.counterexample.case)))
+    assert replay(case, build(replace(program, instructions={}))) == 0
+    assert "is_vector_of" in capsys.readouterr().out
+    assert replay(case, model) == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
 
-from checks.isolation.explain import explain
+import z3
+
+from checks.isolation.explain import Call, case_of, explain
 from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns
 from checks.isolation.world import FRAME_WIDTH, Sightings, World
@@ -14,7 +16,7 @@ from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Point, Value
-from checks.theorem import Goal, Group, Witness
+from checks.theorem import Counterexample, Goal, Group, Witness
 from grammar import ir
 
 Proof: TypeAlias = Callable[[World, Patterns, str], Group]
@@ -32,19 +34,26 @@ def lemma(
     world: World,
     patterns: Patterns,
     name: str,
-    given: tuple[Value, Sightings],
-    claim: tuple[str, *tuple[Value, ...]],
+    given: Call | None,
+    claim: Call,
     values: dict[str, Value],
 ) -> Goal:
-    """What the invariant makes of a condition: `claim` is a predicate of the spec and its arguments."""
-    predicate, *arguments = claim
-    condition, seen = cast(Truth, given[0]), given[1]
-    conclusion, looked = world.look(predicate, world.before, *arguments)
-    assumptions = [condition, *Instances(world, patterns).at((seen, looked), list(values.items()))]
+    """What the invariant makes of a condition: `given` and `claim` are predicates of the specification."""
+    condition, seen = world.look(given[0], world.before, *given[1]) if given is not None else (True, {})
+    conclusion, looked = world.look(claim[0], world.before, *claim[1])
+    instances = Instances(world, patterns)
+    assumptions = [cast(Truth, condition), *instances.at((seen, looked), list(values.items()))]
     witness = Witness("there is such a translation", world.all_of(assumptions))
-    where = world.program.functions[predicate].span
-    told = explain(world, f"{predicate} can be false", where, values)
-    return Goal(name, world.follows(assumptions, cast(Truth, conclusion)), witnesses=(witness,), explain=told)
+    text = f"{claim[0]} can be false"
+    told = explain(world, text, world.program.functions[claim[0]].span, values)
+    calls = (claim,) if given is None else (given, claim)
+
+    def render(model: z3.ModelRef) -> Counterexample:
+        in_sight = (seen, looked, instances.seen())
+        return replace(told(model), case=case_of(world, model, name, calls, in_sight, text))
+
+    truth = world.follows(assumptions, cast(Truth, conclusion))
+    return Goal(name, truth, witnesses=(witness,), explain=render)
 
 
 def run_function(world: World, function: ir.Function, arguments: Point) -> tuple[Vector, Cursor, Sightings]:

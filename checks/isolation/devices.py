@@ -35,19 +35,20 @@ def lemmas(world: World, patterns: Patterns, name: str) -> Group:
     values = {"domain": domain, "table": table, "index": index, "offset": offset}
     goals = []
     for level in LEVELS:
-        walking = world.look("is_device_walking", world.before, level, domain, table)
-        claim = ("device_walk_finds_own", level, domain, table, index, offset)
+        walking = ("is_device_walking", (level, domain, table))
+        claim = ("device_walk_finds_own", (level, domain, table, index, offset))
         goals.append(lemma(world, patterns, f"{name}.level{level}", walking, claim, values))
     device, low, high = symbols(world, "is_reached", ("device", "low", "high"))
-    reached = world.look("is_reached", world.before, device, low, high, table)
     values = {"device": device, "low": low, "high": high, "frame": table}
-    claim_reached = ("is_memory_of_owner", device, table)
-    goals.append(lemma(world, patterns, f"{name}.iotlb_hit", reached, claim_reached, values))
+    reached, own_memory = ("is_reached", (device, low, high, table)), ("is_memory_of_owner", (device, table))
+    goals.append(lemma(world, patterns, f"{name}.iotlb_hit", reached, own_memory, values))
     (vector,) = symbols(world, "is_vector_of", ("vector",))
-    interrupting = world.look("may_interrupt", world.before, device, vector, low, high)
     values = {"device": device, "vector": vector, "low": low, "high": high}
-    claim_vector = ("is_vector_of", device, vector)
-    goals.append(lemma(world, patterns, f"{name}.interrupt_hit", interrupting, claim_vector, values))
+    interrupting, own_vector = (
+        ("may_interrupt", (device, vector, low, high)),
+        ("is_vector_of", (device, vector)),
+    )
+    goals.append(lemma(world, patterns, f"{name}.interrupt_hit", interrupting, own_vector, values))
     return Group(name, world.context, tuple(goals))
 
 

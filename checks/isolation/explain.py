@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 import z3
 
@@ -13,7 +13,7 @@ from checks.symbolic.state import State
 from checks.symbolic.terms import Vector
 from checks.symbolic.values import Value, width_of
 from checks.theorem import Counterexample, Explain
-from checks.walk import state_read
+from checks.walk import names_in, reachable_functions, state_read
 from grammar import ir
 from grammar.source import Span
 
@@ -98,22 +98,19 @@ def far_frames(world: World, seen: Iterable[Sightings]) -> tuple[z3.BoolRef, ...
     return tuple(z3.UGE(frame, MOST_FRAMES) for frame in frames.values())
 
 
-def case_of(
-    world: World,
-    model: z3.ModelRef,
-    goal: str,
-    call: tuple[ir.Step, Sequence[Value]],
-    claim: tuple[str, Sequence[Value]],
-    seen: Iterable[Sightings],
-) -> dict[str, object]:
-    """The model as a case: the state at the points in sight, the step to take, and the claim that then is false.
+Call: TypeAlias = tuple[str, Sequence[Value]]
+"""A step, an invariant or a predicate of the specification, by name, and the point that it is asked at."""
 
-    What only proofs have, the caches, is in it where the step or the claim is about them.
+
+def case_of(
+    world: World, model: z3.ModelRef, goal: str, calls: Sequence[Call], seen: Iterable[Sightings], text: str
+) -> dict[str, object]:
+    """The model as a case: the state at the points in sight, what to do there, and the claim that then is false.
+
+    What only proofs have, the caches, is in it where any of the calls is about them.
     """
-    step, arguments = call
-    spaces = {"state", "ghost"} if step.hardware or _is_about_caches(world.program, claim[0]) else {"state"}
-    state, memory = _state(world, model, seen, spaces)
-    calls = ((step.name, arguments), claim)
+    has_caches = any(_is_about_caches(world.program, name) for name, _ in calls)
+    state, memory = _state(world, model, seen, {"state", "ghost"} if has_caches else {"state"})
     texts = [f"{name}({', '.join(str(_number(model, v)) for v in values)})" for name, values in calls]
     return Case(
         kind="isolation",
@@ -122,14 +119,20 @@ def case_of(
         instruction="; ".join(texts),
         state=state,
         memory=tuple((address, word.to_bytes(8, "little")) for address, word in sorted(memory.items())),
-        text=f"{claim[0]} holds before {step.name} and not after",
+        text=text,
     ).document()
 
 
-def _is_about_caches(program: ir.Program, claim: str) -> bool:
-    invariant = program.invariants.get(claim)
-    read = state_read(program, invariant.condition) if invariant is not None else ()
-    return any(_space(program, name) == "ghost" for name in read)
+def _is_about_caches(program: ir.Program, name: str) -> bool:
+    """Steps of the hardware are; of others, those that have to be asked in a state with caches."""
+    if name in program.steps:
+        return program.steps[name].hardware
+    invariant, function = program.invariants.get(name), program.functions.get(name)
+    read = state_read(program, invariant.condition) if invariant is not None else frozenset()
+    if function is not None:
+        bodies = (function, *reachable_functions(program, [function.body]))
+        read |= frozenset().union(*(names_in(one.body).reads for one in bodies))
+    return any(_space(program, one) == "ghost" for one in read)
 
 
 def _state(

@@ -1,4 +1,4 @@
-"""Replays a counterexample of a step theorem on the reference model.
+"""Replays a counterexample about a step, or about what a walk or a cache leads to, on the reference model.
 
 Where the step or the claim is about caches, the reference is made once more from the specification, with what exists
 for proofs only as state: what the hardware caches, and its steps.
@@ -7,9 +7,9 @@ for proofs only as state: what the hardware caches, and its steps.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from checks.case import Case, apply, get_item
 from checks.isolation.steps import HANDED_OVER_ZERO, OTHERS_UNCHANGED, owner_of_actor
@@ -19,26 +19,36 @@ from refmodel.model import Model, build
 from refmodel.vectors import CaseError
 
 _CALL = re.compile(r"(\w+)\(([\d, ]*)\)")
+_Call: TypeAlias = tuple[str, list[int]]
+_OF_STEPS = frozenset({OTHERS_UNCHANGED, HANDED_OVER_ZERO})
 _FRAME = 4096
 _MEMORY = 1 << 20
 
 
 def replay(case: Case, model: Model) -> int:
-    """Takes the step in the case's state: 0 if the claim held before and does not after, 1 otherwise.
+    """Does what the case says in its state: 0 if its claim breaks, 1 otherwise.
 
-    Raises CaseError if the case names no step or no theorem.
+    Raises CaseError if the case names no step and no theorem.
     """
     calls = [
         (name, [int(n) for n in numbers.split(",") if n.strip()])
         for name, numbers in _CALL.findall(case.instruction)
     ]
-    if len(calls) != 2 or calls[0][0] not in model.program.steps:
-        raise CaseError(f"not a case of a step: {case.instruction!r}")
-    if any(_is_ghost(model.program, name) for name in case.state):
-        model = build(_with_caches(model.program))
-    (step, arguments), (claim, point) = calls
+    program = model.program
+    if not calls or any(n not in {*program.functions, *program.invariants, *_OF_STEPS} for n, _ in calls):
+        raise CaseError(f"not a case of a step or a predicate: {case.instruction!r}")
+    if any(_is_ghost(program, name) for name in case.state):
+        model = build(_with_caches(program))
     machine = model.machine(EndlessMemory(_MEMORY))
     apply(case, machine, model)
+    is_about_step = len(calls) == 2 and calls[0][0] in program.steps
+    fails = _step_breaks(model, machine, *calls) if is_about_step else _is_false(model, machine, calls)
+    return 0 if fails else 1
+
+
+def _step_breaks(model: Model, machine: Any, call: _Call, about: _Call) -> bool:
+    """Takes the step: whether the claim held before and does not after."""
+    (step, arguments), (claim, point) = call, about
     asked = _Claim(model, machine, claim, point, _actor(model.program, machine, step, arguments))
     before = asked.look()
     taken = bool(model.functions[step](machine, *arguments))
@@ -47,7 +57,15 @@ def replay(case: Case, model: Model) -> int:
     print(
         f"{claim}({', '.join(map(hex, point))}): {'holds before and not after' if fails else 'does not break'}"
     )
-    return 0 if fails else 1
+    return fails
+
+
+def _is_false(model: Model, machine: Any, calls: Sequence[_Call]) -> bool:
+    """Asks predicates: whether all hold but the last."""
+    said = [bool(model.functions[name](machine, *point)) for name, point in calls]
+    for (name, point), holds in zip(calls, said, strict=True):
+        print(f"{name}({', '.join(map(hex, point))}) {'holds' if holds else 'does not hold'}")
+    return all(said[:-1]) and not said[-1]
 
 
 def _is_ghost(program: ir.Program, item: str) -> bool:
@@ -87,7 +105,7 @@ class _Claim:
 
     def look(self) -> tuple[bool, int, int]:
         """Whether the claim's condition holds, and the word of memory and the owner of its frame."""
-        if self.name not in (OTHERS_UNCHANGED, HANDED_OVER_ZERO):
+        if self.name not in _OF_STEPS:
             return self._holds(), 0, 0
         frame, index = self.point
         word = self.machine.PHYSICAL.read_64(frame * _FRAME + index * 8)
@@ -97,7 +115,7 @@ class _Claim:
     def fails(self, before: tuple[bool, int, int]) -> bool:
         """Whether the claim is broken now."""
         condition, word, owner = before
-        if self.name not in (OTHERS_UNCHANGED, HANDED_OVER_ZERO):
+        if self.name not in _OF_STEPS:
             return condition and not self._holds()
         _, new_word, new_owner = self.look()
         if self.name == OTHERS_UNCHANGED:

@@ -72,11 +72,14 @@ class StepProof:
         values = {**self.run.arguments, **{f"{ITS}{name}": value for name, value in point.items()}}
         summary = f"{claim} can be false after {self.step.name}"
         told = explain(self.world, summary, self.step.span, values, self.run.after)
-        call = (self.step, tuple(self.run.arguments.values()))
+        calls = (
+            (self.step.name, tuple(self.run.arguments.values())),
+            (claim, tuple(point.values())),
+        )
+        text = f"{claim} holds before {self.step.name} and not after"
 
         def render(model: z3.ModelRef) -> Counterexample:
-            in_sight = self._in_sight(seen)
-            case = case_of(self.world, model, goal, call, (claim, tuple(point.values())), in_sight)
+            case = case_of(self.world, model, goal, calls, self._in_sight(seen), text)
             return replace(told(model), case=case)
 
         return render

@@ -35,19 +35,17 @@ ACCESSED_AND_DIRTY = 0x300
 
 def lemmas(world: World, patterns: Patterns, name: str) -> Group:
     """One step of a walk at each level, where it starts, and a hit in the TLB."""
-    before = world.before
     names = ("cpu", "vm", "table", "index", "offset")
     cpu, vm, table, index, offset = symbols(world, "walk_finds_own", names)
-    always: tuple[Value, Sightings] = (True, {})
-    goals = [lemma(world, patterns, f"{name}.root", always, ("starts_at_own_root", cpu), {"cpu": cpu})]
+    goals = [lemma(world, patterns, f"{name}.root", None, ("starts_at_own_root", (cpu,)), {"cpu": cpu})]
+    values = {"cpu": cpu, "vm": vm, "table": table, "index": index, "offset": offset}
     for level in LEVELS:
-        walking = world.look("is_walking", before, level, cpu, vm, table)
-        values = {"cpu": cpu, "vm": vm, "table": table, "index": index, "offset": offset}
-        claim = ("walk_finds_own", level, vm, table, index, offset)
+        walking = ("is_walking", (level, cpu, vm, table))
+        claim = ("walk_finds_own", (level, vm, table, index, offset))
         goals.append(lemma(world, patterns, f"{name}.level{level}", walking, claim, values))
-    cached = world.look("is_cached", before, cpu, vm, table)
     values = {"cpu": cpu, "vm": vm, "frame": table}
-    goals.append(lemma(world, patterns, f"{name}.tlb_hit", cached, ("is_data_of", vm, table), values))
+    cached = ("is_cached", (cpu, vm, table))
+    goals.append(lemma(world, patterns, f"{name}.tlb_hit", cached, ("is_data_of", (vm, table)), values))
     return Group(name, world.context, tuple(goals))
 
 
