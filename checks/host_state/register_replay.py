@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from checks.case import get_item, set_item
+from checks.case import get_item, set_item, value_of
 from checks.host_state.handlers import EXIT_FUNCTION, LEAVE
 from checks.host_state.promises import CURRENT, ENTER, LOAD, THIS_CPU, mode_of
 from checks.host_state.twice import AWAY, SWITCH, VM, is_shared
-from checks.totality.calls import value_of
 from checks.trap.replay import Player
 from refmodel.vectors import CaseError
 
