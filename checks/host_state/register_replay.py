@@ -72,7 +72,7 @@ def _differs_after_return(player: Player) -> bool:
     parameter = player.model.program.functions[EXIT_FUNCTION].parameters[0]
     event = value_of(player.case, player.model, f"{EXIT_FUNCTION}.{parameter.name}", parameter.type)
     functions[EXIT_FUNCTION](machine, event)
-    functions[LEAVE](machine, THIS_CPU)
+    functions[LEAVE](machine)
     _switch(player, machine, other)
     for name, value in player.case.expected.items():
         if name.startswith(AWAY):
