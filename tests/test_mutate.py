@@ -13,15 +13,19 @@ import grammar
 from checks.cache import ProofCache
 from checks.cli import main
 from checks.mutate.campaign import Campaign, Run, Setup
+from checks.mutate.choices import Choices, Chooser, choice
 from checks.mutate.explanations import explanations
-from checks.mutate.fates import Fate, Found, Verdict
+from checks.mutate.fates import Fate, Found
+from checks.mutate.hard import HardTrial
 from checks.mutate.judge import Tried
 from checks.mutate.memory import Memory
+from checks.mutate.operators import faults, kind_of
 from checks.mutate.places import Mutant, mutants, mutated
 from checks.mutate.targets import Target
-from checks.mutate.trial import Trial, choice
+from checks.mutate.trial import Trial
 from checks.mutate.weave import Weaver
 from checks.theorem import Goal, Group
+from checks.walk import nodes
 from grammar import ir
 
 PROGRAM = grammar.load()
@@ -46,6 +50,14 @@ def test_each_mutant_has_an_id_of_its_own() -> None:
     found = mutants(PROGRAM)
     assert len({one.id for one in found}) == len(found)
     assert len(CAMPAIGN.mutants) >= 1000
+
+
+def test_faults_at_one_place_have_operators_of_different_names() -> None:
+    """A mutant is known by its place and its operator."""
+    for node in nodes([f.body for f in PROGRAM.functions.values()]):
+        if isinstance(node, ir.Expr):
+            names = [operator for operator, _, _ in faults(node)]
+            assert len(set(names)) == len(names)
 
 
 def test_a_mutant_differs_in_one_item() -> None:
@@ -111,11 +123,38 @@ def test_one_question_finds_all_that_refute_a_goal() -> None:
     assert trial.alive == {1}
 
 
-def test_where_a_goal_is_not_proved_nothing_is_concluded() -> None:
+@pytest.mark.parametrize("kind", [Trial, HardTrial])
+def test_parts_of_a_conclusion_are_refuted_by_mutants(kind: type[Trial | HardTrial]) -> None:
+    """Under a condition, two parts: the first mutant breaks one, the second the other, the third neither."""
+    context = z3.Context()
+    x, y, when = *z3.BitVecs("x y", 8, context), z3.Bool("when", context)
+    below = z3.If(choice(context, 2), z3.ULE(x, 3), z3.ULT(x, 4))
+    first = z3.ULT(z3.If(choice(context, 0), x + 1, x), 4)
+    second = z3.If(choice(context, 1), y, x) == x
+    goal = Goal("g.both", z3.Or(z3.Not(when), z3.And(first, second)), (below,))
+    trial = kind(Group("g", context, (goal,)), {0, 1, 2})
+    assert {(one.number, one.fate) for one in trial.run()} == {(0, Fate.KILLED), (1, Fate.KILLED)}
+    assert trial.alive == {2}
+
+
+def test_a_choice_is_made_in_a_term() -> None:
+    context = z3.Context()
+    term = z3.Or(choice(context, 3), z3.And(choice(context, 5), z3.Bool("a", context)))
+    choices, chooser = Choices(context), Chooser(context, [3, 5])
+    assert choices.met([term]) == {3, 5}
+    assert choices.is_met(5, term)
+    assert not choices.is_met(4, term)
+    assert z3.is_true(z3.simplify(chooser.made(term, 3)))
+    assert str(z3.simplify(chooser.made(term, 5))) == "a"
+    assert z3.is_false(z3.simplify(chooser.made(term, None)))
+
+
+@pytest.mark.parametrize("kind", [Trial, HardTrial])
+def test_where_a_goal_is_not_proved_nothing_is_concluded(kind: type[Trial | HardTrial]) -> None:
     context = z3.Context()
     x = z3.BitVec("x", 8, context)
     group = Group("g", context, (Goal("g.zero", z3.If(choice(context, 5), x == 1, x == 0)),))
-    trial = Trial(group, {5})
+    trial = kind(group, {5})
     assert list(trial.run()) == []
     assert trial.unsure == {5}
 
@@ -131,13 +170,36 @@ def test_the_woven_program_is_the_original_where_no_choice_is_made() -> None:
 
 def test_writes_that_change_places_are_equivalent() -> None:
     number = NUMBERS[mutant("release", "reorder")]
-    assert CAMPAIGN.survived(number, ["isolation.release"]).fate is Fate.EQUIVALENT
+    [verdict] = CAMPAIGN.survivors().left({number: ["isolation.release"]})
+    assert verdict.fate is Fate.EQUIVALENT
+
+
+def test_what_does_the_same_is_what_its_own_theorem_does_not_kill() -> None:
+    """`manual.is_valid_cr4` says exactly which values are valid."""
+    some = {n: m for n, m in CAMPAIGN.mutants.items() if m.name == "is_valid_cr4"}
+    same = {NUMBERS[v.mutant] for v in CAMPAIGN.survivors().equivalent(frozenset(some))}
+    killed = {one.number for one in tried("manual.is_valid_cr4", *some.values()).found}
+    assert same | killed == set(some)
+    assert not same & killed
+    assert same
+
+
+def test_no_step_or_instruction_is_equivalent_by_itself() -> None:
+    some = frozenset(n for n, m in CAMPAIGN.mutants.items() if m.name in ("release", "CLTS"))
+    assert list(CAMPAIGN.survivors().equivalent(some)) == []
 
 
 def test_an_exit_of_another_number_differs_in_what_it_reports() -> None:
-    verdict = CAMPAIGN.survived(NUMBERS[mutant("VMREAD", "other member")], ["trap.VMREAD"])
+    [verdict] = CAMPAIGN.survivors().left({NUMBERS[mutant("VMREAD", "other member")]: ["trap.VMREAD"]})
     assert verdict.fate is Fate.EXPLAINED
     assert "reports" in verdict.by
+
+
+def test_the_first_mutants_are_one_of_each_operator_in_each_item() -> None:
+    chosen = [CAMPAIGN.mutants[n] for n in CAMPAIGN.first()]
+    places = {(m.kind, m.name, kind_of(m.operator)) for m in chosen}
+    assert len(places) == len(chosen) >= 1000
+    assert places == {(m.kind, m.name, kind_of(m.operator)) for m in NUMBERS}
 
 
 def test_a_sample_is_the_same_each_time() -> None:
@@ -163,10 +225,9 @@ def test_a_campaign_that_was_stopped_goes_on(tmp_path: Path) -> None:
     assert (
         Memory.of(mutated(PROGRAM, CAMPAIGN.mutants[1]), CAMPAIGN.mutants, cache_).tried(group, some) is None
     )
-    survivor = Verdict(CAMPAIGN.mutants[2], Fate.EXPLAINED, "reason", 0.0, 1)
-    memory.remember_verdict(2, ["trap.CLTS"], survivor)
-    assert again.verdict(2, ["trap.CLTS"]) == survivor
-    assert again.verdict(2, []) is None
+    memory.remember_compared("trap.CLTS", some, {2: "reason"})
+    assert again.compared("trap.CLTS", some) == {2: "reason"}
+    assert again.compared("trap.CLTS", some | {4}) is None
 
 
 def test_two_processes_judge_as_one_does() -> None:

@@ -29,7 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--family", action="append", default=[], metavar="F", help="judge by this family of theorems only"
     )
     parser.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="processes (1)")
-    parser.add_argument("--sample", type=int, metavar="N", help="judge N mutants only, chosen at random")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="judge all mutants, not only the first of each operator in each item",
+    )
+    parser.add_argument(
+        "--sample", type=int, metavar="N", help="judge N of all mutants only, chosen at random"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sample (0)")
     parser.add_argument("--no-cache", action="store_true", help="judge again what earlier runs have judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
@@ -73,12 +80,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(campaign: Campaign, args: argparse.Namespace) -> frozenset[int]:
-    """The mutants asked for.  Raises UsageError for an item without any."""
+    """The mutants asked for: of items all, else the first of each operator.
+
+    Raises UsageError for an item without any.
+    """
     names = {mutant.name for mutant in campaign.mutants.values()}
     for item in args.items:
         if item not in names:
             raise UsageError(f"mutate: there is no mutant of '{item}'")
-    return campaign.sample(args.sample, args.seed, args.items)
+    if args.all or args.items or args.sample is not None:
+        return campaign.sample(args.sample, args.seed, args.items)
+    return campaign.first()
 
 
 def _memory(args: argparse.Namespace, campaign: Campaign) -> Memory | None:

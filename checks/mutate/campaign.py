@@ -17,6 +17,7 @@ from checks.mutate.explanations import explanations
 from checks.mutate.fates import Found, Verdict
 from checks.mutate.judge import Judge, Tried
 from checks.mutate.memory import Memory
+from checks.mutate.operators import kind_of
 from checks.mutate.places import Mutant
 from checks.mutate.scope import candidates
 from checks.mutate.survivors import Survivors
@@ -40,9 +41,17 @@ class Campaign:
     def __init__(self, program: ir.Program, families: Sequence[str] = ()) -> None:
         self.program = program
         self.mutants: Mapping[int, Mutant] = dict(enumerate(candidates(program)))
+        self.numbers = {mutant: number for number, mutant in self.mutants.items()}
         self.judge = Judge(program, Targets(program, families), self.mutants)
         self.targets = list(self.judge.targets.all())
-        self._survivors = Survivors(program, explanations())
+        self.explanations = explanations()
+
+    def first(self) -> frozenset[int]:
+        """The first mutant of each operator in each item: what is judged if nothing else is asked for."""
+        found: dict[tuple[str, str, str], int] = {}
+        for number, mutant in self.mutants.items():
+            found.setdefault((mutant.kind, mutant.name, kind_of(mutant.operator)), number)
+        return frozenset(found.values())
 
     def sample(self, size: int | None, seed: int, items: Sequence[str] = ()) -> frozenset[int]:
         """So many of the mutants, or all, of these items, or all."""
@@ -51,14 +60,17 @@ class Campaign:
             return frozenset(among)
         return frozenset(Random(seed).sample(among, size))
 
-    def survived(self, number: int, groups: Sequence[str]) -> Verdict:
-        """The verdict on a mutant that no theorem noticed, though these groups look at its place."""
-        return self._survivors.verdict(self.mutants[number], groups)
+    def survivors(self, memory: Memory | None = None) -> Survivors:
+        """What judges the mutants that no theorem notices."""
+        return Survivors(self.program, self.mutants, self.explanations, memory)
 
 
 @dataclass(slots=True)
 class Run:
-    """One run of a campaign over some mutants: `alive` are those that nothing has noticed so far."""
+    """One run of a campaign over some mutants: `alive` are those without a verdict so far.
+
+    First come those that are shown to do what the original does, then the groups, then what is left.
+    """
 
     campaign: Campaign
     alive: set[int]
@@ -66,12 +78,15 @@ class Run:
     groups: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def verdicts(self, setup: Setup, jobs: int) -> Iterator[Verdict]:
-        """The verdicts as they come; after all groups, those on the mutants that are left."""
+        """The verdicts as they come."""
+        survivors = self.campaign.survivors(self.memory)
+        for verdict in survivors.equivalent(frozenset(self.alive)):
+            self.alive.discard(self.campaign.numbers[verdict.mutant])
+            yield verdict
         attempts = self._here() if jobs == 1 else self._in_processes(setup, jobs)
         for target, tried in attempts:
             yield from self._settled(target, tried)
-        for number in sorted(self.alive):
-            yield self._left(number)
+        yield from survivors.left({number: self.groups[number] for number in sorted(self.alive)})
 
     def _settled(self, target: Target, tried: Tried) -> Iterator[Verdict]:
         for number in tried.met:
@@ -84,15 +99,6 @@ class Run:
     def _verdict(self, found: Found) -> Verdict:
         mutant, groups = self.campaign.mutants[found.number], len(self.groups[found.number])
         return Verdict(mutant, found.fate, found.by, found.seconds, groups)
-
-    def _left(self, number: int) -> Verdict:
-        known = self.memory.verdict(number, self.groups[number]) if self.memory is not None else None
-        if known is not None:
-            return known
-        verdict = self.campaign.survived(number, self.groups[number])
-        if self.memory is not None:
-            self.memory.remember_verdict(number, self.groups[number], verdict)
-        return verdict
 
     def _here(self) -> Iterator[tuple[Target, Tried]]:
         for target in self.campaign.targets:

@@ -8,17 +8,20 @@ does where it does not exit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import z3
 
 from checks.isolation.instances import Instances
 from checks.isolation.patterns import find_patterns
 from checks.isolation.world import MEMORY, World, take_step
-from checks.mutate.outcomes import Difference, Outcome, compare, follows, outcome, same_state
-from checks.mutate.places import Mutant, mutated, source_name
+from checks.mutate.outcomes import Difference, Outcome, compare, outcome, same_state
+from checks.mutate.places import Mutant, source_name
 from checks.mutate.scope import is_of_msr_areas
+from checks.mutate.trial import Trial
+from checks.mutate.weave import Weaver
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.memory import ByteMemory, UnalignedAccessError
@@ -26,6 +29,7 @@ from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State, Surroundings
 from checks.symbolic.terms import AbstractTerms, Terms, Truth
 from checks.symbolic.values import fresh
+from checks.theorem import Goal, Group
 from checks.trap.contract import LOADS, STORES, VM_EXIT
 from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.operands import OperandSymbols, SymbolicOperands
@@ -47,78 +51,103 @@ EQUIVALENT = frozenset({SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS})
 
 _ORDER = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS, STRICTER, INFORMATION, EXITS, "")
 
-_CANNOT_COMPARE = (UnsupportedError, UnalignedAccessError, KeyError, StopIteration, z3.Z3Exception)
+_CANNOT_COMPARE = (
+    UnsupportedError,
+    UnalignedAccessError,
+    KeyError,
+    StopIteration,
+    AssertionError,
+    z3.Z3Exception,
+)
 
 MOST_FUNCTIONS = 8
 """A function is compared by itself only if it is made from no more."""
 
-MOST_GROUPS = 3
-"""Instructions and steps that use a changed function are compared one by one only if they are so few groups."""
+Numbered: TypeAlias = Mapping[int, Mutant]
+"""Mutants by number, all of which are woven into one program."""
 
 
-def is_same_alone(program: ir.Program, mutant: Mutant) -> bool:
-    """Whether a function, policy or invariant is proved to do by itself what it did before."""
-    if mutant.kind not in ("functions", "policies", "invariants"):
-        return False
+def same_alone(program: ir.Program, weaver: Weaver, some: Numbered) -> frozenset[int]:
+    """Of some mutants of one function, policy, invariant or handler: those proved to do what the original does."""
+    mutant = next(iter(some.values()))
     try:
-        return _same_alone(program, mutated(program, mutant), mutant)
+        return _same_alone(program, weaver.woven(some), mutant, frozenset(some))
     except _CANNOT_COMPARE:
-        return False
+        return frozenset()
 
 
-def reason(program: ir.Program, mutant: Mutant, groups: Sequence[str]) -> str:
-    """Why a mutant is no worse than the original, one of the reasons above; empty if none was found.
-
-    `groups` are those in whose terms it is.
-    """
-    if is_same_alone(program, mutant):
-        return SAME
-    subjects = [group.split(".", 1) for group in groups if group.startswith(("isolation.", "trap."))]
-    if len(subjects) > MOST_GROUPS:
-        return ""
-    changed = mutated(program, mutant)
+def reasons(program: ir.Program, weaver: Weaver, subject: str, some: Numbered) -> dict[int, str]:
+    """Why mutants are no worse than the original in a step, or in a block of instructions, as far as was found."""
+    woven = weaver.woven(some)
+    block = [name for name, one in program.instructions.items() if (one.family or name) == subject]
     try:
-        found = [_reason_of(program, changed, subject) for _, subject in subjects]
+        if subject in program.steps:
+            return _compare_steps(program, woven, subject, frozenset(some))
+        return _compare_forms(program, woven, block, frozenset(some)) if block else {}
     except _CANNOT_COMPARE:
-        return ""
+        return {}
+
+
+def weakest(found: Iterable[str]) -> str:
+    """The reason that holds of everything, from one for each."""
     return max(found, key=_ORDER.index, default="")
 
 
-def _reason_of(program: ir.Program, changed: ir.Program, subject: str) -> str:
-    """What is proved of a step, or of a block of instructions."""
-    if subject in program.steps:
-        return _compare_steps(program, changed, subject)
-    block = [name for name, one in program.instructions.items() if (one.family or name) == subject]
-    return _compare_forms(program, changed, block) if block else ""
+def _in_which(
+    terms: Terms, assumptions: Iterable[Truth], conclusions: Sequence[Truth], numbers: frozenset[int]
+) -> frozenset[int]:
+    """The mutants in which the solver finds the conclusions to follow."""
+    if not numbers:
+        return numbers
+    context = terms.context
+    conditions = tuple(terms.truth(one) for one in assumptions)
+    goal = Goal("same", terms.truth(terms.conjunction(conclusions)), conditions)
+    trial = Trial(Group("same", context, (goal,)), set(numbers))
+    for _ in trial.refuted():
+        pass  # who refutes it is alive no more
+    return frozenset() if trial.unsure else frozenset(trial.alive)
 
 
 # --- functions, policies and invariants by themselves --------------------------------------------
 
 
-def _same_alone(program: ir.Program, changed: ir.Program, mutant: Mutant) -> bool:
-    """Whether all instances of a function, or a predicate, have the same outcome as before."""
-    before, after = getattr(program, mutant.kind), getattr(changed, mutant.kind)
-    names = [name for name, item in before.items() if source_name(item) == mutant.name]
-    return all(_same_one(program, changed, (before[name], after[name])) for name in names)
+def _same_alone(
+    program: ir.Program, woven: ir.Program, mutant: Mutant, numbers: frozenset[int]
+) -> frozenset[int]:
+    """Those in which all instances of a function, or a predicate, have the same outcome as before."""
+    before, after = _items(program, mutant.kind), _items(woven, mutant.kind)
+    if not before:
+        return frozenset()
+    for name in (name for name, item in before.items() if source_name(item) == mutant.name):
+        numbers = _same_one(program, woven, (before[name], after[name]), numbers)
+    return numbers
 
 
-def _same_one(program: ir.Program, changed: ir.Program, versions: tuple[object, object]) -> bool:
+def _items(program: ir.Program, kind: str) -> Mapping[str, ir.Function | ir.Predicate]:
+    """What can be compared by itself; handlers are functions too."""
+    if kind == "handlers":
+        return {n: replace(program.functions[f"handle_{n}"], source=n) for n in program.handlers}
+    return getattr(program, kind) if kind in ("functions", "policies", "invariants") else {}
+
+
+def _same_one(
+    program: ir.Program, woven: ir.Program, versions: tuple[object, object], numbers: frozenset[int]
+) -> frozenset[int]:
     boundary = frozenset(LOADS) | frozenset(STORES)
     below = reachable_functions(program, versions, frozenset())
     if len(below) > MOST_FUNCTIONS or any(f.source in boundary or is_of_msr_areas(f) for f in below):
-        return False
+        return frozenset()
     for memory in (_words, _bytes):
         world = World(program, z3.Context())
         start = memory(world)
         try:
             ends = [
-                _alone(p, world.terms, start, one)
-                for p, one in zip((program, changed), versions, strict=True)
+                _alone(p, world.terms, start, one) for p, one in zip((program, woven), versions, strict=True)
             ]
         except UnalignedAccessError:
             continue
-        return _is_same(world.terms, [], compare(world.terms, *ends))
-    return False
+        return _same(world.terms, [], compare(world.terms, *ends), numbers)
+    return frozenset()
 
 
 def _words(world: World) -> State:
@@ -145,63 +174,80 @@ def _alone(program: ir.Program, terms: Terms, start: State, item: object) -> Out
     return outcome(evaluator, cursor, own, result)
 
 
-def _is_same(terms: Terms, assumptions: Sequence[Truth], found: Difference) -> bool:
-    return follows(terms, assumptions, (found.same_end, found.same_values, found.same_states))
+def _same(
+    terms: Terms, assumptions: Sequence[Truth], found: Difference, numbers: frozenset[int]
+) -> frozenset[int]:
+    return _in_which(terms, assumptions, (found.same_end, found.same_values, found.same_states), numbers)
 
 
 # --- steps ---------------------------------------------------------------------------------------
 
 
-def _compare_steps(program: ir.Program, changed: ir.Program, step: str) -> str:
+def _compare_steps(
+    program: ir.Program, woven: ir.Program, step: str, numbers: frozenset[int]
+) -> dict[int, str]:
     context = z3.Context()
-    world, other = World(program, context), World(changed, context)
-    patterns = find_patterns(program)
-    first, second = take_step(world, program.steps[step]), take_step(other, changed.steps[step])
-    instances = Instances(world, patterns)
+    world, other = World(program, context), World(woven, context)
+    first, second = take_step(world, program.steps[step]), take_step(other, woven.steps[step])
+    instances = Instances(world, find_patterns(program))
     assumed = list(instances.at((first.seen, second.seen), list(first.arguments.items())))
     terms = world.terms
     old, new = (terms.conjunction(run.requirements) for run in (first, second))
     same = same_state(terms, first.after, second.after)
-    if not follows(terms, [*assumed, new], [old, same]):
-        return ""
-    return SAME_IN_STEPS if follows(terms, [*assumed, old], [new]) else STRICTER
+    stricter = _in_which(terms, [*assumed, new], [old, same], numbers)
+    equal = _in_which(terms, [*assumed, old], [new], stricter)
+    return {n: SAME_IN_STEPS if n in equal else STRICTER for n in stricter}
 
 
 # --- instructions --------------------------------------------------------------------------------
 
 
-def _compare_forms(program: ir.Program, changed: ir.Program, names: Sequence[str]) -> str:
+def _compare_forms(
+    program: ir.Program, woven: ir.Program, names: Sequence[str], numbers: frozenset[int]
+) -> dict[int, str]:
     """Compares all forms of some instructions, in VMX non-root operation under the policy, and outside of it."""
-    found = [_compare_form(program, changed, *pair) for pair in _forms(program, changed, names)]
-    return max(found, key=_ORDER.index, default="")
+    found = dict.fromkeys(numbers, SAME_UNDER_POLICY)
+    for old, new in _forms(program, woven, names):
+        here = _compare_form(program, woven, (old, new), frozenset(found))
+        found = {n: weakest((found[n], reason)) for n, reason in here.items()}
+        if not found:
+            break
+    return found
 
 
-def _forms(program: ir.Program, changed: ir.Program, names: Sequence[str]) -> Iterator[tuple[Form, Form]]:
+def _forms(program: ir.Program, woven: ir.Program, names: Sequence[str]) -> Iterator[tuple[Form, Form]]:
     kept = {name: program.instructions[name] for name in names}
     for name, forms in forms_by_instruction(replace(program, instructions=kept)).items():
-        other = changed.instructions[name]
+        other = woven.instructions[name]
         for form in forms:
             yield form, replace(form, instruction=other, body=other.body(form.body.widths))
 
 
-def _compare_form(program: ir.Program, changed: ir.Program, old: Form, new: Form) -> str:
+def _compare_form(
+    program: ir.Program, woven: ir.Program, forms: tuple[Form, Form], numbers: frozenset[int]
+) -> dict[int, str]:
     settings = Settings.create(Ownership(program), AbstractTerms(z3.Context()))
     terms = settings.terms
-    symbols = OperandSymbols.of(settings, old)
+    symbols = OperandSymbols.of(settings, forms[0])
     assumed = [*symbols.hypotheses(), *(condition for _, condition in settings.promises())]
-    versions = ((program, old), (changed, new))
+    versions = tuple(zip((program, woven), forms, strict=True))
     (first, second), (bare, other) = (
         [_instruction(p, settings, symbols, form, start) for p, form in versions]
         for start in (settings.first, settings.bare)
     )
     assumed += [*_instances(settings, first), *_instances(settings, second)]
     in_guest, outside = compare(terms, first[1], second[1]), compare(terms, bare[1], other[1])
-    if _is_same(terms, assumed, in_guest):
-        return SAME_UNDER_POLICY if _is_same(terms, assumed, outside) else SAME_IN_GUESTS
-    if follows(terms, assumed, (in_guest.same_end, in_guest.same_states)):
-        return INFORMATION
+    in_guests = _same(terms, assumed, in_guest, numbers)
+    everywhere = _same(terms, assumed, outside, in_guests)
+    reports = _in_which(terms, assumed, (in_guest.same_end, in_guest.same_states), numbers - in_guests)
     stays = [terms.negation(ends[VM_EXIT].condition) for _, ends in (first, second) if VM_EXIT in ends]
-    return EXITS if _is_same(terms, [*assumed, *stays], in_guest) else ""
+    exits = _same(terms, [*assumed, *stays], in_guest, numbers - in_guests - reports)
+    return {
+        **dict.fromkeys(exits, EXITS),
+        **dict.fromkeys(reports, INFORMATION),
+        **dict.fromkeys(in_guests, SAME_IN_GUESTS),
+        **dict.fromkeys(everywhere, SAME_UNDER_POLICY),
+    }
 
 
 def _instances(settings: Settings, ran: tuple[Evaluator, Outcome]) -> Iterator[Truth]:

@@ -11,9 +11,11 @@ import z3
 
 from checks.extract import extract
 from checks.mutate.fates import Fate, Found
+from checks.mutate.hard import HardTrial
 from checks.mutate.places import Mutant, mutated
-from checks.mutate.targets import MANY, Target, Targets, is_among, items_of
-from checks.mutate.trial import LIMITS, Trial
+from checks.mutate.question import LIMITS
+from checks.mutate.targets import Target, Targets, is_among, items_of
+from checks.mutate.trial import Trial
 from checks.mutate.weave import Weaver
 from checks.solve import GroupRunner
 from checks.symbolic.expressions import UnsupportedError
@@ -61,38 +63,45 @@ class Judge:
     def attempt(self, target: Target, concerned: frozenset[int]) -> Tried:
         """Tries a group on mutants."""
         alone = sorted(n for n in concerned if is_among(self.mutants[n], target.alone))
-        woven = sorted(concerned.difference(alone))
+        woven = concerned.difference(alone)
         found: list[Found] = []
         met = set(alone)
-        for begin in range(0, len(woven), MANY):
-            some, looked_at = self._woven(target, frozenset(woven[begin : begin + MANY]))
-            found += some
-            met |= looked_at
+        some, looked_at = self._woven(target, woven)
+        found += some
+        met |= looked_at
         for number in alone:
             found += self.alone(target, number)
         return Tried(tuple(found), frozenset(met))
 
     def _woven(self, target: Target, together: frozenset[int]) -> tuple[list[Found], set[int]]:
-        """Tries the mutants together; if no terms can be made, half of them at a time.  A last one goes alone."""
+        """Tries mutants together; if no terms can be made, half of the items at a time, or those of one one by one."""
         if not together:
             return [], set()
         try:
             program = self._weaver.woven({n: self.mutants[n] for n in sorted(together)})
             group = self.targets.build(program, target)
         except CANNOT_BUILD:
-            if len(together) == 1:
-                return self.alone(target, min(together)), set(together)
-            order = sorted(together)
-            halves = [frozenset(order[: len(order) // 2]), frozenset(order[len(order) // 2 :])]
+            halves = self._halves(together)
+            if not halves:
+                return [f for n in sorted(together) for f in self.alone(target, n)], set(together)
             results = [self._woven(target, half) for half in halves]
             return [f for found, _ in results for f in found], {n for _, met in results for n in met}
-        trial = Trial(
-            group, set(together), satisfied=self._satisfied[target.family], one_by_one=target.is_hard
+        trial = (
+            HardTrial(group, set(together))
+            if target.is_hard
+            else Trial(group, set(together), satisfied=self._satisfied[target.family])
         )
         found = list(trial.run())
         for number in sorted(trial.unsure & trial.alive):
             found += self.alone(target, number)
         return found, trial.met
+
+    def _halves(self, together: frozenset[int]) -> list[frozenset[int]]:
+        """The mutants of the first half of the items, and those of the others; none if they are of one item."""
+        items = sorted({(self.mutants[n].kind, self.mutants[n].name) for n in together})
+        first = frozenset(items[: len(items) // 2])
+        half = frozenset(n for n in together if is_among(self.mutants[n], first))
+        return [half, together - half] if first else []
 
     def alone(self, target: Target, number: int) -> list[Found]:
         """What the group shows of one mutant, in a program of its own: the first goal that fails, if any."""

@@ -1,6 +1,7 @@
 """The mutation operators: small faults of the kinds that virtual-machine monitors have had.
 
-Each yields (what it does, the replacement). A statement's replacement is None where it is dropped.
+Each yields (what it does, the replacement). A statement's replacement is None where it is dropped. All faults at one
+place have operators of different names, since a mutant is known by its place and its operator.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ _DROPPED = {
     ir.Output: "drop output",
 }
 _EFFECTS = (ir.WriteState, ir.WriteMemory, ir.CallStatement)
+
+
+def kind_of(operator: str) -> str:
+    """The operator without the name of a field or the number of an argument."""
+    return next((kind for kind in ("omit field", "swap arguments") if operator.startswith(kind)), operator)
 
 
 def dropped(statement: ir.Stmt) -> tuple[str, str] | None:
@@ -70,8 +76,8 @@ def faults(node: ir.Expr) -> Iterator[Fault]:
         case ir.Slice():
             yield from _narrowed(node)
         case ir.Conditional():
-            yield "choose", f"always {shown(node.then)}", node.then
-            yield "choose", f"always {shown(node.otherwise)}", node.otherwise
+            yield "choose then", f"always {shown(node.then)}", node.then
+            yield "choose else", f"always {shown(node.otherwise)}", node.otherwise
         case ir.UpdateBits():
             yield from _unchanged(node)
         case ir.Call():
@@ -82,8 +88,8 @@ def faults(node: ir.Expr) -> Iterator[Fault]:
 
 def _binary(node: ir.Binary) -> Iterator[Fault]:
     if node.op in ("and", "or"):
-        for kept, gone in ((node.right, node.left), (node.left, node.right)):
-            yield f"drop from {node.op}", f"without {shown(gone)}", kept
+        yield f"drop left of {node.op}", f"without {shown(node.left)}", node.right
+        yield f"drop right of {node.op}", f"without {shown(node.right)}", node.left
     if node.op in _COMPARISONS:
         changed = replace(node, op=_COMPARISONS[node.op])
         yield "comparison", f"{shown(changed)} for {shown(node)}", changed

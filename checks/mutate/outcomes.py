@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
-
-import z3
 
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import RETURN, Cursor, Exits, Paths
@@ -14,8 +11,6 @@ from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Point, Value, equal, fresh
 from grammar import ir
-
-RLIMIT = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +94,3 @@ def _point(terms: Terms, state: State, name: str) -> Point:
     memory = state.surroundings.memories[name]
     widths = [memory.frame_width, 9] if hasattr(memory, "frame_width") else [memory.address_width]  # type: ignore[attr-defined]
     return tuple(terms.symbol(f"any.{name}.{i}", width) for i, width in enumerate(widths))
-
-
-def follows(terms: Terms, assumptions: Iterable[Truth], conclusions: Sequence[Truth]) -> bool:
-    """Whether the solver finds the conclusions to follow."""
-    goal = terms.conjunction(conclusions)
-    if isinstance(goal, bool):
-        return goal
-    solver = z3.SimpleSolver(ctx=cast(z3.AstRef, goal).ctx)
-    solver.set("rlimit", RLIMIT)
-    solver.set("timeout", 20_000)
-    solver.add(*(terms.truth(a) for a in assumptions), z3.Not(goal))
-    return bool(solver.check() == z3.unsat)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from checks.mutate.fates import Fate, Verdict
+from checks.mutate.operators import kind_of
 from checks.mutate.scope import area
 
 SCHEMA_VERSION = 1
@@ -49,7 +50,7 @@ def markdown(document: Mapping[str, Any], there_are: int) -> str:
         f"A counterexample took {median:.3f} s in the median, {max(seconds, default=0.0):.1f} s at most.",
         "",
         *_table("area", results, lambda one: one["area"]),
-        *_table("operator", results, lambda one: _kind(one["operator"])),
+        *_table("operator", results, lambda one: kind_of(one["operator"])),
         "| killed by a theorem of | mutants |",
         "|---|---:|",
     ]
@@ -81,11 +82,6 @@ def _table(name: str, results: Sequence[Mapping[str, Any]], key: Callable[[Any],
         counts = (sum(fate in among for fate in fates) for among in _COLUMNS.values())
         yield f"| {value} | {len(fates)} | {' | '.join(map(str, counts))} |"
     yield ""
-
-
-def _kind(operator: str) -> str:
-    """The operator without the name of a field or the number of an argument."""
-    return next((kind for kind in ("omit field", "swap arguments") if operator.startswith(kind)), operator)
 
 
 def _record(verdict: Verdict) -> dict[str, object]:

@@ -1,37 +1,102 @@
-"""The verdict on a mutant that no theorem notices: equivalent, explained, or open."""
+"""The verdicts on mutants that no theorem notices: equivalent, explained, or open."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from checks.mutate import equivalence
 from checks.mutate.explanations import Explanation, first_that_fits
 from checks.mutate.fates import Fate, Verdict
+from checks.mutate.memory import Memory
 from checks.mutate.places import Mutant
+from checks.mutate.weave import Weaver
 from grammar import ir
 
+MOST_SUBJECTS = 3
+"""Instructions and steps that use a changed function are compared one by one only if they are so few."""
 
-@dataclass(frozen=True, slots=True)
+_COMPARED = ("isolation", "trap")
+"""The families whose groups are each about one step, or one block of instructions."""
+_OWN = {"steps": "isolation", "instructions": "trap"}
+
+
+@dataclass(slots=True)
 class Survivors:
-    """Verdicts on survivors of one program."""
+    """Verdicts on mutants of one program, by number; what earlier runs found is looked up in `memory`."""
 
     program: ir.Program
+    mutants: Mapping[int, Mutant]
     explanations: Sequence[Explanation]
+    memory: Memory | None = None
+    _weaver: Weaver = field(init=False)
 
-    def _own(self, mutant: Mutant) -> Sequence[str]:
-        """The group about the mutant's item, whose terms it is not in: what an exit reports is in no theorem."""
-        families = {"steps": "isolation", "instructions": "trap"}
-        return [f"{families[mutant.kind]}.{mutant.name}"] if mutant.kind in families else []
+    def __post_init__(self) -> None:
+        self._weaver = Weaver(self.program)
 
-    def verdict(self, mutant: Mutant, groups: Sequence[str]) -> Verdict:
-        """What is proved of it, else what is listed; of what no theorem is about, the list is asked first."""
+    def equivalent(self, numbers: frozenset[int]) -> Iterator[Verdict]:
+        """Those that do by themselves what the original does: no theorem need be tried on them."""
+        items: dict[tuple[str, str], set[int]] = defaultdict(set)
+        for number in sorted(numbers):
+            items[self.mutants[number].kind, self.mutants[number].name].add(number)
+        for (kind, name), some in items.items():
+            for number in sorted(self._alone(f"{kind} {name}", frozenset(some))):
+                yield Verdict(self.mutants[number], Fate.EQUIVALENT, equivalence.SAME)
+
+    def left(self, groups: Mapping[int, Sequence[str]]) -> Iterator[Verdict]:
+        """The verdicts on those that survived these groups: what is proved of them, else what is listed."""
+        subjects = {number: self._subjects(number, tried) for number, tried in groups.items()}
+        concerned: dict[str, set[int]] = defaultdict(set)
+        for number, own in subjects.items():
+            for subject in own:
+                concerned[subject].add(number)
+        proved = {subject: self._compared(subject, frozenset(some)) for subject, some in concerned.items()}
+        for number, own in subjects.items():
+            reason = equivalence.weakest(proved[subject].get(number, "") for subject in own)
+            yield self._verdict(number, reason, len(groups[number]))
+
+    def _subjects(self, number: int, groups: Sequence[str]) -> list[str]:
+        """What is compared to the original; if no group is about it, its own step or instruction.
+
+        What an exit reports is in no theorem. Of what is explained and in no group, nothing has to be proved.
+        """
+        mutant = self.mutants[number]
+        own = [f"{_OWN[mutant.kind]}.{mutant.name}"] if mutant.kind in _OWN else []
+        if not groups and first_that_fits(self.explanations, mutant) is not None:
+            return []
+        pairs = [group.split(".", 1) for group in groups or own]
+        found = [subject for family, subject in pairs if family in _COMPARED]
+        return found if len(found) <= MOST_SUBJECTS else []
+
+    def _verdict(self, number: int, proved: str, tried: int) -> Verdict:
+        mutant = self.mutants[number]
         listed = first_that_fits(self.explanations, mutant)
-        if listed is None or groups:
-            proved = equivalence.reason(self.program, mutant, groups or self._own(mutant))
-            if proved:
-                fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED
-                return Verdict(mutant, fate, proved, 0.0, len(groups))
+        if proved:
+            fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED
+            return Verdict(mutant, fate, proved, groups=tried)
         if listed is not None:
-            return Verdict(mutant, Fate.EXPLAINED, listed.reason, 0.0, len(groups))
-        return Verdict(mutant, Fate.SURVIVED if groups else Fate.UNREACHED, "", 0.0, len(groups))
+            return Verdict(mutant, Fate.EXPLAINED, listed.reason, groups=tried)
+        return Verdict(mutant, Fate.SURVIVED if tried else Fate.UNREACHED, groups=tried)
+
+    def _alone(self, item: str, some: frozenset[int]) -> frozenset[int]:
+        known = self.memory.compared(item, some) if self.memory is not None else None
+        if known is None:
+            same = equivalence.same_alone(self.program, self._weaver, self._numbered(some))
+            known = dict.fromkeys(same, equivalence.SAME)
+            self._remember(item, some, known)
+        return frozenset(known)
+
+    def _compared(self, subject: str, some: frozenset[int]) -> Mapping[int, str]:
+        known = self.memory.compared(subject, some) if self.memory is not None else None
+        if known is None:
+            known = equivalence.reasons(self.program, self._weaver, subject, self._numbered(some))
+            self._remember(subject, some, known)
+        return known
+
+    def _remember(self, what: str, some: frozenset[int], found: Mapping[int, str]) -> None:
+        if self.memory is not None:
+            self.memory.remember_compared(what, some, found)
+
+    def _numbered(self, some: frozenset[int]) -> equivalence.Numbered:
+        return {number: self.mutants[number] for number in sorted(some)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import z3
 
 from checks.emulation.family import EmulationFamily
-from checks.emulation.runs import RUN_ONE
+from checks.emulation.runs import CYCLE, RUN_ONE
 from checks.extract import extract
 from checks.host_state.built import BOOT, START
 from checks.host_state.family import HostStateFamily
@@ -27,11 +27,14 @@ from grammar import ir
 FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation")
 """The families about virtualization, those first whose groups are quickly tried."""
 
-FEW = 3
-"""A function that so few steps use is part of them."""
+HARD = frozenset({"emulation"})
+"""The families whose goals take so long to prove that mutants are asked about one by one."""
 
-MANY = 1000
-"""So many mutants are woven into one program at most: each choice makes the terms larger."""
+COMMON = 2
+"""What many handlers share is tried on so many groups of such a family, and no others."""
+
+FEW = 3
+"""A function that so few steps use is part of them; one that more handlers use is shared."""
 
 Item = tuple[str, str]
 """A table of the program and the source name of an item in it."""
@@ -92,10 +95,24 @@ class Targets:
         own = self._steps() if name == "isolation" else {}
         for outline in outlines:
             subject = outline.group.removeprefix(f"{name}.")
-            takes_as_built = name in ("totality", "emulation") or (name == "host_state" and subject != START)
+            takes_as_built = name in HARD or name == "totality" or (name == "host_state" and subject != START)
             untouched = self._building() if takes_as_built else frozenset[Item]()
-            is_hard = takes_as_built and name != "totality"
-            yield Target(name, outline, own.get(subject, frozenset()), untouched, is_hard)
+            if name in HARD and outline not in outlines[:COMMON]:
+                untouched |= self._shared()
+            yield Target(name, outline, own.get(subject, frozenset()), untouched, name in HARD)
+
+    def _shared(self) -> frozenset[Item]:
+        """What the processor and the VMM do around each instruction, or in many handlers."""
+        functions = self.program.functions
+        around = [functions[name] for name in (CYCLE, RUN_ONE) if name in functions]
+        names = {f.source for f in (*around, *reachable_functions(self.program, [f.body for f in around]))}
+        count = Counter(
+            source
+            for handler in self.program.handlers.values()
+            for source in {f.source for f in reachable_functions(self.program, [handler.body])}
+        )
+        names |= {name for name, times in count.items() if times > FEW}
+        return frozenset(("functions", name) for name in names)
 
     def _steps(self) -> Mapping[str, frozenset[Item]]:
         """By step its own items: itself, and functions that few others use."""
