@@ -67,6 +67,12 @@ class ProofCache:
         """Remembers what was found out about a mutant."""
         self._put("mutants", key, verdict)
 
+    def close(self) -> None:
+        """Closes the file; then nothing is remembered."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _get(self, table: str, key: bytes) -> str | None:
         if self._connection is None:
             return None

@@ -32,11 +32,14 @@ class Digests:
         return digest.digest()
 
     def _table(self, table: object) -> bytes:
+        """The digest of a table, of which most are the same in all programs."""
         if not isinstance(table, dict):
             return self._item(table)
-        return hashlib.sha256(
-            b"".join(self._item(name) + self._item(one) for name, one in table.items())
-        ).digest()
+        known = self._known.get(id(table))
+        if known is None:
+            parts = [self._item(one) for pair in table.items() for one in pair]
+            known = self._known[id(table)] = (table, hashlib.sha256(b"".join(parts)).digest())
+        return known[1]
 
     def _item(self, item: object) -> bytes:
         known = self._known.get(id(item))

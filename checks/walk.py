@@ -6,26 +6,28 @@ programs that have the body.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
+from typing import Any
 
 from grammar import ir
 from grammar.source import Span
 
 
 @cache
-def _child_fields(node_type: type) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(node_type) if f.name not in ("type", "span"))
+def _child_fields(kind: type[Any]) -> tuple[str, ...]:
+    """The fields in which nodes of a kind have others; none for a name or number."""
+    if not is_dataclass(kind) or kind is Span:
+        return ()
+    return tuple(f.name for f in fields(kind) if f.name not in ("type", "span"))
 
 
-def children(node: object) -> Iterator[object]:
+def children(node: Any) -> Sequence[object]:
     """The expressions, statements and clauses directly below a node, or the elements of a tuple."""
     if isinstance(node, tuple):
-        yield from node
-    elif is_dataclass(node) and not isinstance(node, (type, Span)):
-        for name in _child_fields(type(node)):
-            yield getattr(node, name)
+        return node
+    return [getattr(node, name) for name in _child_fields(node.__class__)]
 
 
 def nodes(node: object) -> Iterator[object]:
@@ -34,18 +36,20 @@ def nodes(node: object) -> Iterator[object]:
     while pending:
         one = pending.pop()
         yield one
-        pending.extend(reversed(tuple(children(one))))
+        pending.extend(reversed(children(one)))
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What stands in a body, by name: calls, rule groups asked for, state and memories read, state written.
+    """What stands in a body, by name: calls, rule groups asked for, kinds of aborts raised, state and memories read,
+    state written.
 
     `updates` are the statements that write state.
     """
 
     functions: tuple[str, ...]
     rules: tuple[str, ...]
+    raises: frozenset[str]
     reads: frozenset[str]
     writes: frozenset[str]
     updates: tuple[ir.WriteState, ...]
@@ -68,13 +72,15 @@ def names_in(body: object) -> Names:
 def _find_names(body: object) -> Names:
     functions: dict[str, None] = {}
     rules: dict[str, None] = {}
-    reads, updates = set[str](), list[ir.WriteState]()
+    raises, reads, updates = set[str](), set[str](), list[ir.WriteState]()
     for node in nodes(body):
         match node:
             case ir.Call():
                 functions[node.function] = None
             case ir.Holds():
                 rules[node.group] = None
+            case ir.Raise():
+                raises.add(node.kind)
             case ir.Read():
                 reads.add(node.name)
             case ir.ReadMemory():
@@ -82,29 +88,34 @@ def _find_names(body: object) -> Names:
             case ir.WriteState():
                 updates.append(node)
     writes = frozenset(node.name for node in updates)
-    return Names(tuple(functions), tuple(rules), frozenset(reads), writes, tuple(updates))
+    return Names(tuple(functions), tuple(rules), frozenset(raises), frozenset(reads), writes, tuple(updates))
 
 
 def reachable_functions(
-    program: ir.Program, roots: Iterable[object], without: frozenset[str] = frozenset()
+    program: ir.Program,
+    roots: Iterable[object],
+    without: frozenset[str] = frozenset(),
+    known: Container[str] = (),
 ) -> list[ir.Function]:
-    """The functions that the roots call, directly or not, but for those with a source name in `without`."""
+    """The functions that the roots call, directly or not, but for those with a source name in `without`.
+
+    Those with a name in `known` are left out too, with all that they call.
+    """
     found: dict[str, ir.Function] = {}
     pending = [name for root in roots for name in _called(program, root)]
     while pending:
         name = pending.pop()
-        if name not in found and program.functions[name].source not in without:
+        if name not in found and name not in known and program.functions[name].source not in without:
             found[name] = program.functions[name]
             pending.extend(_called(program, found[name].body))
     return list(found.values())
 
 
-def _called(program: ir.Program, body: object) -> Iterator[str]:
+def _called(program: ir.Program, body: object) -> Sequence[str]:
     """The functions called in a body, and in the rules that it asks for."""
     names = names_in(body)
-    yield from names.functions
-    for group in names.rules:
-        yield from _called(program, program.rules[group])
+    in_rules = [one for group in names.rules for one in _called(program, program.rules[group])]
+    return (*names.functions, *in_rules) if in_rules else names.functions
 
 
 def state_read(program: ir.Program, expression: ir.Expr) -> frozenset[str]:

@@ -16,7 +16,7 @@ from checks.commands.errors import UsageError
 
 if TYPE_CHECKING:
     from checks.prover.selection import Task
-    from checks.prover.worker import Setup
+    from checks.prover.worker import Loaded, Setup
     from checks.theorem import Result, Status
     from grammar.ir import Program
 
@@ -74,23 +74,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Proves; see the command line's help for the exit status."""
-    import grammar
-    from checks.families import families
     from checks.prover.selection import NoMatchError, select
+    from checks.prover.worker import Loaded
 
     if args.faults is not None:
         return _refute_faults(args.faults)
     if args.timeout <= 0 or (args.jobs is not None and args.jobs < 1):
         raise UsageError("prove: --timeout and -j must be above 0")
-    program = grammar.load(args.spec)
+    loaded = Loaded.of(args.spec)
     try:
-        tasks = select(program, families(), args.patterns)
+        tasks = select(loaded.program, loaded.families, args.patterns)
     except NoMatchError as error:
         raise UsageError(f"prove: {error}") from None
     earlier = _earlier(args.compare)
-    proved = _prove(args, program, tasks)
+    proved = _prove(args, loaded, tasks)
     status = max(_report(args, *proved), _compare(proved[0], earlier))
-    return max(status, _replay_witnesses(program, tasks)) if args.witnesses else status
+    return max(status, _replay_witnesses(loaded.program, tasks)) if args.witnesses else status
 
 
 def _earlier(path: Path | None) -> dict[str, dict[str, object]] | None:
@@ -165,7 +164,7 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
 
 
 def _prove(
-    args: argparse.Namespace, program: Program, tasks: Sequence[Task]
+    args: argparse.Namespace, loaded: Loaded, tasks: Sequence[Task]
 ) -> tuple[list[Result], float, bool]:
     """The results, the seconds it took, and whether it was interrupted."""
     from rich.console import Console
@@ -178,8 +177,8 @@ def _prove(
     start = time.monotonic()
     total = sum(len(task.ids) for task in tasks)
     setup = _setup(args)
-    results, left = _recalled(program, tasks, setup)
-    pool = Pool(in_order(left, args.shuffle), setup, args.jobs or os.cpu_count() or 1)
+    results, left = _recalled(loaded.program, tasks, setup)
+    pool = Pool(in_order(left, args.shuffle), setup, loaded, args.jobs or os.cpu_count() or 1)
     with pool, Progress(Console(stderr=True), total) as progress:
         for known in results:
             progress.show(known)
@@ -213,7 +212,7 @@ def _setup(args: argparse.Namespace) -> Setup:
 
 
 def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[list[Result], Sequence[Task]]:
-    """What the cache knows, and the tasks that are left."""
+    """What the cache knows, and the tasks that are left; the cache is closed, since processes are forked hereafter."""
     from checks.cache import ProofCache
     from checks.prover.memo import Memo
 
@@ -221,6 +220,7 @@ def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[li
         return [], tasks
     cache = ProofCache(setup.cache)
     found = Memo(program, cache, setup.solvers).recall(tasks)
+    cache.close()
     if cache.warning:
         print(f"nonroot: {cache.warning}", file=sys.stderr)
     return found

@@ -21,7 +21,7 @@ from checks.trap.family import Prepared
 from checks.trap.forms import Form
 from checks.trap.runs import Settings
 from checks.trap.subject import Subject, begin
-from checks.walk import nodes
+from checks.walk import names_in
 from grammar import ir
 
 ACTIVE = 0
@@ -127,8 +127,5 @@ class _Exits:
 
 def _named(body: object) -> frozenset[str]:
     """The functions that a body calls, and the aborts that it raises."""
-    return frozenset(
-        n.function if isinstance(n, ir.Call) else n.kind
-        for n in nodes(body)
-        if isinstance(n, (ir.Call, ir.Raise))
-    )
+    names = names_in(body)
+    return names.raises.union(names.functions)

@@ -28,11 +28,11 @@ class Dependencies:
 
     def at_waiting(self, changed: Bits) -> tuple[Promise, ...]:
         """The promises about a guest that waits that a change of those bits may break."""
-        return tuple(p for p in self.every if self._meets(p, changed, self._entry if p.is_policy else {}))
+        return tuple(p for p in self.every if _meet(changed, self._waiting[p.name]))
 
     def at_running(self, changed: Bits) -> tuple[Promise, ...]:
         """The promises about a guest that runs that a change of those bits may break."""
-        return tuple(p for p in self.every if self._meets(p, changed, {} if p.is_policy else self._exit))
+        return tuple(p for p in self.every if _meet(changed, self._running[p.name]))
 
     def beside(self, some: Iterable[Promise], used: Container[str]) -> tuple[Promise, ...]:
         """What is assumed of a guest that runs where some promises are to be kept by what uses that state.
@@ -48,19 +48,20 @@ class Dependencies:
 
     def _registers(self, promise: Promise) -> Iterator[str]:
         state = self._program.state
-        reached = self._reached(promise, {} if promise.is_policy else self._exit)
+        reached = self._running[promise.name]
         return (name for name in reached if name in state and state[name].space == "register")
 
     @cached_property
-    def _entry(self) -> Mapping[str, list[Influence]]:
-        return _influences(self._program, (ENTER, LOAD))
+    def _waiting(self) -> Mapping[str, Bits]:
+        """For each promise by name what it depends on, about a guest that waits."""
+        entry = _influences(self._program, (ENTER, LOAD))
+        return {p.name: self._reached(p, entry if p.is_policy else {}) for p in self.every}
 
     @cached_property
-    def _exit(self) -> Mapping[str, list[Influence]]:
-        return _influences(self._program, (RECORD, SAVE))
-
-    def _meets(self, promise: Promise, changed: Bits, influences: Mapping[str, list[Influence]]) -> bool:
-        return any(changed.get(name, 0) & mask for name, mask in self._reached(promise, influences).items())
+    def _running(self) -> Mapping[str, Bits]:
+        """The same about a guest that runs."""
+        left = _influences(self._program, (RECORD, SAVE))
+        return {p.name: self._reached(p, {} if p.is_policy else left) for p in self.every}
 
     def _reached(self, promise: Promise, influences: Mapping[str, list[Influence]]) -> Bits:
         """What the promise reads, and what decides on that through what is written in between."""
@@ -71,6 +72,10 @@ class Dependencies:
                 reached[name] = reached.get(name, 0) | mask
                 pending += _sources(influences.get(name, ()), mask)
         return reached
+
+
+def _meet(changed: Bits, read: Bits) -> bool:
+    return any(read.get(name, 0) & mask for name, mask in changed.items())
 
 
 Influence: TypeAlias = tuple[int, str, int | None]

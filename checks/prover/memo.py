@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from checks.cache import ProofCache
 from checks.digest import Digests
-from checks.extract import extract
+from checks.extract import Extractor
 from checks.families import families, modules_of
 from checks.prover.selection import Task
 from checks.prover.sources import digest_of, files_of
@@ -31,9 +31,11 @@ class Memo:
     cache: ProofCache
     solvers: Sequence[str]
     _digests: Digests = field(default_factory=Digests)
+    _extractor: Extractor = field(init=False)
     _code: dict[str, bytes] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._extractor = Extractor(self.program)
         self._code = {name: digest_of(files_of(modules_of(family))) for name, family in families().items()}
 
     def recall(self, tasks: Iterable[Task]) -> tuple[list[Result], list[Task]]:
@@ -49,7 +51,7 @@ class Memo:
 
     def _key(self, task: Task) -> bytes:
         """The digest of all that the goals of a task are made from."""
-        made_from = self._digests.of(extract(self.program, task.roots))
+        made_from = self._digests.of(self._extractor.of(task.roots))
         return hashlib.sha256(
             repr((self._code[task.family], made_from, task.group, sorted(task.ids))).encode()
         ).digest()

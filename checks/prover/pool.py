@@ -1,8 +1,14 @@
-"""Worker processes that can be killed: a solver that ignores its limits, or dies, takes nothing else with it."""
+"""Worker processes that can be killed: a solver that ignores its limits, or dies, takes nothing else with it.
+
+On Linux they are forked, and begin with all that their parent has loaded and found out. A process with threads is not
+forked, since a thread may hold a lock, of which the copy would never be released.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Self
 
 from checks.prover.selection import Task
-from checks.prover.worker import Done, Setup, failed, serve
+from checks.prover.worker import Done, Loaded, Setup, failed, serve
 from checks.theorem import Result, Status
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -45,10 +51,12 @@ class _Worker:
 class Pool:
     """Proves tasks, the first ones first, in up to `processes` processes."""
 
-    def __init__(self, tasks: Sequence[Task], setup: Setup, processes: int) -> None:
-        self._setup = setup
+    def __init__(self, tasks: Sequence[Task], setup: Setup, loaded: Loaded, processes: int) -> None:
+        self._setup, self._loaded = setup, loaded
         self._pending = list(reversed(tasks))
-        self._workers = [self._start() for _ in range(min(processes, len(tasks)))]
+        self._workers: list[_Worker] = []
+        for _ in range(min(processes, len(tasks))):
+            self._workers.append(self._start())
 
     def __enter__(self) -> Self:
         return self
@@ -71,8 +79,14 @@ class Pool:
             yield None
 
     def _start(self) -> _Worker:
-        ours, theirs = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=serve, args=(theirs, self._setup), daemon=True)
+        ours, theirs = multiprocessing.Pipe()
+        process: BaseProcess
+        if sys.platform == "linux" and threading.active_count() == 1:
+            others = [ours, *(worker.connection for worker in self._workers)]
+            inherited = (theirs, self._setup, self._loaded, others)
+            process = multiprocessing.get_context("fork").Process(target=serve, args=inherited, daemon=True)
+        else:
+            process = _SPAWN.Process(target=serve, args=(theirs, self._setup), daemon=True)
         process.start()
         theirs.close()
         return _Worker(process, ours)

@@ -34,14 +34,22 @@ DETAILED = 5
 """So many failures are shown in full without `-v`."""
 
 
+SHOWN_EVERY = 0.1
+"""Seconds after which the progress line is drawn again."""
+
+
 class Progress:
-    """A line that shows how far the proofs are; nothing where the output is not a terminal."""
+    """A line that shows how far the proofs are; nothing where the output is not a terminal.
+
+    It is drawn as results come, by no thread of its own, which would keep the process from being forked.
+    """
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
         self._start = time.monotonic()
         self._counts: Counter[Status] = Counter()
-        self._live = Live("", console=console, transient=True, refresh_per_second=8)
+        self._shown = 0.0
+        self._live = Live("", console=console, transient=True, auto_refresh=False)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -55,7 +63,9 @@ class Progress:
         """Counts a result; None only moves the clock."""
         if result is not None:
             self._counts[result.status] += 1
-        self._live.update(Text.from_markup(self._line()))
+        if time.monotonic() - self._shown > SHOWN_EVERY:
+            self._shown = time.monotonic()
+            self._live.update(Text.from_markup(self._line()), refresh=True)
 
     def _line(self) -> str:
         done = sum(self._counts.values())

@@ -6,7 +6,7 @@ import gc
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -15,14 +15,15 @@ import z3
 
 import grammar
 from checks.cache import ProofCache
-from checks.extract import extract
+from checks.extract import Extractor
 from checks.families import families
 from checks.prover.memo import remember
 from checks.prover.selection import Task
 from checks.solve import GroupRunner, Limits
 from checks.solvers.text import Z3
-from checks.theorem import Result, Status
+from checks.theorem import Family, Result, Status
 from grammar.garbage import no_garbage_collection
+from grammar.ir import Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,19 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """A specification, and the families with what they have found out about it."""
+
+    program: Program
+    families: Mapping[str, Family]
+
+    @classmethod
+    def of(cls, specification: Path | None) -> Loaded:
+        """What a process loads that begins with nothing."""
+        return cls(grammar.load(specification), families())
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A task is finished; `error` is a traceback if it failed."""
 
@@ -43,10 +57,18 @@ class Done:
     error: str = ""
 
 
-def serve(connection: Connection, setup: Setup) -> None:
-    """Runs tasks until the pipe is closed or a None comes.  An interrupt is for the parent to handle."""
+def serve(
+    connection: Connection, setup: Setup, loaded: Loaded | None = None, others: Iterable[Connection] = ()
+) -> None:
+    """Runs tasks until the pipe is closed or a None comes.  An interrupt is for the parent to handle.
+
+    A process that was forked has what the parent has `loaded`. It closes its copies of the parent's `others` ends of
+    pipes, or it would keep them open when the parent is gone.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker = _Worker(setup)
+    for other in others:
+        other.close()
+    worker = _Worker(setup, loaded or Loaded.of(setup.specification))
     while True:
         try:
             task: Task | None = connection.recv()
@@ -68,16 +90,15 @@ def serve(connection: Connection, setup: Setup) -> None:
 class _Worker:
     """What a process keeps between tasks."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
-        self._program = grammar.load(setup.specification)
-        self._families = families()
+    def __init__(self, setup: Setup, loaded: Loaded) -> None:
+        self._setup, self._loaded = setup, loaded
+        self._extractor = Extractor(loaded.program)
         self._cache = ProofCache(setup.cache) if setup.cache is not None else None
 
     def prove(self, task: Task) -> Iterator[Result]:
         """The verdicts on the wanted goals of a group, as they come."""
-        made_from = extract(self._program, task.roots)
-        group = self._families[task.family].build(made_from, task.group, z3.Context(), task.ids)
+        made_from = self._extractor.of(task.roots)
+        group = self._loaded.families[task.family].build(made_from, task.group, z3.Context(), task.ids)
         runner = GroupRunner(group, self._setup.limits, self._cache, self._setup.solvers)
         results = []
         for goal in group.goals:

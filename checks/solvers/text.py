@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
-from checks.solvers.answer import Answer
+from checks.solvers.answer import LOGIC, Answer
 
-LOGIC = "QF_UFBV"
 Z3 = "z3"
 ALL = "all"
 

@@ -61,8 +61,21 @@ class Form:
         return f"{self.instruction.name}/{operands}" if operands else self.instruction.name
 
 
+_latest: dict[int, tuple[ir.Program, dict[str, list[Form]]]] = {}
+
+
 def forms_by_instruction(program: ir.Program) -> dict[str, list[Form]]:
-    """The forms of each instruction; one that another covers (rAX where any register may stand) is left out."""
+    """The forms of each instruction; one that another covers (rAX where any register may stand) is left out.
+
+    Those of the latest program are remembered, since several families ask one after the other.
+    """
+    if id(program) not in _latest:
+        _latest.clear()
+        _latest[id(program)] = program, _find_forms(program)  # with the program: its identity stays its own
+    return _latest[id(program)][1]
+
+
+def _find_forms(program: ir.Program) -> dict[str, list[Form]]:
     found: dict[str, dict[tuple[OperandKind, ...], Form]] = {name: {} for name in program.instructions}
     for code_size in CODE_SIZES:
         for encoded in sorted(
