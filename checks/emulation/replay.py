@@ -103,7 +103,7 @@ def _begin(player: Player, model: Model, machine: Any) -> Callable[[Any], None]:
         decoded = machine.current = decoder.decode(case.code)
         machine.instruction_length = decoded.length
         return lambda machine: decoded.run(machine, *decoded.operands)
-    machine.instruction_length = case.expected[LENGTH]
+    machine.instruction_length = case.expected.get(LENGTH, 0)
     event = value_of(case, model, EVENT, model.program.aborts[FAULT].type)
 
     def raise_event(_machine: Any) -> None:
