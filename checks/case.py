@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from grammar.ir import Program
+from grammar.ir import Bool, Program, Struct, Type
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
@@ -195,6 +195,15 @@ def apply(case: Case, machine: Any, model: Model) -> None:
         set_item(machine, model.program, name, value)
     for address, data in case.memory:
         machine.PHYSICAL.write_bytes(address, data)
+
+
+def value_of(case: Case, model: Model, name: str, type_: Type) -> Any:
+    """A value that a case gives by the names of its leaves; zero where it gives none."""
+    if isinstance(type_, Struct):
+        fields = (value_of(case, model, f"{name}.{field}", t) for field, t in type_.fields)
+        return model.namespace[type_.name](*fields)
+    value = case.expected.get(name, 0)
+    return bool(value) if isinstance(type_, Bool) else value
 
 
 def replay_command(path: Path, spec: Path | None) -> str:

@@ -25,7 +25,6 @@ from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP,
 from fastmodel.state import PINNED
 
 if TYPE_CHECKING:
-    from fastmodel.block import Block
     from fastmodel.translator.hotness import Translator
     from fastmodel.translator.regions import Routine
 
@@ -59,8 +58,8 @@ class Backend(Protocol):
         """Calls `cases.run_cases` with the addresses of a state block and of rows."""
         ...
 
-    def translator(self, block: Block) -> Translator | None:
-        """A translator of hot code for a state block, if there is one."""
+    def translator(self, block: int) -> Translator | None:
+        """A translator of hot code for the state block at an address, if there is one."""
 
 
 def routines(bindings: dict[str, Meaning]) -> dict[str, Instance]:
@@ -153,8 +152,8 @@ class NativeBackend:
         others = {name: found[handler.name] for name, (handler, _) in variants(bindings).items()}
         return {self.codes[name]: routine for name, routine in (found | others).items()}
 
-    def translator(self, block: Block) -> Translator | None:
-        """A translator of hot code for a state block, where there is threaded code."""
+    def translator(self, block: int) -> Translator | None:
+        """A translator of hot code for the state block at an address, where there is threaded code."""
         if not self._region_target.convention.threaded:
             return None
         from fastmodel.translator.hotness import Translator
@@ -186,7 +185,7 @@ class PlainBackend:
         """Calls `cases.run_cases`."""
         self._run_cases(state, row, count)
 
-    def translator(self, _block: Block) -> Translator | None:
+    def translator(self, _block: int) -> Translator | None:
         """There is none."""
         return None
 

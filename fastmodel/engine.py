@@ -149,7 +149,7 @@ class FastEngine:
             self.times_emptied += 1
             self._shared.unmark_code_pages()
         block = Block(self._shared)
-        block.translator = self._backend.translator(block) if self._translates else None
+        block.translator = self._backend.translator(block.address) if self._translates else None
         for offset, value in zip((state.CR3, state.EPT_POINTER, state.MODE), space, strict=True):
             block.set(offset, value)
         return block

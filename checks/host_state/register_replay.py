@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from checks.case import get_item, set_item
+from checks.case import get_item, set_item, value_of
 from checks.host_state.handlers import EXIT_FUNCTION, LEAVE
 from checks.host_state.promises import CURRENT, ENTER, LOAD, THIS_CPU, mode_of
 from checks.host_state.twice import AWAY, SWITCH, VM, is_shared
-from checks.totality.calls import value_of
 from checks.trap.replay import Player
 from refmodel.vectors import CaseError
 
@@ -73,7 +72,7 @@ def _differs_after_return(player: Player) -> bool:
     parameter = player.model.program.functions[EXIT_FUNCTION].parameters[0]
     event = value_of(player.case, player.model, f"{EXIT_FUNCTION}.{parameter.name}", parameter.type)
     functions[EXIT_FUNCTION](machine, event)
-    functions[LEAVE](machine, THIS_CPU)
+    functions[LEAVE](machine)
     _switch(player, machine, other)
     for name, value in player.case.expected.items():
         if name.startswith(AWAY):

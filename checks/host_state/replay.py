@@ -7,14 +7,14 @@ from contextlib import suppress
 from itertools import count
 from typing import Any
 
-from checks.case import Case
+from checks.case import Case, value_of
 from checks.host_state.built import BOOT
 from checks.host_state.cycle import AROUND, DELIVERY
 from checks.host_state.instructions import IS_AFTER
 from checks.host_state.promises import CURRENT, ENTER, LOAD, RECORD, SAVE, THIS_CPU, mode_of, promises
 from checks.host_state.register_replay import is_lost
 from checks.host_state.registers import GROUP as REGISTERS
-from checks.totality.calls import ScriptedCalls, Watch, value_of
+from checks.totality.calls import ScriptedCalls, Watch
 from checks.totality.havoc import EXECUTE
 from checks.trap.contract import VM_EXIT
 from checks.trap.replay import COMPLETES, Player

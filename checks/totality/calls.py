@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from checks.case import Case, set_item
+from checks.case import Case, set_item, value_of
 from checks.totality.havoc import EXECUTE
 from grammar import ir
 from refmodel.model import Model
@@ -80,12 +80,3 @@ class ScriptedCalls:
 
     def _value(self, name: str, type_: ir.Type) -> Any:
         return value_of(self.case, self.model, name, type_)
-
-
-def value_of(case: Case, model: Model, name: str, type_: ir.Type) -> Any:
-    """A value that a case gives by the names of its leaves; zero where it gives none."""
-    if isinstance(type_, ir.Struct):
-        fields = (value_of(case, model, f"{name}.{field}", t) for field, t in type_.fields)
-        return model.namespace[type_.name](*fields)
-    value = case.expected.get(name, 0)
-    return bool(value) if isinstance(type_, ir.Bool) else value

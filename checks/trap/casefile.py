@@ -1,8 +1,10 @@
-"""Explains refutations of theorems about an instruction form, with a case that `nonroot replay` runs."""
+"""Explains refutations of theorems, above all about an instruction form, with a case that `nonroot replay` runs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Protocol, cast
 
 import z3
@@ -31,12 +33,10 @@ class Tools(Protocol):
 
 
 @dataclass(slots=True)
-class FormExplainer(Explainer):
-    """Explains refutations of the claims about one form; `name` is the goal's id without the theorem."""
+class CaseExplainer(Explainer):
+    """Explains refutations with a case; `name` is the goal's id without the theorem."""
 
     name: str
-    operands: OperandSymbols
-    tools: Tools
 
     kind: ClassVar[str] = "trap"
 
@@ -48,27 +48,13 @@ class FormExplainer(Explainer):
         """What the start state has besides registers and VMCS fields."""
         return {}
 
-    def symbols(self) -> tuple[Value, ...]:
-        """The operands' symbols."""
-        operands = self.operands
-        return (*operands.numbers.values(), *operands.values.values(), *operands.addresses.values())
+    def case(
+        self, sides: Sides, what: str, written: Written, arguments: Mapping[str, int] = MappingProxyType({})
+    ) -> dict[str, object]:
+        """The case file: the start state as far as it is not that of reset, and the second run's where it differs.
 
-    def minimise(self, claim: Claim) -> tuple[z3.ExprRef, ...]:
-        """Code in 64-bit mode, if it can be, and then as everywhere."""
-        distance = self.settings.terms.arithmetic("^", self.operands.code_size, 64, 64)
-        rest = Explainer.minimise(self, claim)
-        return (distance, *rest) if isinstance(distance, z3.ExprRef) else rest
-
-    def shown(self, sides: Sides) -> tuple[str, dict[str, object] | None]:
-        """Bytes and text of the instruction, and the case."""
-        run, rip = sides.claim.left, sides.left["RIP"]
-        written = write_instruction(self.tools.encoder, sides.concrete, self.operands, run, rip)
-        if written is None:
-            return self.operands.form.name, None
-        return f"{written.code.hex(' ')}  {written.text}", self._case(sides, written)
-
-    def _case(self, sides: Sides, written: Written) -> dict[str, object]:
-        """The case file: the start state as far as it is not that of reset, and the second run's where it differs."""
+        `what` is run: an instruction, or a function with `arguments`.
+        """
         claim, state = sides.claim, sides.left | self.other_state(sides) | written.registers
         wrong, columns = self.wording(claim)
         mapping = self._mapping(sides)
@@ -83,10 +69,10 @@ class FormExplainer(Explainer):
             kind=self.kind,
             id=self.goal(claim),
             code=written.code,
-            instruction=self.operands.form.instruction.name,
+            instruction=what,
             state={n: v for n, v in state.items() if v != resets[n.split("[")[0]]},
             memory=tuple(memory),
-            expected={n: v for n, v in expected.items() if n not in ignored},
+            expected={n: v for n, v in expected.items() if n not in ignored} | dict(arguments),
             columns=columns,
             text=wrong,
         ).document()
@@ -112,3 +98,31 @@ class FormExplainer(Explainer):
             return None
         level = run.evaluator.call(self.settings.program.functions["cpl"], (), Cursor(run.start, {}), [])
         return Mapping4(linear, user=sides.concrete.number(cast(Value, level)) == 3)
+
+
+@dataclass(slots=True)
+class FormExplainer(CaseExplainer):
+    """Explains refutations of the claims about one form."""
+
+    operands: OperandSymbols
+    tools: Tools
+
+    def symbols(self) -> tuple[Value, ...]:
+        """The operands' symbols."""
+        operands = self.operands
+        return (*operands.numbers.values(), *operands.values.values(), *operands.addresses.values())
+
+    def minimise(self, claim: Claim) -> tuple[z3.ExprRef, ...]:
+        """Code in 64-bit mode, if it can be, and then as everywhere."""
+        distance = self.settings.terms.arithmetic("^", self.operands.code_size, 64, 64)
+        rest = Explainer.minimise(self, claim)
+        return (distance, *rest) if isinstance(distance, z3.ExprRef) else rest
+
+    def shown(self, sides: Sides) -> tuple[str, dict[str, object] | None]:
+        """Bytes and text of the instruction, and the case."""
+        run, rip = sides.claim.left, sides.left["RIP"]
+        written = write_instruction(self.tools.encoder, sides.concrete, self.operands, run, rip)
+        if written is None:
+            return self.operands.form.name, None
+        name = self.operands.form.instruction.name
+        return f"{written.code.hex(' ')}  {written.text}", self.case(sides, name, written)

@@ -15,10 +15,11 @@ from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Vector
 from checks.symbolic.values import Value, fresh, leaves, width_of
 from checks.theorem import Goal
+from checks.trap.casefile import CaseExplainer
 from checks.trap.compare import Comparer
-from checks.trap.concrete import show_record
+from checks.trap.concrete import Written, show_record
 from checks.trap.contract import FAULT
-from checks.trap.explain import Explainer, Sides
+from checks.trap.explain import Sides
 from checks.trap.runs import Settings
 from checks.trap.theorems import FormProof
 from grammar import ir
@@ -30,9 +31,10 @@ ACTIVE = 0
 
 
 @dataclass(slots=True)
-class EventExplainer(Explainer):
-    """Shows the event."""
+class EventExplainer(CaseExplainer):
+    """Shows the event that a function was given."""
 
+    function: ir.Function
     event: Value
 
     def symbols(self) -> tuple[Value, ...]:
@@ -40,11 +42,12 @@ class EventExplainer(Explainer):
         return tuple(leaf for _, leaf, _ in leaves(self.event, self.settings.program.aborts[FAULT].type))
 
     def shown(self, sides: Sides) -> tuple[str, dict[str, object] | None]:
-        """The event; there is no instruction to replay."""
-        return (
-            f"event ({show_record(sides.concrete, self.event, self.settings.program.aborts[FAULT].type)})",
-            None,
-        )
+        """The event, and the case: the function is called with it."""
+        type_, function = self.settings.program.aborts[FAULT].type, self.function
+        name = f"{function.name}.{function.parameters[0].name}"
+        arguments = {n: sides.concrete.number(part) for n, part, _ in leaves(self.event, type_, name)}
+        text = f"event ({show_record(sides.concrete, self.event, type_)})"
+        return text, self.case(sides, function.name, Written(b"", text, {}), arguments)
 
 
 def event_functions(program: ir.Program) -> list[ir.Function]:
@@ -63,4 +66,4 @@ def event_goals(name: str, function: ir.Function, settings: Settings, comparer: 
     starts = (cast(Vector, state.get("ACTIVITY_STATE")) for state in (settings.first, settings.second))
     width = width_of(settings.program.state["ACTIVITY_STATE"].type)
     proof = FormProof.of(settings, comparer, act, [terms.equal(start, ACTIVE, width) for start in starts])
-    yield from proof.goals(name, EventExplainer(settings, function.span, event))
+    yield from proof.goals(name, EventExplainer(settings, function.span, name, function, event))

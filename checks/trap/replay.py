@@ -10,7 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from checks.case import Case, apply, get_item, set_item
+from checks.case import Case, apply, get_item, set_item, value_of
 from checks.trap.concrete import item, show
 from grammar import ir
 from refmodel.memory import EndlessMemory
@@ -91,20 +91,21 @@ class Player:
         machine = self.model.machine(EndlessMemory(MEMORY_BYTES))
         for address, data in self.case.memory:
             machine.PHYSICAL.write_bytes(address, data)
-        for name, value in {**self.case.expected, **seen}.items():
+        for name, value in {**self.others(), **seen}.items():
             set_item(machine, self.model.program, name, value)
         return machine
 
+    def others(self) -> dict[str, int]:
+        """What the other start state has of its own; `expected` has the arguments of a function, too."""
+        state = self.model.program.state
+        return {name: value for name, value in self.case.expected.items() if name.split("[")[0] in state}
+
     def run(self, machine: Any) -> Outcome:
-        """Decodes and executes the instruction; fetching it is not part of the theorems."""
-        decoder = self.model.decoders[self.model.functions["code_size"](machine)]
-        decoded = decoder.decode(self.case.code)
-        machine.current = decoded  # which says what sizes and which repetition its prefixes ask for
-        machine.instruction_length = decoded.length
-        machine.NEXT_RIP = machine.RIP + decoded.length & decoder.offset_mask
+        """Executes the case's instruction, or calls its function."""
+        act = self._decoded if self.case.code else self._called
         fault, vm_exit = (self.model.namespace[f"{kind}Abort"] for kind in ("Fault", "VmExit"))
         try:
-            decoded.run(machine, *decoded.operands)
+            act(machine)
         except fault as abort:
             return Outcome(f"faults: {self.words(abort.value)}", machine)
         except vm_exit as abort:
@@ -113,6 +114,24 @@ class Player:
         except self.model.outside as error:
             raise CaseError(self.model.what_is_outside(error)) from None
         return Outcome(COMPLETES, machine)
+
+    def _decoded(self, machine: Any) -> None:
+        """Decodes and executes the instruction; fetching it is not part of the theorems."""
+        decoder = self.model.decoders[self.model.functions["code_size"](machine)]
+        decoded = decoder.decode(self.case.code)
+        machine.current = decoded  # which says what sizes and which repetition its prefixes ask for
+        machine.instruction_length = decoded.length
+        machine.NEXT_RIP = machine.RIP + decoded.length & decoder.offset_mask
+        decoded.run(machine, *decoded.operands)
+
+    def _called(self, machine: Any) -> None:
+        """Calls the function with what the case says."""
+        function = self.model.program.functions.get(self.case.instruction)
+        if function is None:
+            raise CaseError(f"the specification has no function '{self.case.instruction}'")
+        names = ((f"{function.name}.{p.name}", p.type) for p in function.parameters)
+        arguments = (value_of(self.case, self.model, name, type_) for name, type_ in names)
+        self.model.functions[function.name](machine, *arguments)
 
     def words(self, value: Any) -> str:
         """The fields of a fault that are not zero."""
@@ -184,7 +203,7 @@ class Verdict:
 
 
 def _confidentiality(player: Player) -> Verdict:
-    left, right = player.run(player.machine({})), player.run(player.machine(player.case.expected))
+    left, right = player.run(player.machine({})), player.run(player.machine(player.others()))
     rows = player.rows(player.looks("view", left.machine), player.looks("view", right.machine))
     return Verdict(left, right, rows + _memory(left, right))
 

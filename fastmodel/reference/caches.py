@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from string import Template
-from typing import TYPE_CHECKING
 
+from fastmodel.reference.contents import Contents
 from fastmodel.reference.layout import OFFSET
 from fastmodel.reference.lists import compared, keys, stored_keys
 from fastmodel.reference.statements import StatementWriter
 from fastmodel.reference.types import llvm_type
 from grammar import ir
-
-if TYPE_CHECKING:
-    from fastmodel.reference.module import Module
 
 PLACE_BITS = 10  # a table has 2**10 places
 TRIES = 8  # keys are in one of so many places from the first on
@@ -97,7 +94,7 @@ def _stride(key_count: int) -> int:
     return 8 * (key_count + 2)
 
 
-def cache_functions(module: Module, function: ir.Function) -> Iterator[str]:
+def cache_functions(module: Contents, function: ir.Function) -> Iterator[str]:
     """The function that looks the keys up first, and the table's own."""
     count = len(function.keys)
     yield _TEXT.substitute(
@@ -126,7 +123,7 @@ def _mixed(count: int) -> Iterator[str]:
         yield f"  %mixed.{n + 1} = mul i64 %sum.{n}, -7046029254386353131"
 
 
-def _lookup(module: Module, function: ir.Function) -> Iterator[str]:
+def _lookup(module: Contents, function: ir.Function) -> Iterator[str]:
     name, result = function.name, llvm_type(function.result)
     writer = StatementWriter(module, result)
     writer.take(function.parameters)

@@ -7,17 +7,15 @@ has an undefined result: division by zero and shifts by the width or more are wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastmodel.reference.contents import Contents
 from fastmodel.reference.layout import OFFSET
 from fastmodel.reference.records import operand_offset
 from fastmodel.reference.state import STATE, StateWriter
 from fastmodel.reference.types import field_index, llvm_type
 from grammar import ir
 from refmodel.generate.bounds import width_of
-
-if TYPE_CHECKING:
-    from fastmodel.reference.module import Module
 
 RECORD = "%record"
 
@@ -44,7 +42,7 @@ class ExpressionWriter(StateWriter):
     """
 
     def __init__(
-        self, module: Module, operands: tuple[str, ...] = (), updated: frozenset[str] = frozenset()
+        self, module: Contents, operands: tuple[str, ...] = (), updated: frozenset[str] = frozenset()
     ) -> None:
         super().__init__(module)
         self._operands = operands

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
@@ -12,20 +12,13 @@ from fastmodel import state as block
 from fastmodel.reference import records, vmm
 from fastmodel.reference.accesses import memory_functions
 from fastmodel.reference.caches import cache_functions
-from fastmodel.reference.layout import OFFSET, Layout
+from fastmodel.reference.contents import Contents
+from fastmodel.reference.layout import OFFSET
 from fastmodel.reference.lists import list_functions
 from fastmodel.reference.operands import operand_function
-from fastmodel.reference.purpose import CASES, Purpose
-from fastmodel.reference.reach import Reach, reach
 from fastmodel.reference.statements import MOST_ARGUMENTS, StatementWriter
-from fastmodel.reference.types import is_word, llvm_type
+from fastmodel.reference.types import llvm_type
 from grammar import ir
-
-ROOTS = ("code_size", "fetch_translate", "#UD", "#GP")
-"""What runs from outside besides the purpose's own: fetching, and what undefined and overlong bytes raise."""
-
-ACCESSORS = ("read_register", "write_register", "read_high_byte", "write_high_byte")
-MEMORY_ACCESSORS = ("read_memory_operand", "modify_memory_operand", "write_memory_operand")
 
 DECODED_BITS = 16  # the table of decoded instructions has 2**16 places
 LEFT_TO_PYTHON = 1 << 32  # a reason: not finished here
@@ -35,53 +28,8 @@ MOST_VMCS = 64
 CONTROL_WORDS = 3  # of what is known about a state of the control registers, before these
 
 
-class Module:
-    """What the writers of functions share, and the text of the module."""
-
-    def __init__(self, program: ir.Program, purpose: Purpose = CASES) -> None:
-        self.program = program
-        self.purpose = purpose
-        self.reach: Reach = reach(program, self._roots())
-        cached = [f.name for f in self.reach.functions.values() if f.cached and is_word(f.result)]
-        self.layout = Layout.of(program, list(self.reach.variables.values()), cached, purpose.list_length)
-        self.memory_widths: set[int] = {64}
-        self._operands: dict[tuple[str, int], str] = {}
-        self._aborts = {name: number for number, name in enumerate(program.aborts, 1)}
-        self.bodies = [b for i in program.instructions.values() for b in i.bodies]
-
-    def _roots(self) -> list[str]:
-        sources = {self.purpose.root, *ROOTS, *ACCESSORS, *MEMORY_ACCESSORS}
-        return [f.name for f in self.program.functions.values() if f.source in sources]
-
-    # --- what writers ask -------------------------------------------------------------------------
-
-    def function(self, name: str) -> str:
-        """How a function is called."""
-        return f'@"{name}"'
-
-    def instance(self, source: str, width: int | None = None) -> str | None:
-        """The name of a function's instance for a width, None if the program does not have it."""
-        widths = (width,) if width is not None else ()
-        found = (
-            f
-            for f in self.program.functions.values()
-            if f.source == source and tuple(value for _, value in f.widths) == widths
-        )
-        return next((f.name for f in found), None)
-
-    def cached_instances(self, source: str) -> list[str]:
-        """The instances of a cached function; none if its results are not kept here."""
-        return [name for name in self.layout.caches if self.program.functions[name].source == source]
-
-    def abort_number(self, kind: str) -> int:
-        """The number of an abort, from 1 on."""
-        return self._aborts[kind]
-
-    def operand_access(self, access: str, width: int) -> str:
-        """The function that reads, modifies or writes an operand of that width."""
-        return self._operands.setdefault((access, width), f"@operand_{access}_{width}")
-
-    # --- the text ---------------------------------------------------------------------------------
+class Module(Contents):
+    """The module of a program for a purpose."""
 
     def text(self) -> str:
         """The whole module."""
@@ -96,7 +44,7 @@ class Module:
                 for line in self._body(i, b)
             ),
             *self._faults(),
-            *(line for (access, width) in self._operands for line in operand_function(self, access, width)),
+            *(line for (access, width) in self.operands for line in operand_function(self, access, width)),
             *(
                 list_functions(place, noted=self.purpose.outputs)
                 for place in self.layout.places.values()
@@ -197,14 +145,4 @@ class Module:
         yield "define internal void @forget_everything(ptr %state) {"
         yield from (f"  call void @forget_{name}(ptr %state)" for name in self.layout.caches)
         yield "  ret void"
-        yield "}"
-
-    @staticmethod
-    def definition(
-        name: str, result: ir.Type | None, parameters: Iterable[ir.Parameter], body: list[str]
-    ) -> Iterator[str]:
-        """A function with its body."""
-        typed = [f"{llvm_type(p.type)} %argument.{n}" for n, p in enumerate(parameters)]
-        yield f'define internal {llvm_type(result)} @"{name}"({", ".join(["ptr %state", *typed])}) {{'
-        yield from body
         yield "}"

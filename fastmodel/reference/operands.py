@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastmodel.reference import records
+from fastmodel.reference.contents import Contents
 from fastmodel.reference.statements import StatementWriter
 
-if TYPE_CHECKING:
-    from fastmodel.reference.module import Module
 
-
-def operand_function(module: Module, access: str, width: int) -> list[str]:
+def operand_function(module: Contents, access: str, width: int) -> list[str]:
     """The function that reads (`read`, `modify`) or writes (`write`) an operand of that width."""
     writer = OperandWriter(module, access, width)
     parameters = ["ptr %state", "ptr %operand"]
@@ -27,7 +23,7 @@ def operand_function(module: Module, access: str, width: int) -> list[str]:
 class OperandWriter(StatementWriter):
     """Writes one access to an operand, kind by kind."""
 
-    def __init__(self, module: Module, access: str, width: int) -> None:
+    def __init__(self, module: Contents, access: str, width: int) -> None:
         self.writes = access == "write"
         self.result = "void" if self.writes else f"i{width}"
         super().__init__(module, self.result)

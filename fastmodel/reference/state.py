@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from fastmodel.reference.contents import Contents
 from fastmodel.reference.layout import OFFSET, Leaf, Place
 from fastmodel.reference.types import llvm_type, stored_bits
 from fastmodel.reference.writer import FunctionWriter
 from grammar import ir
 from refmodel.generate.bounds import width_of
-
-if TYPE_CHECKING:
-    from fastmodel.reference.module import Module
 
 STATE = "%state"
 
@@ -19,7 +15,7 @@ STATE = "%state"
 class StateWriter(FunctionWriter):
     """Writes accesses to the state block."""
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Contents) -> None:
         super().__init__()
         self.module = module
 

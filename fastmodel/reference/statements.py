@@ -6,18 +6,15 @@ An abort is a number in the state block, looked at after each call that may rais
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fastmodel.reference.contents import Contents
 from fastmodel.reference.expressions import ExpressionWriter
 from fastmodel.reference.state import STATE
 from fastmodel.reference.types import llvm_type
 from grammar import ir
 from refmodel.generate.bounds import width_of
 from refmodel.generate.simplify import simplified
-
-if TYPE_CHECKING:
-    from fastmodel.reference.module import Module
-
 
 MOST_ARGUMENTS = 3  # of an output
 
@@ -27,7 +24,7 @@ class StatementWriter(ExpressionWriter):
 
     def __init__(
         self,
-        module: Module,
+        module: Contents,
         result: str,
         operands: tuple[str, ...] = (),
         updated: frozenset[str] = frozenset(),

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from fastmodel import controls
+from fastmodel.reference.contents import Contents
 from fastmodel.reference.statements import StatementWriter
 
-if TYPE_CHECKING:
-    from fastmodel.reference.module import Module
 
-
-def functions(module: Module) -> Iterator[str]:
+def functions(module: Contents) -> Iterator[str]:
     """The lines of all of it."""
     yield from _handlers(module)
     yield from _times_forgotten(module)
@@ -20,7 +17,7 @@ def functions(module: Module) -> Iterator[str]:
     yield f"@deciding = internal constant [{len(controls.DECIDING)} x i64] [{offsets}]"
 
 
-def _handlers(module: Module) -> Iterator[str]:
+def _handlers(module: Contents) -> Iterator[str]:
     """The handlers of VM exits, and the choice among them."""
     handlers = module.reach.handlers.values()
     other = next((handler.name for handler in handlers if handler.value is None), "none")
@@ -40,7 +37,7 @@ def _handlers(module: Module) -> Iterator[str]:
     yield "}"
 
 
-def _times_forgotten(module: Module) -> Iterator[str]:
+def _times_forgotten(module: Contents) -> Iterator[str]:
     """How often a cached function was forgotten."""
     yield "define internal i64 @times_forgotten(ptr %state) {"
     yield "  %sum.0 = add i64 0, 0"

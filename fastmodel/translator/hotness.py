@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from fastmodel import loop, state
-from fastmodel.block import Block
 from fastmodel.compiler.build import NativeCode, Target, compile_ir
 from fastmodel.compiler.primitives import field, get, set_field
 from fastmodel.decoded import CODE
@@ -22,14 +21,14 @@ MOST_REGIONS = 64
 
 
 class Translator:
-    """Translates regions for the decoded instructions of one state block."""
+    """Translates regions for the decoded instructions of one state block, given by its address."""
 
     def __init__(
         self,
         target: Target,
         codes: Callable[[], Mapping[int, Routine]],
         slow_address: Callable[[str], int],
-        block: Block,
+        block: int,
     ) -> None:
         self._target = target
         self._codes = codes
@@ -39,7 +38,7 @@ class Translator:
 
     def _forget(self) -> None:
         """When all decoded instructions were dropped, and their regions with them."""
-        self._generation = self._block.get(state.GENERATION)
+        self._generation = get(64, self._block + state.GENERATION)
         self._samples: Counter[int] = Counter()
         self._hits = 0  # samples in a row that lay in regions
         self._regions: list[NativeCode] = []
@@ -51,10 +50,10 @@ class Translator:
 
         Returns after how many instructions the next sample is to be taken.
         """
-        if self._block.get(state.GENERATION) != self._generation:
+        if get(64, self._block + state.GENERATION) != self._generation:
             self._forget()
-        rip = get(64, self._block.address + state.SAMPLE)
-        place = loop.known_trace(self._block.address, rip)
+        rip = get(64, self._block + state.SAMPLE)
+        place = loop.known_trace(self._block, rip)
         if place in self._before:
             self._hits = min(self._hits + 1, MOST_DOUBLINGS)
             return SAMPLE_PERIOD << self._hits
@@ -66,7 +65,7 @@ class Translator:
 
     def translate(self, heads: list[int]) -> None:
         """Makes a region of these traces and those they lead to, and lets their decoded instructions enter it."""
-        region = collect(self._block.address, heads, self._codes(), self._before)
+        region = collect(self._block, heads, self._codes(), self._before)
         writer = RegionWriter(region.routines, self._slow_address)
         text = writer.region(region.heads, region.returns)
         self.left_alone |= writer.left_alone

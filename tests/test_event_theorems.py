@@ -1,0 +1,65 @@
+"""What follows a fault: where a guest gets something else than the bare machine, the reference shows it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import z3
+from broken_specification import with_faults
+
+from checks.case import parse_case
+from checks.extract import extract
+from checks.families import families
+from checks.solve import GroupRunner, Limits
+from checks.theorem import Result, Status
+from checks.trap.replay import replay
+from grammar import ir
+from refmodel.model import Model, build
+
+# What a processor may do otherwise in VMX non-root operation: file, text, wrong text, the theorem that notices.
+FAULTS = [
+    (
+        "cpu/cycle",
+        "    CR2 := event.qualification\n",
+        "    CR2 := if IN_NON_ROOT then 0 else event.qualification\n",
+        "record_cause.E",
+    ),
+    (
+        "cpu/cycle",
+        "    DR6 := DR6 | (event.qualification as Dr6)\n",
+        "    DR6 := (TSC as Dr6) | (event.qualification as Dr6)\n",
+        "record_cause.C",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
+    return with_faults(tmp_path_factory.mktemp("broken") / "spec", (one[:3] for one in FAULTS))
+
+
+@pytest.fixture(scope="module")
+def broken_model(broken: ir.Program) -> Model:
+    return build(broken)
+
+
+def prove(program: ir.Program, goal: str) -> Result:
+    family = families()["trap"]
+    outline = next(o for o in family.outlines(program) if goal in o.ids)
+    group = family.build(extract(program, outline.roots), outline.group, z3.Context())
+    return GroupRunner(group, Limits()).prove(next(g for g in group.goals if g.id == goal))
+
+
+@pytest.mark.parametrize("goal", [goal for *_, goal in FAULTS])
+def test_what_a_guest_gets_otherwise_is_refuted_and_the_reference_shows_it(
+    broken: ir.Program, broken_model: Model, model: Model, goal: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = prove(broken, f"trap.{goal}")
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert result.counterexample.case is not None
+    case = parse_case(json.loads(json.dumps(result.counterexample.case)))
+    assert replay(case, broken_model) == 0
+    assert "CONFIRMED" in capsys.readouterr().out
+    assert replay(case, model) == 1
