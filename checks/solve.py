@@ -59,7 +59,8 @@ class GroupRunner:
     _witnesses: dict[tuple[int, ...], Answer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._z3 = TermSolver(self.group.context, self.group.hypotheses, self.stronger)
+        group = self.group
+        self._z3 = TermSolver(group.context, group.hypotheses, self.stronger, is_large=group.is_large)
         self._others = {name: text_solver(name) for name in self.solvers if name != Z3}
 
     def run(self) -> Iterator[Result]:

@@ -102,12 +102,17 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Goals over the same terms, in one z3 context of their own."""
+    """Goals over the same terms, in one z3 context of their own.
+
+    `is_large` says that its questions are few and large, so that simplifying each as a whole is worth more than what
+    they could share.
+    """
 
     name: str
     context: z3.Context
     goals: tuple[Goal, ...]
     hypotheses: tuple[z3.BoolRef, ...] = ()
+    is_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Names:
     """What stands in a body, by name: calls, rule groups asked for, kinds of aborts raised, state and memories read,
     state written.
 
-    `updates` are the statements that write state.
+    `updates` are the statements that write state, `stores` those that write memories.
     """
 
     functions: tuple[str, ...]
@@ -53,6 +53,7 @@ class Names:
     reads: frozenset[str]
     writes: frozenset[str]
     updates: tuple[ir.WriteState, ...]
+    stores: tuple[ir.WriteMemory, ...]
 
 
 _known: dict[int, tuple[object, Names]] = {}
@@ -72,7 +73,8 @@ def names_in(body: object) -> Names:
 def _find_names(body: object) -> Names:
     functions: dict[str, None] = {}
     rules: dict[str, None] = {}
-    raises, reads, updates = set[str](), set[str](), list[ir.WriteState]()
+    raises, reads = set[str](), set[str]()
+    updates, stores = list[ir.WriteState](), list[ir.WriteMemory]()
     for node in nodes(body):
         match node:
             case ir.Call():
@@ -85,10 +87,19 @@ def _find_names(body: object) -> Names:
                 reads.add(node.name)
             case ir.ReadMemory():
                 reads.add(node.memory)
+            case ir.WriteMemory():
+                stores.append(node)
             case ir.WriteState():
                 updates.append(node)
-    writes = frozenset(node.name for node in updates)
-    return Names(tuple(functions), tuple(rules), frozenset(raises), frozenset(reads), writes, tuple(updates))
+    return Names(
+        tuple(functions),
+        tuple(rules),
+        frozenset(raises),
+        frozenset(reads),
+        frozenset(node.name for node in updates),
+        tuple(updates),
+        tuple(stores),
+    )
 
 
 def reachable_functions(

@@ -29,6 +29,8 @@ FAULTS = [
     ("handlers", "GPR[RBX] := zero_extend(result[63..32], 64)", "GPR[RBX] := result[95..32]", "CPUID", "GPR[3]"),
     # LMA follows paging, whatever WRMSR says.
     ("msrs", "(value as Efer) with { LMA: GUEST_IA32_EFER.LMA }", "value as Efer", "WRMSR", "is stopped"),
+    # An exception that exits goes back to the guest with its error code.
+    ("inject", "    ENTRY_EXCEPTION_ERROR_CODE := EXIT_INTERRUPTION_ERROR_CODE\n", "", "exceptions", "error"),
     # A guest that single-steps over HLT gets its trap.
     ("inject", "  if GUEST_RFLAGS.TF\n", "  if GUEST_RFLAGS.TF and EXIT_REASON != 12\n", "HLT", "qualification"),
 ]  # fmt: skip
@@ -68,10 +70,11 @@ def test_a_wrong_handler_is_refuted_and_the_reference_shows_it(
     assert difference in told
 
 
+@pytest.mark.parametrize("goal", ["INVD", "exceptions"])
 def test_a_right_handler_replays_as_right(
-    broken: ir.Program, model: Model, capsys: pytest.CaptureFixture[str]
+    broken: ir.Program, model: Model, goal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = prove(broken, "emulation.INVD")
+    result = prove(broken, f"emulation.{goal}")
     assert result.counterexample is not None
     assert result.counterexample.case is not None
     assert replay(parse_case(json.loads(json.dumps(result.counterexample.case))), model) == 1

@@ -259,6 +259,7 @@ def test_a_seed_of_a_long_campaign_is_kept_if_nothing_else_reaches_as_much(
     for seed in seeds:
         covered.run(read_case(seed))
     assert coverage.reached == reached
+    assert main(["replay", str(seeds[0])]) == 1, "the engines agree"
 
 
 def test_a_long_campaign_goes_on_where_it_was_killed(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,7 +42,7 @@ class Emulation:
         if handled is None:
             return Goal(name, terms.truth(True))
         bare = self.player.bare(*instruction, handled)
-        claim = self._claim(handled, bare)
+        claim = self.claim(handled, bare)
         assumed = [handled.saved, *symbols.hypotheses(), *(c for _, c in settings.instances(handled.run))]
         hypotheses = tuple(terms.truth(h) for h in assumed if h is not True)
         explainer = HandlingExplainer(settings, form.instruction.span, name, symbols, tools, self.constants)
@@ -50,19 +50,20 @@ class Emulation:
             name,
             terms.truth(terms.implies(handled.exited, claim.conclusion(terms))),
             hypotheses,
-            tuple(_witnesses(terms, handled)),
+            tuple(witnesses(terms, handled)),
             partial(explainer.minimise, claim),
             partial(explainer.explain, claim),
         )
 
-    def _claim(self, handled: Handled, bare: Run) -> Claim:
+    def claim(self, handled: Handled, bare: Run, fields: Sequence[str] | None = None) -> Claim:
+        """What is to be alike; of events that are delivered `fields`, or all."""
         terms, run = self.player.settings.terms, handled.run
         decisions = (
             terms.implies(run.completes, bare.completes),
             terms.implies(run.faults, bare.faults),
             terms.implies(run.exits, bare.exits),
             terms.disjunction((run.completes, run.faults, run.exits)),
-            _same_event(terms, run, bare),
+            _same_event(terms, run, bare, fields),
             self._runs_again(run),
             is_handled(self.player.settings.program, terms, handled.event),
         )
@@ -76,14 +77,21 @@ class Emulation:
         return terms.conjunction(terms.implies(c, state.get(mode)) for c, state in pairs)
 
 
-def _same_event(terms: Terms, a: Run, b: Run) -> Truth:
+def _same_event(terms: Terms, a: Run, b: Run, fields: Sequence[str] | None) -> Truth:
     """Where an event is delivered to the guest, the bare machine delivers the same."""
     if a.fault is None or b.fault is None:
         return terms.negation(a.faults)
-    return terms.implies(a.faults, equal(terms, a.fault, b.fault, a.fault.type))
+    left, right = a.fault, b.fault
+    compared = (
+        equal(terms, left.field(name), right.field(name), type_)
+        for name, type_ in left.type.fields
+        if fields is None or name in fields
+    )
+    return terms.implies(a.faults, terms.conjunction(compared))
 
 
-def _witnesses(terms: Terms, handled: Handled) -> Iterator[Witness]:
+def witnesses(terms: Terms, handled: Handled) -> Iterator[Witness]:
+    """What a guest that exits may experience."""
     outcomes = (
         ("resumes", handled.run.completes),
         ("gets an event", handled.run.faults),

@@ -33,16 +33,7 @@ class HandlingExplainer(FormExplainer):
 
     def other_state(self, sides: Sides) -> dict[str, int]:
         """The variables of the VMM that the run uses."""
-        run = sides.claim.left
-        found: dict[str, int] = {}
-        for variable in self.settings.program.state.values():
-            if variable.space != "state" or variable.name not in run.evaluator.touched.names:
-                continue
-            elements = run.start.elements(variable.name) if variable.indices else None
-            for point in run.evaluator.touched.points.get(variable.name, {"": ()}).values():
-                value = elements.read(point) if elements is not None else run.start.get(variable.name)
-                found[item(variable.name, sides.concrete.point(point))] = sides.concrete.number(value)
-        return found
+        return vmm_state(sides)
 
     def start_rows(self, sides: Sides) -> Iterator[tuple[str, str, str]]:
         """What the runs used of their start states, but for what is always the same."""
@@ -55,3 +46,17 @@ class HandlingExplainer(FormExplainer):
             return "is stopped"
         told = Explainer.outcome(self, concrete, run)
         return told if told != "exits" else "never runs again"
+
+
+def vmm_state(sides: Sides) -> dict[str, int]:
+    """The variables of the VMM that the run of the guest uses, by item."""
+    run = sides.claim.left
+    found: dict[str, int] = {}
+    for variable in run.evaluator.program.state.values():
+        if variable.space != "state" or variable.name not in run.evaluator.touched.names:
+            continue
+        elements = run.start.elements(variable.name) if variable.indices else None
+        for point in run.evaluator.touched.points.get(variable.name, {"": ()}).values():
+            value = elements.read(point) if elements is not None else run.start.get(variable.name)
+            found[item(variable.name, sides.concrete.point(point))] = sides.concrete.number(value)
+    return found

@@ -1,13 +1,16 @@
-"""The family `emulation`: handling an exit equals execution on the bare machine, for every form that can exit."""
+"""The family `emulation`: handling an exit equals execution on the bare machine, for every form that can exit, and for
+exceptions that exit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 
 import z3
 
+from checks.emulation import exceptions
 from checks.emulation.claims import Emulation
 from checks.emulation.machine import Machine
 from checks.emulation.runs import DIFFERS, Player
@@ -39,20 +42,24 @@ class EmulationFamily:
         """One group for each file of instructions."""
         for file, forms in self._of(program).groups.items():
             yield Outline(f"{self.name}.{file}", tuple(f"{self.name}.{form.name}" for form in forms))
+        if DIFFERS in program.functions:
+            yield Outline(f"{self.name}.{exceptions.NAME}", (f"{self.name}.{exceptions.NAME}",))
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
     ) -> Group:
         """The goals of one group: those of `ids`, or all."""
-        exiting = self._of(program)
-        settings = start_of(exiting, context)
+        exiting, is_about_exceptions = self._of(program), group == f"{self.name}.{exceptions.NAME}"
+        settings = start_of(exiting, context, exceptions.CONTROLS if is_about_exceptions else frozenset())
         comparer = Comparer(exiting.prepared.ownership, settings.terms, each_below=17)
         emulation = Emulation(Player(settings), comparer, exiting.built.constants.keys())
         goals = [
             self._goal(emulation, form, exiting)
-            for form in exiting.groups[group.removeprefix(f"{self.name}.")]
+            for form in exiting.groups.get(group.removeprefix(f"{self.name}."), ())
             if ids is None or f"{self.name}.{form.name}" in ids
         ]
+        if is_about_exceptions:
+            goals.append(exceptions.exception_goal(emulation, program))
         promises = tuple(settings.terms.truth(condition) for _, condition in settings.promises())
         return Group(group, context, tuple(goals), promises)
 
@@ -91,9 +98,13 @@ class Exiting:
                     self.groups.setdefault(file, []).append(form)
 
 
-def start_of(exiting: Exiting, context: z3.Context) -> Settings:
-    """The states that the runs of a group start from: a VMCS that the VMM has built, a processor that is active."""
-    known = {**exiting.built.constants, "ACTIVITY_STATE": ACTIVE}
+def start_of(exiting: Exiting, context: z3.Context, free: Container[str] = frozenset()) -> Settings:
+    """The states that the runs of a group start from: a VMCS that the VMM has built, a processor that is active.
+
+    `free` are the fields of the VMCS that may be anything.
+    """
+    constants = {name: value for name, value in exiting.built.constants.items() if name not in free}
+    known = {**constants, "ACTIVITY_STATE": ACTIVE}
     settings = Settings.create(exiting.prepared.ownership, AbstractTerms(context), known)
     settings.bare.set("ACTIVITY_STATE", ACTIVE)
     for variable in exiting.prepared.program.state.values():  # the declared differences may depend on it

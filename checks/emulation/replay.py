@@ -15,9 +15,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from checks.case import Case
+from checks.case import Case, value_of
+from checks.emulation.exceptions import DELIVERED, EVENT, LENGTH
 from checks.emulation.explain import COLUMNS
 from checks.emulation.runs import CYCLE, DIFFERS, RUN_ONE
+from checks.trap.contract import FAULT
 from checks.trap.replay import COMPLETES, Outcome, Player
 from refmodel.model import Model
 from refmodel.vectors import CaseError
@@ -40,7 +42,7 @@ class _Exit:
 def replay(case: Case, model: Model) -> int:
     """Runs the case; 0 if the reference violates the theorem too, 1 if it does not.  Raises CaseError."""
     player, seen = Player(case, model), _Exit()
-    with _borders(model, seen):
+    with _borders(model, seen, is_whole=bool(case.code)):
         guest = _guest(player, model)
         if seen.event is None:
             raise CaseError(f"{case.id}: the instruction does not exit here")
@@ -72,12 +74,8 @@ def replay(case: Case, model: Model) -> int:
 def _guest(player: Player, model: Model) -> Outcome:
     """The guest's instruction, the handler, and the entry."""
     machine = player.machine({})
-    decoder, decoded = _decoded(player, model, machine)
-
-    def body(machine: Any) -> None:
-        decoded.run(machine, *decoded.operands)
-
-    _install(machine, decoder, decoded, body)
+    body = _begin(player, model, machine)
+    _install(machine, body)
     outcome = _run(player, model, machine, RUN_ONE)
     if outcome.text == COMPLETES:
         outcome = _run(player, model, machine, RUN_ONE)
@@ -88,20 +86,30 @@ def _guest(player: Player, model: Model) -> Outcome:
 def _bare(player: Player, model: Model, seen: _Exit) -> Outcome:
     """The instruction on the bare machine, or what the guest's machine does instead."""
     machine = player.bare()
-    decoder, decoded = _decoded(player, model, machine)
+    instruction = _begin(player, model, machine)
 
     def body(machine: Any) -> None:
         if not model.functions[DIFFERS](machine, seen.event):
-            decoded.run(machine, *decoded.operands)
+            instruction(machine)
 
-    _install(machine, decoder, decoded, body)
+    _install(machine, body)
     return _run(player, model, machine, CYCLE)
 
 
-def _decoded(player: Player, model: Model, machine: Any) -> tuple[Any, Any]:
-    """The decoder for the machine's code, and the case's instruction."""
-    decoder = model.decoders[model.functions["code_size"](machine)]
-    return decoder, decoder.decode(player.case.code)
+def _begin(player: Player, model: Model, machine: Any) -> Callable[[Any], None]:
+    """Makes the case's instruction the current one; what it does. Without code it raises the case's event."""
+    decoder, case = model.decoders[model.functions["code_size"](machine)], player.case
+    if case.code:
+        decoded = machine.current = decoder.decode(case.code)
+        machine.instruction_length = decoded.length
+        return lambda machine: decoded.run(machine, *decoded.operands)
+    machine.instruction_length = case.expected.get(LENGTH, 0)
+    event = value_of(case, model, EVENT, model.program.aborts[FAULT].type)
+
+    def raise_event(_machine: Any) -> None:
+        raise model.namespace[f"{FAULT}Abort"](event)
+
+    return raise_event
 
 
 def _run(player: Player, model: Model, machine: Any, function: str) -> Outcome:
@@ -115,13 +123,12 @@ def _run(player: Player, model: Model, machine: Any, function: str) -> Outcome:
     return Outcome(COMPLETES, machine)
 
 
-def _install(machine: Any, decoder: Any, decoded: Any, body: Callable[[Any], None]) -> None:
-    """Makes `execute` run the case's instruction, without fetching it."""
+def _install(machine: Any, body: Callable[[Any], None]) -> None:
+    """Makes `execute` do what the case's instruction does, without fetching it."""
 
     def execute(machine: Any) -> None:
-        machine.current = decoded
-        machine.instruction_length = decoded.length
-        machine.NEXT_RIP = machine.RIP + decoded.length & decoder.offset_mask
+        decoder = machine.decoders[machine.code_size(machine)]
+        machine.NEXT_RIP = machine.RIP + machine.instruction_length & decoder.offset_mask
         body(machine)
         machine.RIP = machine.NEXT_RIP
 
@@ -129,19 +136,26 @@ def _install(machine: Any, decoder: Any, decoded: Any, body: Callable[[Any], Non
 
 
 @contextmanager
-def _borders(model: Model, seen: _Exit) -> Iterator[None]:
-    """Puts the borders of the theorem in place of some functions of the model."""
+def _borders(model: Model, seen: _Exit, *, is_whole: bool) -> Iterator[None]:
+    """Puts the borders of the theorem in place of some functions of the model.
+
+    Of events that are delivered all counts if `is_whole`, otherwise what their delivery reads.
+    """
     vm_exit = model.namespace["vm_exit"]
 
     def leave(machine: Any, event: Any) -> None:
         seen.event = event
         vm_exit(machine, event)
 
+    def deliver(_machine: Any, event: Any) -> None:
+        ignored = () if is_whole else (name for name in event._fields if name not in DELIVERED)
+        _end("gets the event", event._replace(**dict.fromkeys(ignored, 0)))
+
     borders: dict[str, Callable[..., Any]] = {
         "vm_exit": leave,
         "boundary_exits": lambda _machine: None,
         "next_guest": lambda machine: machine.CURRENT_VM,
-        "deliver_exception": lambda _machine, event: _end("gets the event", event),
+        "deliver_exception": deliver,
         "stop_guest": lambda _machine: _end("is stopped"),
     }
     kept = {name: model.namespace[name] for name in borders}

@@ -70,7 +70,8 @@ class FastFamily:
             return Group(group, context, tuple(translations.Lemmas(Terms(context)).goals(group)))
         if subject.startswith(PAGING):
             lemma = PAGING_LEMMAS[subject.removeprefix(PAGING)]
-            return Group(group, context, (Lemmas(program, Terms(context)).goal(group, lemma),))
+            goal = Lemmas(program, Terms(context)).goal(group, lemma)
+            return Group(group, context, (goal,), is_large=True)
         start, prepared = Start.create(program, context), self._of(program)
         goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
         named = {f"{self.name}.{one.name}": one for one in prepared.forms.get(subject, ())}

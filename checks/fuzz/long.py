@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class LongCampaign(Campaign):
 
     def has_reached(self, case: Case) -> None:
         """Keeps a case that reached something new."""
-        self.corpus.save_seed(case)
+        self.corpus.save_seed(replace(case, columns=("reference", self.engine)))
 
     def _steer(self, cases: list[Case]) -> None:
         super()._steer(cases)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from checks.fuzz.campaign import Campaign
 from checks.fuzz.difference import NONE, Difference, Divergence
 from grammar.ir import Bitfield, Program
 from refmodel.decoder import NotModelled, Truncated
 from refmodel.encoding import MAX_LENGTH
 from refmodel.model import Model
 from refmodel.text import text
+
+if TYPE_CHECKING:
+    from checks.fuzz.campaign import Campaign
 
 
 def describe(divergence: Divergence, model: Model, names: tuple[str, str]) -> str:

@@ -15,9 +15,9 @@ from refmodel.vectors import CaseError
 
 def is_lost(player: Player) -> bool:
     """Whether the case's register is in no class or two, or the guest sees in it what it should not."""
-    kind = player.case.id.rsplit(".", 1)[-1]
-    if kind not in _KINDS:
-        raise CaseError(f"'{player.case.id}' does not name a theorem about a register")
+    kind, register = player.case.id.rsplit(".", 1)[-1], player.case.instruction.split("[")[0]
+    if kind not in _KINDS or register not in player.model.program.state:
+        raise CaseError(f"'{player.case.id}' does not name a theorem about a register, '{register}'")
     return _KINDS[kind](player)
 
 
@@ -25,7 +25,7 @@ def _is_in_no_class(player: Player) -> bool:
     """Counts the classes: what sets a register sets it to the same whatever it was."""
     variable = player.model.program.state[player.case.instruction.split("[")[0]]
     is_loaded = _sets(player, player.model.functions[LOAD])
-    is_switched = _sets(player, lambda machine: _switch(player, machine, player.case.expected[VM]))
+    is_switched = _sets(player, lambda machine: _switch(player, machine, player.case.expected.get(VM, 0)))
     count = is_loaded + is_switched + is_shared(player.model.program, variable)
     return count > 1 or (count == 0 and _is_the_guests(player))
 
@@ -57,7 +57,7 @@ def _differs_after_entry(player: Player) -> bool:
 
 def _entered(player: Player, changes: dict[str, int]) -> int:
     """What the guest sees of the register once it is switched to and entered."""
-    machine, guest = player.machine(changes), player.case.expected[VM]
+    machine, guest = player.machine(changes), player.case.expected.get(VM, 0)
     machine.vmcs_of[guest] = machine.vmcs  # the fields of the case are those of this guest's VMCS
     _switch(player, machine, guest)
     _enter(player, machine)
@@ -67,7 +67,7 @@ def _entered(player: Player, changes: dict[str, int]) -> int:
 def _differs_after_return(player: Player) -> bool:
     """The guest sees something else when it runs again after another."""
     machine, functions = player.machine({}), player.model.functions
-    own, other = getattr(machine, CURRENT), player.case.expected[VM]
+    own, other = getattr(machine, CURRENT), player.case.expected.get(VM, 0)
     machine.vmcs_of[own] = machine.vmcs
     parameter = player.model.program.functions[EXIT_FUNCTION].parameters[0]
     event = value_of(player.case, player.model, f"{EXIT_FUNCTION}.{parameter.name}", parameter.type)

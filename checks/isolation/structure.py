@@ -14,7 +14,7 @@ import z3
 
 from checks.isolation.world import MEMORY
 from checks.theorem import Counterexample, Explain, Goal, Group
-from checks.walk import nodes, reachable_functions, state_read
+from checks.walk import names_in, reachable_functions, state_read
 from grammar import ir
 from grammar.source import Span
 
@@ -54,11 +54,10 @@ def _writes_outside_steps(program: ir.Program) -> Iterator[tuple[str, Span]]:
     roots += [(f.span, f.body) for f in _entry_points(program)]
     reachable = reachable_functions(program, [body for _, body in roots], frozenset(program.steps))
     for span, body in [*roots, *((f.span, f.body) for f in reachable)]:
-        for node in nodes(body):
-            if isinstance(node, ir.WriteState):
-                yield node.name, node.span
-            elif isinstance(node, ir.WriteMemory) and node.memory == MEMORY and _folder(span) == vmm:
-                yield node.memory, node.span
+        names = names_in(body)
+        yield from ((one.name, one.span) for one in names.updates)
+        if _folder(span) == vmm:
+            yield from ((one.memory, one.span) for one in names.stores if one.memory == MEMORY)
 
 
 def _entry_points(program: ir.Program) -> Iterator[ir.Function]:
@@ -66,7 +65,7 @@ def _entry_points(program: ir.Program) -> Iterator[ir.Function]:
     bodies: list[object] = [f.body for f in program.functions.values()]
     bodies += [h.body for h in program.handlers.values()]
     bodies += [i.bodies for i in program.instructions.values()]
-    called = {node.function for body in bodies for node in nodes(body) if isinstance(node, ir.Call)}
+    called = {name for body in bodies for name in names_in(body).functions}
     return (f for name, f in program.functions.items() if name not in called and name not in program.steps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import signal
 import sys
@@ -57,6 +58,18 @@ class Done:
     error: str = ""
 
 
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+"""Parameters of mallopt.  glibc, malloc.h"""
+
+
+def keep_freed_memory() -> None:
+    """Has the C library keep what a group frees for the next one: the system would give it back page by page."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, size in ((TRIM_THRESHOLD, 1 << 30), (TOP_PAD, 1 << 25), (MMAP_THRESHOLD, 1 << 25)):
+            mallopt(parameter, size)
+
+
 def serve(
     connection: Connection, setup: Setup, loaded: Loaded | None = None, others: Iterable[Connection] = ()
 ) -> None:
@@ -66,6 +79,7 @@ def serve(
     pipes, or it would keep them open when the parent is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     for other in others:
         other.close()
     worker = _Worker(setup, loaded or Loaded.of(setup.specification))

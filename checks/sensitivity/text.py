@@ -8,7 +8,7 @@ from __future__ import annotations
 from checks.trap.contract import LOADS, STORES, VM_EXIT
 from checks.trap.initial import is_shared
 from checks.trap.operands import FUNCTIONS
-from checks.walk import nodes
+from checks.walk import names_in
 from grammar import ir
 
 EXIT = "a VM exit"
@@ -33,17 +33,10 @@ class Texts:
 
     def mentioned(self, node: object) -> frozenset[str]:
         """What a text and the functions that it calls mention."""
-        found: set[str] = set()
-        for one in nodes(node):
-            if isinstance(one, (ir.Read, ir.WriteState)):
-                found.add(one.name)
-            elif isinstance(one, (ir.ReadMemory, ir.WriteMemory)):
-                found.add(one.memory)
-            elif isinstance(one, ir.Raise) and one.kind == VM_EXIT:
-                found.add(EXIT)
-            elif isinstance(one, ir.Call):
-                found |= self._of_function(one.function)
-        return frozenset(found)
+        names = names_in(node)
+        exits = {EXIT} if VM_EXIT in names.raises else set[str]()
+        called = (self._of_function(name) for name in names.functions)
+        return names.reads.union(names.writes, (one.memory for one in names.stores), exits, *called)
 
     def _of_function(self, name: str) -> frozenset[str]:
         if name not in self._known:

@@ -36,7 +36,7 @@ def script(conditions: Sequence[z3.BoolRef]) -> str:
 
 @dataclass(slots=True)
 class TermSolver:
-    """Asks questions that share hypotheses, which are asserted once.
+    """Asks questions that share hypotheses, which are asserted once, or if they are large, one by one.
 
     `models` are the latest models of the hypotheses; `stronger` are models of more than the hypotheses.
     """
@@ -44,6 +44,7 @@ class TermSolver:
     context: z3.Context
     hypotheses: Sequence[z3.BoolRef]
     stronger: Sequence[z3.ModelRef] = ()
+    is_large: bool = False
     models: list[z3.ModelRef] = field(default_factory=list, init=False)
     _shared: z3.Solver | None = field(default=None, init=False)
 
@@ -65,21 +66,31 @@ class TermSolver:
 
         `release` is to be called before the next question.
         """
+        if self.is_large:
+            return self._check_alone(conditions, limits.second_rlimit, limits.seconds)
         first = self._first()
         first.push()
         first.add(*conditions)
         answer = _check(first, limits.first_rlimit, limits.seconds)
         if answer.verdict != "unknown" or answer.reason == "timeout" or not limits.second_rlimit:
             return answer, first
-        second = z3.Solver(ctx=self.context)
-        second.add(*self.hypotheses, *conditions)
-        again = _check(second, limits.second_rlimit, max(0.0, limits.seconds - answer.seconds))
+        left = max(0.0, limits.seconds - answer.seconds)
+        again, second = self._check_alone(conditions, limits.second_rlimit, left)
         spent = (answer.seconds + again.seconds, answer.rlimit + again.rlimit)
         return replace(again, seconds=spent[0], rlimit=spent[1]), second
 
+    def _check_alone(
+        self, conditions: Sequence[z3.BoolRef], rlimit: int, seconds: float
+    ) -> tuple[Answer, z3.Solver]:
+        """The same by a solver of its own, which simplifies the question as a whole."""
+        solver = z3.Solver(ctx=self.context)
+        solver.add(*self.hypotheses, *conditions)
+        return _check(solver, rlimit, seconds), solver
+
     def release(self) -> None:
         """Forgets the conditions of the latest question."""
-        self._first().pop()
+        if not self.is_large:
+            self._first().pop()
 
     def _first(self) -> z3.Solver:
         if self._shared is None:

@@ -8,7 +8,7 @@ are remembered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import ClassVar, cast
 
 from checks.symbolic.expressions import ExpressionEvaluator, UnsupportedError, width_of_expression
@@ -64,7 +64,7 @@ class Evaluator(ExpressionEvaluator):
         self.run(function.body, inner, own)
         inner.leave(RETURN, None, None, own)
         returns = [e for e in own if e.kind == RETURN]
-        self._paths.rebase([replace(e, locals=cursor.locals) for e in own if e.kind != RETURN], cursor, exits)
+        self._paths.rebase([e.with_locals(cursor.locals) for e in own if e.kind != RETURN], cursor, exits)
         if not returns:
             cursor.alive = False
             return None if function.result is None else self._any(function.result)

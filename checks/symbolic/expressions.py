@@ -46,6 +46,7 @@ class Touched:
     names: set[str] = field(default_factory=set)
     points: dict[str, dict[object, Point]] = field(default_factory=dict)
     arguments: dict[tuple[str, ir.Type], dict[object, Value]] = field(default_factory=dict)
+    _by_parameter: dict[int, dict[object, Value]] = field(default_factory=dict)
 
     def element(self, name: str, point: Point) -> None:
         """Notes a use of an element of indexed state or memory."""
@@ -54,7 +55,11 @@ class Touched:
 
     def argument(self, parameter: ir.Parameter, value: Value) -> None:
         """Notes the value that a call's parameter, or an index, of that name and type took."""
-        self.arguments.setdefault((parameter.name, parameter.type), {})[key(value)] = value
+        values = self._by_parameter.get(id(parameter))
+        if values is None:  # types are slow to hash
+            values = self.arguments.setdefault((parameter.name, parameter.type), {})
+            self._by_parameter[id(parameter)] = values
+        values[key(value)] = value
 
 
 @dataclass(slots=True)

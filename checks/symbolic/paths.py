@@ -7,7 +7,7 @@ around it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 from checks.symbolic.state import State, merge
@@ -34,6 +34,14 @@ class Exit:
     state: State
     locals: Locals
     span: Span | None
+
+    def under(self, condition: Truth) -> Exit:
+        """The same under another condition."""
+        return Exit(condition, self.kind, self.value, self.state, self.locals, self.span)
+
+    def with_locals(self, locals_: Locals) -> Exit:
+        """The same with other locals."""
+        return Exit(self.condition, self.kind, self.value, self.state, locals_, self.span)
 
 
 Exits = list[Exit]
@@ -79,7 +87,7 @@ class Paths:
         for out in own:
             condition = self.terms.conjunction((cursor.alive, out.condition))
             if condition is not False:
-                exits.append(replace(out, condition=condition))
+                exits.append(out.under(condition))
 
     def join(self, condition: Truth, then: Cursor, otherwise: Cursor, cursor: Cursor) -> None:
         """Continues `cursor` after the two branches of a condition."""
@@ -100,7 +108,7 @@ class Paths:
     def merge_exits(self, exits: Sequence[Exit], type_: Type | None, scope: Cursor) -> Exit:
         """One exit for several that exclude each other; of the locals only those in scope remain."""
         *others, merged = exits
-        merged = replace(merged, locals={n: v for n, v in merged.locals.items() if n in scope.locals})
+        merged = merged.with_locals({n: v for n, v in merged.locals.items() if n in scope.locals})
         for other in reversed(others):
             merged = self._merge_two(other, merged, type_, scope)
         return merged

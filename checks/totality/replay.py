@@ -17,6 +17,7 @@ from grammar import ir
 from refmodel.memory import EndlessMemory
 from refmodel.model import Model
 from refmodel.runtime import Abort
+from refmodel.vectors import CaseError
 
 
 def replay(case: Case, model: Model) -> int:
@@ -63,9 +64,12 @@ class _Run:
     def _of_others(self) -> dict[Any, int]:
         """What the item that the claim names holds of guests other than the current one, if it names one."""
         variable = self.model.program.state.get(self.calls.claim)
-        if variable is None:
+        if variable is None or variable.name == CURRENT:
             return {}
-        place = [index.type for index in variable.indices].index(self.model.program.state[CURRENT].type)
+        vm = self.model.program.state[CURRENT].type
+        place = next((n for n, index in enumerate(variable.indices) if index.type == vm), None)
+        if place is None:
+            raise CaseError(f"{variable.name} is not kept for each guest")
         elements = getattr(self.machine, variable.name).items()
         points = ((at if isinstance(at, tuple) else (at,), value) for at, value in elements)
         return {at: value for at, value in points if at[place] != self.vm}

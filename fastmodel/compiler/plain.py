@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import copy
+import pickle
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
@@ -94,7 +94,7 @@ class PlainProgram:
 
 def _code(inside: Instance) -> CodeType:
     """The byte code of a wrapped function."""
-    tree = copy.deepcopy(inside.source.tree)
+    tree: ast.FunctionDef = pickle.loads(pickle.dumps(inside.source.tree))  # a copy, faster than deepcopy
     tree.decorator_list = []
     tree.returns = None
     for argument in tree.args.args:
