@@ -53,13 +53,31 @@ ARRIVALS = [
     ),
 ]
 
+# The way back into a guest, and handlers of the machine's interrupts: file, text, wrong text, goal, what is broken.
+WAYS_BACK = [
+    (
+        "vmm/schedule",
+        "    switch_to(vm)\n",
+        "",
+        "entries.resume",
+        "who is entered is the guest whose VMCS is current",
+    ),
+    (
+        "vmm/handlers",
+        "if EXIT_INTERRUPTION_INFORMATION.TYPE == NMI as bits(3)\n    yield()",
+        "if EXIT_INTERRUPTION_INFORMATION.TYPE == HARDWARE_EXCEPTION as bits(3)\n    yield()",
+        "ignored.EXCEPTION_OR_NMI",
+        "ENTRY_INTERRUPTION_INFORMATION",
+    ),
+]
+
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
     of_the_vmm = ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS))
-    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in ARRIVALS)))
+    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in (*ARRIVALS, *WAYS_BACK))))
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +150,16 @@ def test_an_interrupt_that_a_guest_notices_is_refuted(
     assert (broken_claim,) in result.counterexample.rows
     assert replayed(result, broken_model)
     assert replayed(result, model) == (file == "vmm/guests")
+
+
+@pytest.mark.parametrize(("goal", "what"), [one[3:] for one in WAYS_BACK])
+def test_a_wrong_way_back_is_refuted(
+    family: TotalityFamily, broken: ir.Program, goal: str, what: str
+) -> None:
+    result = prove(family, broken, f"totality.{goal}")
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert (what,) in result.counterexample.rows
 
 
 def test_a_function_without_a_fault_is_proved_beside_them(family: TotalityFamily, broken: ir.Program) -> None:

@@ -70,13 +70,22 @@ def run(args: argparse.Namespace) -> int:
     for one in unneeded:
         print(f"explains nothing, and is to be removed: {one}", file=sys.stderr)
     if args.markdown is not None:
-        args.markdown.write_text(markdown(document(found), len(campaign.mutants)), encoding="utf-8")
+        text = markdown(document(found), len(campaign.mutants), _command(args))
+        args.markdown.write_text(text, encoding="utf-8")
     if args.json is not None:
         write_json(found, args.json)
     if interrupted:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 1 if unneeded or any(verdict.fate.is_open for verdict in found) else 0
+
+
+def _command(args: argparse.Namespace) -> str:
+    """The command that judges the same mutants by the same families."""
+    words = ["nonroot mutate", *args.items, *(f"--family {family}" for family in args.family)]
+    words += ["--all"] if args.all else []
+    words += [f"--sample {args.sample} --seed {args.seed}"] if args.sample is not None else []
+    return " ".join(words)
 
 
 def _chosen(campaign: Campaign, args: argparse.Namespace) -> frozenset[int]:

@@ -7,7 +7,6 @@ same terms as in the original, needs no proof; so most of them are done with for
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -22,16 +21,12 @@ from checks.theorem import Goal, Group
 
 @dataclass(slots=True)
 class HardTrial:
-    """One group on the mutants of these numbers, with the results that `checks.mutate.trial.Trial` has.
-
-    Where the solver was asked about a mutant in one form of an instruction, it is not asked in the others.
-    """
+    """One group on the mutants of these numbers, with the results that `checks.mutate.trial.Trial` has."""
 
     group: Group
     alive: set[int]
     met: set[int] = field(default_factory=set)
     unsure: set[int] = field(default_factory=set)
-    _asked: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def run(self) -> Iterator[Found]:
         """What was found, mutant by mutant: killed by a goal, or left open by the solver."""
@@ -42,15 +37,13 @@ class HardTrial:
 
     def _on(self, hard: _HardGoal) -> Iterator[Found]:
         self.met |= hard.met
-        asked = self._asked[hard.goal.id.split("/", 1)[0]]
-        suspects = (hard.met & self.alive) - asked
+        suspects = hard.met & self.alive
         if suspects and not hard.is_proved():
             self.unsure |= hard.met
         elif suspects:
             for one in hard.fallen(suspects):
                 self.alive.discard(one.number)
                 yield one
-            asked |= hard.asked
 
 
 def parts_of(conclusion: z3.BoolRef) -> list[z3.BoolRef]:
@@ -66,16 +59,12 @@ def parts_of(conclusion: z3.BoolRef) -> list[z3.BoolRef]:
 
 @dataclass(slots=True)
 class _HardGoal:
-    """One goal, with the choices of the mutants in `met` in its terms.
-
-    `asked` are those that the solver was asked about.
-    """
+    """One goal, with the choices of the mutants in `met` in its terms."""
 
     group: Group
     goal: Goal
     choices: Choices
     met: set[int] = field(init=False)
-    asked: set[int] = field(default_factory=set)
     _assumed: list[z3.BoolRef] = field(init=False)
     _chooser: Chooser = field(init=False)
     _parts: list[z3.BoolRef] = field(init=False)
@@ -114,7 +103,6 @@ class _HardGoal:
             if number not in left or not (changed := self._changed(number)):
                 continue
             left.discard(number)
-            self.asked.add(number)
             verdict, model = self._refuted(number, changed)
             if model is not None:
                 killed = {number, *self._others(model, left)}

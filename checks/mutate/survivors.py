@@ -57,15 +57,16 @@ class Survivors:
             yield self._verdict(number, reason, len(groups[number]))
 
     def _subjects(self, number: int, groups: Sequence[str]) -> list[str]:
-        """What is compared to the original; if no group is about it, its own step or instruction.
+        """What is compared to the original: its own step or instruction, and those whose groups it is in.
 
-        What an exit reports is in no theorem. Of what is explained and in no group, nothing has to be proved.
+        What an exit reports is in no theorem about instructions. Of what is explained and in no group, nothing has to
+        be proved.
         """
         mutant = self.mutants[number]
         own = [f"{_OWN[mutant.kind]}.{mutant.name}"] if mutant.kind in _OWN else []
         if not groups and first_that_fits(self.explanations, mutant) is not None:
             return []
-        pairs = [group.split(".", 1) for group in groups or own]
+        pairs = [group.split(".", 1) for group in dict.fromkeys((*groups, *own))]
         found = [subject for family, subject in pairs if family in _COMPARED]
         return found if len(found) <= MOST_SUBJECTS else []
 

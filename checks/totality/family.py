@@ -1,5 +1,5 @@
 """The family `totality`: every VM exit has a handler, which returns and concerns the current guest alone; and a guest
-does not notice interrupts of the machine.
+does not notice interrupts of the machine. The VMM enters the guest whose turn it is.
 """
 
 from __future__ import annotations
@@ -13,17 +13,21 @@ from checks.emulation.runs import RUN_ONE
 from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Outline
 from checks.totality.arrivals import arrival_goal
+from checks.totality.entries import ENTERING, entry_goal
 from checks.totality.exits import ARRIVING, Exiting, exit_goal
 from checks.totality.handlers import handler_goal
+from checks.totality.ignored import TYPES, ignored_goal
 from grammar import ir
 
-EXITS, HANDLERS, ARRIVALS = "totality.exits", "totality.handlers", "totality.arrivals"
+EXITS, HANDLERS, ARRIVALS, IGNORED, ENTRIES = (
+    f"totality.{one}" for one in ("exits", "handlers", "arrivals", "ignored", "entries")
+)
 """The groups."""
 
 
 @dataclass(slots=True)
 class TotalityFamily:
-    """Theorems about all that can make a guest exit, about each handler, and about interrupts that arrive."""
+    """Theorems about all that can make a guest exit, about each handler, interrupts that arrive, and the way back."""
 
     name: str = "totality"
     _prepared: dict[int, Exiting] = field(default_factory=dict)
@@ -48,7 +52,13 @@ class TotalityFamily:
         """What there are goals about, by group and name."""
         functions = program.functions
         arriving = {name: functions[name] for name in ARRIVING if name in functions}
-        return {EXITS: self._of(program).functions, HANDLERS: program.handlers, ARRIVALS: arriving}
+        return {
+            EXITS: self._of(program).functions,
+            HANDLERS: program.handlers,
+            ARRIVALS: arriving,
+            IGNORED: {name: program.handlers[name] for name in TYPES if name in program.handlers},
+            ENTRIES: {name: functions[name] for name in ENTERING if name in functions},
+        }
 
     def _of(self, program: ir.Program) -> Exiting:
         if id(program) not in self._prepared:
@@ -56,4 +66,10 @@ class TotalityFamily:
         return self._prepared[id(program)]
 
 
-_MAKERS: dict[str, Callable[..., Goal]] = {EXITS: exit_goal, HANDLERS: handler_goal, ARRIVALS: arrival_goal}
+_MAKERS: dict[str, Callable[..., Goal]] = {
+    EXITS: exit_goal,
+    HANDLERS: handler_goal,
+    ARRIVALS: arrival_goal,
+    IGNORED: ignored_goal,
+    ENTRIES: entry_goal,
+}
