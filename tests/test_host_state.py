@@ -119,6 +119,14 @@ REGISTERS = [
         "registers.CR2.return",
         "sees what it did not leave",
     ),
+    # A register that a new guest finds as it was.
+    (
+        "vmm/guests",
+        "  X87_STATE := INITIAL_X87\n",
+        "",
+        "registers.X87_STATE.start",
+        "sees what was there before it",
+    ),
     # A field that VM entry does not load; a register that the VMM switches, and VM entry loads too.
     (
         "vmx/vm_exit",

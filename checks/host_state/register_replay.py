@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from checks.case import get_item, set_item, value_of
+from checks.host_state.built import START
 from checks.host_state.handlers import EXIT_FUNCTION, LEAVE
 from checks.host_state.promises import CURRENT, ENTER, LOAD, THIS_CPU, mode_of
 from checks.host_state.twice import AWAY, SWITCH, VM, is_shared
@@ -64,6 +65,22 @@ def _entered(player: Player, changes: dict[str, int]) -> int:
     return _seen(player, machine)
 
 
+def _differs_after_start(player: Player) -> bool:
+    """A new guest sees something else if all that was there before it is otherwise."""
+    state = player.model.program.state
+    other = {n: v for n, v in player.case.expected.items() if n.split("[")[0] in state}
+    return _begun(player, {}) != _begun(player, other)
+
+
+def _begun(player: Player, changes: dict[str, int]) -> int:
+    """What a new guest sees of the register once it is made ready and entered."""
+    machine, function = player.machine(changes), player.model.program.functions[START]
+    given = (player.case.expected.get(f"{START}.{p.name}", 0) for p in function.parameters)
+    player.model.functions[START](machine, *given)
+    _enter(player, machine)
+    return _seen(player, machine)
+
+
 def _differs_after_return(player: Player) -> bool:
     """The guest sees something else when it runs again after another."""
     machine, functions = player.machine({}), player.model.functions
@@ -103,5 +120,6 @@ def _seen(player: Player, machine: Any) -> int:
 _KINDS: dict[str, Callable[[Player], bool]] = {
     "class": _is_in_no_class,
     "entry": _differs_after_entry,
+    "start": _differs_after_start,
     "return": _differs_after_return,
 }

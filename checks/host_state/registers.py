@@ -7,6 +7,8 @@ For each register, at an arbitrary index:
   or the guest does not have it: what the VMM owns, no instruction reads or changes without an exit (`trap.….C`, `.I`).
 - `host_state.registers.<REGISTER>.entry`: two states that agree on the guest's own VMCS and on what the VMM keeps for
   it, and on nothing else but what is shared, look the same to the guest once it is switched to and entered.
+- `host_state.registers.<REGISTER>.start`: two states that agree on nothing but what is shared look the same to a new
+  guest once it is made ready and entered.
 - `host_state.registers.<REGISTER>.return`: a guest that exits, while another runs and does anything to the registers,
   and that is entered again, sees in its own registers what it left there.
 """
@@ -55,6 +57,7 @@ def _kinds(variable: ir.StateVariable) -> Iterator[str]:
     yield "class"
     if variable.view is not None:
         yield "entry"
+        yield "start"
     if variable.owner != NOT_OWN:
         yield "return"
 
@@ -67,6 +70,7 @@ def register_group(
     makers: dict[str, Callable[[], _Maker]] = {
         "class": lambda: _Classes.of(program, terms, built),
         "entry": lambda: Twice.entered(program, terms, built),
+        "start": lambda: Twice.begun(program, terms, built),
         "return": lambda: Twice.returned(program, terms, built),
     }
     goals: list[Goal] = []

@@ -14,7 +14,7 @@ from typing import cast
 import z3
 
 from checks.case import Case
-from checks.host_state.built import Built, initial_state
+from checks.host_state.built import START, Built, initial_state
 from checks.host_state.explain import KIND
 from checks.host_state.handlers import EXIT_FUNCTION, LeftGuest
 from checks.host_state.promises import CURRENT, Promises
@@ -92,6 +92,31 @@ class Twice:
         )
 
     @classmethod
+    def begun(cls, program: ir.Program, terms: Terms, _built: Built) -> Twice:
+        """Two states after a new guest, of whose VMCS all is zero, has been made ready and entered."""
+        function = program.functions[START]
+        given = tuple(fresh(terms, f"{START}.{p.name}", p.type) for p in function.parameters)
+        promises, starter = Promises(program, terms), Evaluator(program, terms)
+        starts, states, assumed = [], [], list[Truth]()
+        for side in ("first", "second"):
+            symbols = Symbols(terms)
+            starts.append(initial_state(program, terms, symbols, _New(program, symbols, side)))
+            cursor = Cursor(starts[-1].copy(), {})
+            starter.call(function, given, cursor, [])
+            states.append(promises.entered(cursor.state))
+            assumed += _policies(promises, states[-1])
+        return cls(
+            program,
+            (states[0], states[1]),
+            assumed,
+            "a new guest sees what was there before it",
+            ("begun", "begun otherwise"),
+            tuple(starts),
+            {f"{START}.{p.name}": value for p, value in zip(function.parameters, given, strict=True)},
+            (starter, promises.evaluator),
+        )
+
+    @classmethod
     def returned(cls, program: ir.Program, terms: Terms, built: Built) -> Twice:
         """The state before a VM exit, and that in which the guest runs again after another did."""
         vm, guest = program.state[CURRENT].type, RunningGuest.of(program, terms, built)
@@ -123,7 +148,7 @@ class Twice:
         )
 
     def goal(self, name: str, variable: ir.StateVariable) -> Goal:
-        """The register looks the same, where the guest owns it or, after an entry, wherever it sees one."""
+        """The register looks the same, where the guest owns it or, in two runs, wherever it sees one."""
         terms = self.states[0].surroundings.terms
         point = point_of(terms, variable)
         bindings = {i.name: p for i, p in zip(variable.indices, point, strict=True)}
@@ -131,7 +156,7 @@ class Twice:
         first, second = (
             evaluator.pure(cast(ir.Expr, variable.view), state, **bindings) for state in self.states
         )
-        owner = name.endswith(".entry") or evaluator.pure(variable.owner, self.states[0], **bindings)
+        owner = not name.endswith(".return") or evaluator.pure(variable.owner, self.states[0], **bindings)
         same = terms.implies(cast(Truth, owner), equal(terms, first, second, variable.type))
         return Goal(
             name,
@@ -158,13 +183,13 @@ class Twice:
         concrete = Concrete(model)
         name = item(variable.name, concrete.point(point))
         row = (name, *(show_record(concrete, one, variable.type) for one in seen))
-        is_entry = goal.endswith(".entry")
+        is_return = goal.endswith(".return")
         first, second = (self._items(concrete, state, evaluator) for state in self.starts)
         registers = {v.name for v in self.program.state_in("register")}
         others = (
-            second
-            if is_entry
-            else {f"{AWAY}{n}": value for n, value in second.items() if n.split("[")[0] in registers}
+            {f"{AWAY}{n}": value for n, value in second.items() if n.split("[")[0] in registers}
+            if is_return
+            else second
         )
         case = Case(
             kind=KIND,
@@ -198,6 +223,26 @@ def _policies(promises: Promises, state: State) -> Iterator[Truth]:
     """The policies without parameters, of a guest that runs."""
     names = {one.name for one in promises.every if one.is_policy and not one.predicate.parameters}
     yield from promises.of_running(state, names).values()
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """Initial values before a guest is made: its VMCS is zero, and what is shared is the same on both sides."""
+
+    program: ir.Program
+    symbols: Symbols
+    side: str
+
+    def scalar(self, variable: ir.StateVariable) -> Value:
+        """The value of a variable that is not indexed."""
+        return self.element(variable, ())
+
+    def element(self, variable: ir.StateVariable, point: Point) -> Value:
+        """The value at a point."""
+        if variable.space == "vmcs":
+            return 0
+        side = "" if is_shared(self.program, variable) else f"!{self.side}"
+        return self.symbols.value(f"{variable.name}{side}", variable, point)
 
 
 @dataclass(frozen=True, slots=True)
