@@ -23,7 +23,18 @@ from checks.case import Case, parse_case, read_case, write_case
 from checks.cli import main
 from checks.fuzz import corpus as corpus_module
 from checks.fuzz import engines
-from checks.fuzz.bases import BASES, DATA, DIRECTORY, EPT_TABLE, PAGE_SIZE, PDPT
+from checks.fuzz.bases import (
+    BASES,
+    DATA,
+    DIRECTORY,
+    EPT_DIRECTORY,
+    EPT_PDPT,
+    EPT_PML4,
+    EPT_TABLE,
+    PAGE_SIZE,
+    PDPT,
+    TABLE_RANGES,
+)
 from checks.fuzz.campaign import Campaign, Limits, Outcome, Progress
 from checks.fuzz.compare import Comparison
 from checks.fuzz.corpus import Corpus
@@ -47,6 +58,8 @@ from refmodel.vectors import CaseError
 
 SEED = 1
 LARGE = 0x80  # of a page-table entry
+FRAME = 0xFF_FFFF_F000
+GUEST_TABLE_RANGE, _ = TABLE_RANGES
 EPT_TABLE_RANGE = range(EPT_TABLE, EPT_TABLE + PAGE_SIZE)
 LIMITS = Limits(seconds=60, cases=None, shrink=20)  # a broken handler is found in a fraction of it
 
@@ -214,6 +227,8 @@ def test_page_tables_are_of_every_shape(model: Model) -> None:
         offsets = {word & 0x1FE000 for place, word in words if place == entry and word & LARGE}
         assert 0 in offsets, entry
         assert len(offsets) > 3, entry
+    of_guest = {word & FRAME for place, word in words if place in GUEST_TABLE_RANGE}
+    assert of_guest.isdisjoint({EPT_PML4, EPT_PDPT, EPT_DIRECTORY, EPT_TABLE}), "the VMM's"
     rights = {word & 7 for place, word in words if place in EPT_TABLE_RANGE}
     assert rights >= {5, 6}, "not writable, not readable"
 

@@ -1,7 +1,8 @@
 """Page-table entries that cases change: the guest's and EPT's, on the way to the addresses that a case uses.
 
 An entry may become one that maps a large page, and some of its bits are inverted. Entries whose change led to clauses
-that no case had reached before are drawn more often.
+that no case had reached before are drawn more often. None leads the guest to the tables of EPT: they are the VMM's, as
+`isolation` proves, and the order in which a walk reads entries that its own accessed flags change is not compared.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _SHIFTS = (39, 30, 21, 12)  # an entry of each level maps so much, as a power of
 _GUEST, _EPT = (PML4, PDPT, DIRECTORY, TABLE), (EPT_PML4, EPT_PDPT, EPT_DIRECTORY, EPT_TABLE)
 _LARGE, _LARGE_SHIFTS = 1 << 7, (30, 21)
 _FRAME = 0xFF_FFFF_F000  # bits 39..12 of an entry
+_EPT_FRAMES = frozenset(_EPT)
 _MADE_LARGE = 0.5  # how often an entry that can map a large page does
 
 # Bits that are inverted: those that mean something alone, low ones of the address of a large page, reserved ones.
@@ -54,7 +56,11 @@ class Entry:
             value = value & ~_FRAME | _LARGE | (EPT_WRITE_BACK if self.place >= EPT_PML4 else 0)
         for _ in range(source.choice(_INVERTED)):
             value ^= 1 << source.choice(source.choice(_BITS))
-        return value
+        return self.value if self._is_of_guest(value) and value & _FRAME in _EPT_FRAMES else value
+
+    def _is_of_guest(self, value: int) -> bool:
+        """Whether it maps a page of the guest or, as an entry of the guest's own, a table."""
+        return self.place < EPT_PML4 or self.shift == _SHIFTS[-1] or bool(value & _LARGE)
 
     def word(self, source: Random) -> tuple[int, bytes]:
         """Another value for it, as a word of a case's memory."""
