@@ -130,6 +130,8 @@ def _case(goal_id: str, concrete: Concrete, situation: Situation) -> Case:
             if not is_executable:  # without EFER.NXE, the bit that says so would be reserved
                 state["EFER"] |= DECIDING["EFER"]
             entries = _guest_entries(kind, entries, is_executable=is_executable)
+            if kind is Kind.WALK and state.get("EFER", 0) & DECIDING["EFER"]:
+                entries = [entry & ~NO_EXECUTE for entry in entries]  # a right, of which a walk says nothing
             offset = DATA if len(entries) < len(SHIFTS) else 0
             is_canonical = linear >> 47 in (0, (1 << 17) - 1)
             place = ADDRESS | offset | (0 if is_canonical else NOT_CANONICAL)
