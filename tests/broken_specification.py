@@ -1,12 +1,15 @@
-"""The project's specification with faults put into it."""
+"""The project's specification with faults put into it, and the cases that theorems refuted by them have."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import grammar
+from checks.case import Case, parse_case
+from checks.theorem import Result, Status
 from grammar import ir
 
 
@@ -22,3 +25,11 @@ def with_faults(folder: Path, faults: Iterable[tuple[str, str, str]]) -> ir.Prog
         assert whole.count(text) == 1, text
         path.write_text(whole.replace(text, wrong))
     return grammar.load(folder)
+
+
+def refuted_case(result: Result) -> Case:
+    """The case of a refutation, as a file has it."""
+    assert result.status is Status.REFUTED
+    assert result.counterexample is not None
+    assert result.counterexample.case is not None
+    return parse_case(json.loads(json.dumps(result.counterexample.case)))

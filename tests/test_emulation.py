@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import z3
-from broken_specification import with_faults
+from broken_specification import refuted_case, with_faults
 
-from checks.case import parse_case
 from checks.emulation.family import EmulationFamily
 from checks.emulation.replay import replay
 from checks.solve import GroupRunner, Limits
-from checks.theorem import Result, Status
+from checks.theorem import Result
 from grammar import ir
 from refmodel.model import Model, build
 
@@ -60,10 +57,7 @@ def test_a_wrong_handler_is_refuted_and_the_reference_shows_it(
     broken: ir.Program, broken_model: Model, goal: str, difference: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = prove(broken, f"emulation.{goal}")
-    assert result.status is Status.REFUTED
-    assert result.counterexample is not None
-    assert result.counterexample.case is not None
-    case = parse_case(json.loads(json.dumps(result.counterexample.case)))
+    case = refuted_case(result)
     assert replay(case, broken_model) == 0
     told = capsys.readouterr().out
     assert "CONFIRMED" in told
@@ -75,7 +69,5 @@ def test_a_right_handler_replays_as_right(
     broken: ir.Program, model: Model, goal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = prove(broken, f"emulation.{goal}")
-    assert result.counterexample is not None
-    assert result.counterexample.case is not None
-    assert replay(parse_case(json.loads(json.dumps(result.counterexample.case))), model) == 1
+    assert replay(refuted_case(result), model) == 1
     assert "keeps the theorem" in capsys.readouterr().out

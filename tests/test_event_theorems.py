@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import z3
-from broken_specification import with_faults
+from broken_specification import refuted_case, with_faults
 
-from checks.case import parse_case
 from checks.extract import extract
 from checks.families import families
 from checks.solve import GroupRunner, Limits
-from checks.theorem import Result, Status
+from checks.theorem import Result
 from checks.trap.replay import replay
 from grammar import ir
 from refmodel.model import Model, build
@@ -56,10 +53,7 @@ def test_what_a_guest_gets_otherwise_is_refuted_and_the_reference_shows_it(
     broken: ir.Program, broken_model: Model, model: Model, goal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = prove(broken, f"trap.{goal}")
-    assert result.status is Status.REFUTED
-    assert result.counterexample is not None
-    assert result.counterexample.case is not None
-    case = parse_case(json.loads(json.dumps(result.counterexample.case)))
+    case = refuted_case(result)
     assert replay(case, broken_model) == 0
     assert "CONFIRMED" in capsys.readouterr().out
     assert replay(case, model) == 1

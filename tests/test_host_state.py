@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import z3
-from broken_specification import with_faults
+from broken_specification import refuted_case, with_faults
 
-from checks.case import parse_case
 from checks.extract import extract
 from checks.families import families
 from checks.host_state.replay import replay
 from checks.solve import GroupRunner, Limits
-from checks.theorem import Family, Result, Status
+from checks.theorem import Family, Result
 from grammar import ir
 from refmodel.model import Model, build
 
@@ -187,10 +185,7 @@ def test_a_broken_promise_is_refuted_and_the_reference_shows_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     result = prove(proving, broken, f"host_state.{goal}")
-    assert result.status is Status.REFUTED
-    assert result.counterexample is not None
-    assert result.counterexample.case is not None
-    case = parse_case(json.loads(json.dumps(result.counterexample.case)))
+    case = refuted_case(result)
     assert replay(case, broken_model) == 0
     assert "CONFIRMED" in capsys.readouterr().out
     assert replay(case, model) == 1
@@ -203,10 +198,7 @@ def test_what_start_vm_builds_is_refuted(
     broken_model = build(broken)
     for *_, goal in STARTS:
         result = prove(proving, broken, f"host_state.{goal}")
-        assert result.status is Status.REFUTED
-        assert result.counterexample is not None
-        assert result.counterexample.case is not None
-        case = parse_case(json.loads(json.dumps(result.counterexample.case)))
+        case = refuted_case(result)
         assert replay(case, broken_model) == 0
         assert replay(case, model) == 1
         assert "CONFIRMED" in capsys.readouterr().out
@@ -217,11 +209,9 @@ def test_a_register_that_is_not_the_guests_own_is_refuted_and_the_reference_show
     proving: dict[str, Family], broken: ir.Program, broken_model: Model, model: Model, goal: str, told: str
 ) -> None:
     result = prove(proving, broken, f"host_state.{goal}")
-    assert result.status is Status.REFUTED
+    case = refuted_case(result)
     assert result.counterexample is not None
     assert told in result.counterexample.summary
-    assert result.counterexample.case is not None
-    case = parse_case(json.loads(json.dumps(result.counterexample.case)))
     assert replay(case, broken_model) == 0
     if case.instruction.split("[")[0] in model.program.state:  # not the register that was added
         assert replay(case, model) == 1

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, cast
+from typing import cast
 
 from checks.emulation.claims import Emulation, witnesses
-from checks.emulation.explain import COLUMNS, WRONG, vmm_state
+from checks.emulation.explain import EmulationExplainer
 from checks.emulation.machine import Machine
 from checks.emulation.runs import HANDLE_EVENT, SAVE, Handled
 from checks.host_state.running import LONGEST
@@ -20,14 +20,12 @@ from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Record, Value, fresh, leaves
 from checks.theorem import Goal
-from checks.trap.casefile import CaseExplainer
 from checks.trap.concrete import Written, show_record
 from checks.trap.contract import FAULT
 from checks.trap.explain import Sides
 from checks.trap.operands import CODE_SIZE
 from checks.trap.runs import Settings
 from checks.trap.subject import next_rip
-from checks.trap.theorems import Claim
 from grammar import ir
 
 NAME = "exceptions"
@@ -94,25 +92,11 @@ def _can_be_injected(settings: Settings, handled: Handled, event: Record, length
 
 
 @dataclass(slots=True)
-class ExceptionExplainer(CaseExplainer):
+class ExceptionExplainer(EmulationExplainer):
     """Shows the event, with a case in which an instruction of that length raises it."""
 
     event: Record
     length: Vector
-
-    kind: ClassVar[str] = "emulation"
-
-    def wording(self, claim: Claim) -> tuple[str, tuple[str, str]]:  # noqa: ARG002 - there is one theorem
-        """What is wrong, and what the two columns of values are."""
-        return WRONG, COLUMNS
-
-    def goal(self, claim: Claim) -> str:  # noqa: ARG002 - there is one theorem
-        """The id of the goal that the claim is."""
-        return self.name
-
-    def other_state(self, sides: Sides) -> dict[str, int]:
-        """The variables of the VMM that the run uses."""
-        return vmm_state(sides)
 
     def symbols(self) -> tuple[Value, ...]:
         """The fields of the event."""

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from checks.trap.casefile import FormExplainer
+from checks.trap.casefile import CaseExplainer, FormExplainer
 from checks.trap.concrete import Concrete, item
 from checks.trap.explain import Explainer, Sides
 from checks.trap.runs import Run
@@ -17,10 +17,9 @@ WRONG = "what the VMM makes of the exit is not what the bare machine does"
 
 
 @dataclass(slots=True)
-class HandlingExplainer(FormExplainer):
-    """Explains refutations of the claim about one form; `constants` are fields that are the same in every VMCS."""
+class EmulationExplainer(CaseExplainer):
+    """Explains that a guest under the VMM and the bare machine part."""
 
-    constants: Container[str]
     kind: ClassVar[str] = "emulation"
 
     def wording(self, claim: Claim) -> tuple[str, tuple[str, str]]:  # noqa: ARG002 - there is one theorem
@@ -33,7 +32,14 @@ class HandlingExplainer(FormExplainer):
 
     def other_state(self, sides: Sides) -> dict[str, int]:
         """The variables of the VMM that the run uses."""
-        return vmm_state(sides)
+        return _vmm_state(sides)
+
+
+@dataclass(slots=True)
+class HandlingExplainer(EmulationExplainer, FormExplainer):
+    """Explains refutations of the claim about one form; `constants` are fields that are the same in every VMCS."""
+
+    constants: Container[str]
 
     def start_rows(self, sides: Sides) -> Iterator[tuple[str, str, str]]:
         """What the runs used of their start states, but for what is always the same."""
@@ -48,7 +54,7 @@ class HandlingExplainer(FormExplainer):
         return told if told != "exits" else "never runs again"
 
 
-def vmm_state(sides: Sides) -> dict[str, int]:
+def _vmm_state(sides: Sides) -> dict[str, int]:
     """The variables of the VMM that the run of the guest uses, by item."""
     run = sides.claim.left
     found: dict[str, int] = {}
