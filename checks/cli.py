@@ -150,7 +150,7 @@ def _dispatch(argv: list[str]) -> int:
 
 def _run(module: ModuleType, args: argparse.Namespace) -> int:
     """Runs a command; errors of the user's input are one line, errors of ours a traceback and status 5."""
-    from checks.commands.errors import UsageError
+    from checks.errors import UsageError
     from grammar import SpecificationError
 
     try:

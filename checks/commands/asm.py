@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

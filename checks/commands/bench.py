@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 
 if TYPE_CHECKING:
     from checks.bench.engines import Engine

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 
 if TYPE_CHECKING:
     from checks.fuzz.campaign import Campaign

@@ -11,7 +11,7 @@ from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console

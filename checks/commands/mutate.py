@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 
 if TYPE_CHECKING:
     from grammar.ir import Program

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from checks.commands.errors import UsageError
 from checks.commands.list import row_text
+from checks.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import fastmodel
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 from grammar.cachedir import cache_directory
 
 FILE = Path(__file__).with_name("faults.toml")

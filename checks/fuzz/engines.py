@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 from checks.fuzz.bases import MEMORY_SIZE
 from checks.fuzz.cycle import DONE, REFUSED, Cycle, Step
 from checks.fuzz.generate import Scope

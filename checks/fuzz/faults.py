@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 from checks.fast.faults import Fault, faulty, run_module
 
 _SHRINK = 0.1  # seconds: that the fault is found is enough

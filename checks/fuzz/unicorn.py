@@ -12,7 +12,7 @@ from importlib import import_module
 from itertools import takewhile
 from typing import Any
 
-from checks.commands.errors import UsageError
+from checks.errors import UsageError
 from checks.fuzz.bases import CODE, GDT, MEMORY_SIZE, PAGE_SIZE, PML4, STACK_TOP, TABLE, memory_image
 from checks.fuzz.cycle import NOT_MODELLED, PAGE_FAULT, Cycle, Step
 from checks.fuzz.generate import Scope

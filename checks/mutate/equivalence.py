@@ -21,9 +21,8 @@ from checks.mutate.outcomes import Difference, Outcome, compare, outcome, same_s
 from checks.mutate.places import Mutant, source_name
 from checks.mutate.scope import is_of_msr_areas
 from checks.mutate.trial import Trial
-from checks.mutate.weave import Weaver
+from checks.mutate.weave import CANNOT_BUILD, Weaver
 from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.memory import ByteMemory, UnalignedAccessError
 from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State, Surroundings
@@ -51,15 +50,6 @@ EQUIVALENT = frozenset({SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS})
 
 _ORDER = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS, STRICTER, INFORMATION, EXITS, "")
 
-_CANNOT_COMPARE = (
-    UnsupportedError,
-    UnalignedAccessError,
-    KeyError,
-    StopIteration,
-    AssertionError,
-    z3.Z3Exception,
-)
-
 MOST_FUNCTIONS = 8
 """A function is compared by itself only if it is made from no more."""
 
@@ -72,7 +62,7 @@ def same_alone(program: ir.Program, weaver: Weaver, some: Numbered) -> frozenset
     mutant = next(iter(some.values()))
     try:
         return _same_alone(program, weaver.woven(some), mutant, frozenset(some))
-    except _CANNOT_COMPARE:
+    except CANNOT_BUILD:
         return frozenset()
 
 
@@ -84,7 +74,7 @@ def reasons(program: ir.Program, weaver: Weaver, subject: str, some: Numbered) -
         if subject in program.steps:
             return _compare_steps(program, woven, subject, frozenset(some))
         return _compare_forms(program, woven, block, frozenset(some)) if block else {}
-    except _CANNOT_COMPARE:
+    except CANNOT_BUILD:
         return {}
 
 

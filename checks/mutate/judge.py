@@ -16,22 +16,10 @@ from checks.mutate.places import Mutant, mutated
 from checks.mutate.question import LIMITS
 from checks.mutate.targets import Target, Targets, is_among, items_of
 from checks.mutate.trial import Trial
-from checks.mutate.weave import Weaver
+from checks.mutate.weave import CANNOT_BUILD, Weaver
 from checks.solve import GroupRunner
-from checks.symbolic.expressions import UnsupportedError
-from checks.symbolic.memory import UnalignedAccessError
 from checks.theorem import Goal, Group, Status
 from grammar import ir
-
-CANNOT_BUILD = (
-    UnsupportedError,
-    UnalignedAccessError,
-    KeyError,
-    StopIteration,
-    AssertionError,
-    z3.Z3Exception,
-)
-"""What building the terms of a program raises about which the theorems cannot be stated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,12 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, cast
 
+import z3
+
 from checks.mutate.operators import dropped, faults, swapped
 from checks.mutate.places import Mutant, Path, Rewriter, rewritten, source_name, with_items
+from checks.symbolic.expressions import UnsupportedError
+from checks.symbolic.memory import UnalignedAccessError
 from checks.walk import nodes
 from grammar import ir
 from grammar.source import Span
@@ -25,6 +29,16 @@ SITE = "fault."
 """Begins the sites of choices; the number follows."""
 
 _FALSE, _TRUE = ir.Literal(ir.BOOL, 0), ir.Literal(ir.BOOL, 1)
+
+CANNOT_BUILD = (
+    UnsupportedError,
+    UnalignedAccessError,
+    KeyError,
+    StopIteration,
+    AssertionError,
+    z3.Z3Exception,
+)
+"""What building the terms of a program raises about which the theorems cannot be stated."""
 
 
 def choice(number: int) -> ir.Expr:
