@@ -233,8 +233,12 @@ def test_a_campaign_that_was_stopped_goes_on(tmp_path: Path) -> None:
 def test_two_processes_judge_as_one_does() -> None:
     campaign = Campaign(PROGRAM, ["manual"])
     chosen = set(campaign.sample(None, 0, ["is_valid_cr4"]))
-    here = {v.mutant: v.fate for v in Run(campaign, set(chosen)).verdicts(Setup(None, ["manual"]), 1)}
-    there = {v.mutant: v.fate for v in Run(campaign, set(chosen)).verdicts(Setup(None, ["manual"]), 2)}
+
+    def run() -> Run:
+        return Run(campaign, set(chosen), Setup(None, ["manual"]))
+
+    here = {v.mutant: v.fate for v in run().verdicts(1)}
+    there = {v.mutant: v.fate for v in run().verdicts(2)}
     assert here == there
 
 
