@@ -23,7 +23,7 @@ from checks.host_state.running import RunningGuest
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import State
-from checks.symbolic.terms import Terms, Truth
+from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Record, Value, equal, fresh
 from checks.theorem import Goal, Group
 from checks.totality.handlers import LIVES
@@ -39,8 +39,9 @@ EXIT_FUNCTION, LEAVE, IS_FAILURE = "vm_exit", "after_exit", "is_entry_failure"
 RUNNING = "RUNNING"
 """The names of the specification that these goals are made with: see `spec/vmx/vm_exit.isa`, `spec/vmm/`."""
 
+INFORMATION, NMI_UNBLOCKING = "ENTRY_INTERRUPTION_INFORMATION", 12
 INJECTED = {
-    "ENTRY_INTERRUPTION_INFORMATION": "interruption_information",
+    INFORMATION: "interruption_information",
     "ENTRY_EXCEPTION_ERROR_CODE": "interruption_error",
 }
 """The fields of the event to inject, and where the record of a VM exit has the event that exited."""
@@ -131,10 +132,17 @@ class LeftGuest:
         return (functions[EXIT_FUNCTION], (self.event,)), (functions[LEAVE], ())
 
     def could_be_injected(self) -> Iterator[Truth]:
-        """If an event exited, it is one that VM entry could inject: all that the processor raises are."""
+        """If an event exited, it is one that VM entry could inject: all that the processor raises are.
+
+        But for a bit of the exit that an entry does not accept: that an IRET had unblocked NMIs.  SDM 3C 25.8.3, 25.9.2
+        """
         promises, state = self.guest.promises, self.state.copy()
         for name, part in INJECTED.items():
             state.set(name, self.event.field(part))
+        information = cast(Vector, state.get(INFORMATION))
+        state.set(
+            INFORMATION, promises.terms.arithmetic("&", information, 0xFFFFFFFF & ~(1 << NMI_UNBLOCKING), 32)
+        )
         depending = Dependencies(promises.program).at_waiting(dict.fromkeys(INJECTED, ALL))
         yield from promises.of_waiting(state, {one.name for one in depending}).values()
 
