@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from grammar import ir
-from grammar.cachedir import cache_directory, write_atomically
+from grammar.cachedir import cache_directory, keep, kept
 from grammar.diagnostics import SpecificationError
 from grammar.garbage import reading
 from grammar.source import default_directory
@@ -37,7 +37,7 @@ def _checked(directory: Path, key: str) -> ir.Program:
         raise SpecificationError(diagnostics, sources)
     cache = cache_directory()
     if cache is not None:
-        write_atomically(cache / f"program-{key}.pickle", stored(program))
+        keep(cache / f"program-{key}.pickle", stored(program))
     return program
 
 
@@ -58,7 +58,5 @@ def _from_cache(key: str) -> ir.Program | None:
     cache = cache_directory()
     if cache is None:
         return None
-    try:
-        return restored((cache / f"program-{key}.pickle").read_bytes())
-    except OSError:
-        return None
+    data = kept(cache / f"program-{key}.pickle")
+    return None if data is None else restored(data)

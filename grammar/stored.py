@@ -1,4 +1,4 @@
-"""A program as bytes: a digest, the program without the bodies of functions and instructions, then these.
+"""A program as bytes: first without the bodies of functions and instructions, then these.
 
 Many commands need few bodies or none. They are most of a program, and read when one of them is first looked at.
 """
@@ -6,7 +6,6 @@ Many commands need few bodies or none. They are most of a program, and read when
 from __future__ import annotations
 
 import gc
-import hashlib
 import pickle
 from collections.abc import Iterator
 from itertools import chain
@@ -15,8 +14,7 @@ from grammar import ir
 from grammar.garbage import no_garbage_collection
 from grammar.record import Later
 
-_DIGEST = 32  # bytes
-_LENGTH = 8
+_LENGTH = 8  # bytes
 _Holder = ir.Function | ir.InstructionBody | ir.Step | ir.Handler
 
 
@@ -31,15 +29,12 @@ def stored(program: ir.Program) -> bytes:
     finally:
         for holder, body in zip(holders, bodies, strict=True):
             vars(holder)["body"] = body
-    content = len(outline).to_bytes(_LENGTH, "little") + outline + pickle.dumps(bodies, protocol=5)
-    return hashlib.sha256(content).digest() + content
+    return len(outline).to_bytes(_LENGTH, "little") + outline + pickle.dumps(bodies, protocol=5)
 
 
-def restored(data: bytes) -> ir.Program | None:
-    """The program; None if the bytes are damaged."""
-    content = memoryview(data)[_DIGEST:]
-    if hashlib.sha256(content).digest() != data[:_DIGEST]:
-        return None
+def restored(data: bytes) -> ir.Program:
+    """The program that these are the bytes of."""
+    content = memoryview(data)
     end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
     program: ir.Program = pickle.loads(content[_LENGTH:end])
     holders = list(_holders(program))
