@@ -22,8 +22,7 @@ A first tour:
   nonroot list                               what is specified, and what is known of it
   nonroot show MOV_TO_CR3                    one instruction: spec, generated code, exits, verdict
   nonroot prove 'trap.RDMSR.*'               prove some theorems (all without arguments)
-  nonroot asm examples/hello.asm -o hello.bin
-  nonroot run hello.bin hello.bin            two guests side by side
+  nonroot run examples/hello.asm examples/attacker.asm   two guests side by side
   nonroot fuzz --seconds 10                  compare the fast model with the reference
 
 Exit status: 0 success, 1 a difference, a refuted theorem or a guest that was stopped,
@@ -66,12 +65,16 @@ COMMANDS = (
     Command(
         "run",
         "run guest images, several side by side",
-        ("nonroot run hello.bin", "nonroot run a.elf b.bin --engine fast", "nonroot run hello.bin --trace"),
+        (
+            "nonroot run examples/hello.asm",
+            "nonroot run examples/attacker.asm b.elf c.bin --engine fast",
+            "nonroot run examples/hello.asm --trace --max-steps 20",
+        ),
     ),
     Command(
         "asm",
         "assemble a guest into a flat image",
-        ("nonroot asm examples/hello.asm -o hello.bin",),
+        ("nonroot asm examples/hello.asm --listing", "nonroot asm examples/hello.asm -o hello.bin"),
     ),
     Command(
         "prove",

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 import refmodel
-from refmodel.assembler import assemble
-from refmodel.encoder import Encoder
-from refmodel.image import FLAT_ADDRESS, Image, Segment
+from refmodel.image_files import load_image
 from refmodel.session import PAGE_SIZE, Session
 
 MEMORY = 1 << 19  # bytes for each guest
@@ -17,7 +15,6 @@ MOST_STEPS = 300_000
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 MODEL = refmodel.load()
-ENCODER = Encoder(MODEL.program)
 
 # 1229 primes lie below 10,000; the attacker owns MEMORY / 4096 = 128 pages.
 PRINTED = {
@@ -41,18 +38,13 @@ PRINTED = {
 }
 
 
-def image(name: str) -> Image:
-    path = EXAMPLES / f"{name}.asm"
-    code = assemble(path.read_text(), ENCODER, str(path)).code
-    return Image(name, (Segment(FLAT_ADDRESS, code, len(code)),), FLAT_ADDRESS)
-
-
 class Guests:
     """Several examples in one session, and what each printed."""
 
     def __init__(self, *names: str) -> None:
         self.printed: dict[int, str] = dict.fromkeys(range(1, len(names) + 1), "")
-        self.session = Session(MODEL, [image(name) for name in names], MEMORY, self._write)
+        images = [load_image(EXAMPLES / f"{name}.asm", MODEL.program) for name in names]
+        self.session = Session(MODEL, images, MEMORY, self._write)
 
     def _write(self, guest: int, byte: int) -> None:
         self.printed[guest] += chr(byte)

@@ -150,7 +150,7 @@ def test_a_long_loop_is_the_same_machine(model: Model) -> None:
 
 @needs_compiler
 def test_a_c_program_is_the_same_machine(model: Model, tmp_path: Path) -> None:
-    pair = Pair(model, [load_image(built(tmp_path, "-O2", SMALL))])
+    pair = Pair(model, [load_image(built(tmp_path, "-O2", SMALL), model.program)])
     pair.run(in_pieces((997, 3001), MOST_STEPS))
     assert pair.steps > 10_000
     assert pair.made > 0.99 * pair.steps

@@ -137,6 +137,17 @@ def test_without_llvmlite_the_fast_engine_is_plain_python_and_says_so(images: Pa
         assert done.stdout == ("" if status else "hi\n")
 
 
+def test_assembly_is_assembled_on_the_way(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without `org` it lies where flat images do, else where it says; its errors have file and line."""
+    for name, begin in (("a.asm", ""), ("b.asm", "org 0x20000\n")):
+        (tmp_path / name).write_text(f"{begin}mov al, [letter]\nout 0xe9, al\nhlt\nletter: db '{name[0]}'\n")
+    assert main(["run", str(tmp_path / "a.asm"), str(tmp_path / "b.asm")]) == 0
+    assert sorted(capfd.readouterr().out.splitlines()) == ["1: a", "2: b"]
+    (tmp_path / "c.asm").write_text("hlt\nfrob\n")
+    assert main(["run", str(tmp_path / "c.asm")]) == 2
+    assert f"{tmp_path / 'c.asm'}:2:1: error: unknown instruction 'frob'" in capfd.readouterr().err
+
+
 def test_several_guests_are_told_apart(images: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["run", str(images / "hi.bin"), str(images / "hi.bin")]) == 0
     assert sorted(capfdbinary.readouterr().out.splitlines()) == [b"1: hi", b"2: hi"]
@@ -195,7 +206,7 @@ def elf(**changes: int) -> bytes:
 def test_elf_images(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(elf(memsz=0x3000))
-    image = load_image(path)
+    image = load_image(path, MODEL.program)
     assert image.segments == (Segment(0x10000, b"\xf4", 0x3000),)
     assert (image.entry, image.end) == (0x10000, 0x13000)
     assert main(["run", str(path)]) == 0

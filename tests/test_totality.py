@@ -64,9 +64,25 @@ WAYS_BACK = [
         "if EXIT_INTERRUPTION_INFORMATION.TYPE == NMI as bits(3)\n    yield()",
         "if EXIT_INTERRUPTION_INFORMATION.TYPE == HARDWARE_EXCEPTION as bits(3)\n    yield()",
         "ignored.EXCEPTION_OR_NMI",
-        "ENTRY_INTERRUPTION_INFORMATION",
+        "the guest keeps ENTRY_INTERRUPTION_INFORMATION",
+    ),
+    (
+        "vmm/handlers",
+        "handler EXTERNAL_INTERRUPT\n  yield()",
+        "handler EXTERNAL_INTERRUPT\n  stop_guest()",
+        "ignored.EXTERNAL_INTERRUPT",
+        "the guest goes on",
     ),
 ]
+
+# Ends of guests that are none, that leave the processor or the memory to the guest, or that others notice.
+ENDS = [
+    ("vmm/schedule", "  IN_NON_ROOT := false\n", "", "give_up_guest.processor", "the host's IN_NON_ROOT"),
+    ("vmm/schedule", "  load_host()\n", "", "give_up_guest.processor", "the host's DR7"),
+    ("vmm/schedule", "    retire(CURRENT_VM)", "", "give_up_guest.guest", "leaves its memory"),
+    ("vmm/schedule", "  if kill(", "  KILLED_AT[1] := 0\n  if kill(", "give_up_guest.others", "KILLED_AT"),
+    ("vmm/schedule", "as ExitReason)\n  end_guest()", "as ExitReason)", "stop_guest.guest", "is not alive"),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +90,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
     of_the_vmm = ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS))
-    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in (*ARRIVALS, *WAYS_BACK))))
+    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in (*ARRIVALS, *WAYS_BACK, *ENDS))))
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +163,18 @@ def test_an_interrupt_that_a_guest_notices_is_refuted(
     assert replayed(result, model) == (file == "vmm/guests")
 
 
-@pytest.mark.parametrize(("goal", "what"), [one[3:] for one in WAYS_BACK])
-def test_a_wrong_way_back_is_refuted(
-    family: TotalityFamily, broken: ir.Program, goal: str, what: str
+@pytest.mark.parametrize(
+    ("goal", "what"), [*(one[3:] for one in WAYS_BACK), *((f"endings.{one[3]}", one[4]) for one in ENDS)]
+)
+def test_a_wrong_way_back_or_end_is_refuted(
+    family: TotalityFamily, broken: ir.Program, broken_model: Model, model: Model, goal: str, what: str
 ) -> None:
     result = prove(family, broken, f"totality.{goal}")
     assert result.status is Status.REFUTED
     assert result.counterexample is not None
     assert (what,) in result.counterexample.rows
+    assert replayed(result, broken_model)
+    assert not replayed(result, model)
 
 
 def test_a_function_without_a_fault_is_proved_beside_them(family: TotalityFamily, broken: ir.Program) -> None:

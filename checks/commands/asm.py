@@ -19,17 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Assembles the file; prints every error of it and returns 2 if there are any."""
     import grammar
-    from refmodel.assembler import AssemblyErrors, assemble
+    from refmodel.assembler import AssemblyErrors, assemble_file
     from refmodel.encoder import Encoder
 
     if args.output is None and not args.listing:
         raise UsageError("asm: say where to write with -o OUT, or ask for --listing")
     try:
-        text = args.source.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{args.source}: not a text file") from None
-    try:
-        assembled = assemble(text, Encoder(grammar.load(args.spec)), str(args.source))
+        assembled = assemble_file(args.source, Encoder(grammar.load(args.spec)))
     except AssemblyErrors as errors:
         print(errors, file=sys.stderr)
         return 2

@@ -29,7 +29,11 @@ _TURNS = 1_000_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE", help="ELF64 executable or flat binary"
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="assembly (.asm), ELF64 executable or flat binary",
     )
     parser.add_argument("--engine", choices=("reference", "fast"), default="reference", help="what runs them")
     parser.add_argument("--trace", action="store_true", help="print every instruction to standard error")
@@ -59,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("run: --trace needs the reference engine")
     console = Console(len(args.images) > 1)
     try:
-        images = [load_image(path) for path in args.images]
         model = refmodel.load(args.spec)
+        images = [load_image(path, model.program) for path in args.images]
         session = Session(model, images, args.memory, console.write)
         session.machine.listeners["device_fault"] = _fault_printer(model.program)
     except ImageError as error:

@@ -8,17 +8,15 @@ delivered to the guest, and the guest's state is what it was. What the handler d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 from checks.emulation.machine import Machine, is_handled
 from checks.host_state.promises import mode_of
-from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import RETURN, Cursor, Exit, Exits
+from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
-from checks.symbolic.values import Record, Value, equal, fresh
+from checks.symbolic.values import Record, equal, fresh
 from checks.theorem import Goal, Witness
 from checks.totality.exits import IS_HANDLED, Exiting
 from checks.totality.havoc import CALLS, Havoc, any_state
@@ -33,30 +31,11 @@ IS_NOT_DELIVERED, IS_NOT_NOTICED = "is not delivered", "is not noticed"
 """Claims besides that an exit has a handler."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Delivery:
-    """Ends a run that would deliver the interrupt to the guest."""
-
-    havoc: Havoc
-
-    def call(
-        self,
-        _e: Evaluator,
-        function: ir.Function,
-        _arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> None:
-        """The run ends."""
-        self.havoc.begin(function.name, cursor)
-        cursor.leave(DELIVER, None, None, exits)
-
-
 def arrival_goal(exiting: Exiting, function: ir.Function, name: str, terms: Terms) -> Goal:
     """The interrupt exits or waits, and the guest does not notice."""
     program = exiting.program
     havoc = Havoc(program, terms, exiting.aborts)
-    machine = Machine(program, terms, overrides={DELIVER: _Delivery(havoc).call})
+    machine = Machine(program, terms, overrides={DELIVER: havoc.end})
     start = any_state(program, terms, exiting.built)
     start.set(mode_of(program), value=True)
     cursor, exits = Cursor(start.copy(), {}), list[Exit]()

@@ -12,19 +12,17 @@ from collections.abc import Iterator
 from functools import partial
 from typing import cast
 
-import z3
-
 from checks.host_state.promises import CURRENT, THIS_CPU
 from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import Cursor, Exit, Exits
+from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Value, choose, equal
-from checks.theorem import Counterexample, Goal, Witness
+from checks.theorem import Goal, Witness
 from checks.totality.exits import Exiting
-from checks.totality.handlers import LIVES
-from checks.totality.havoc import any_state
-from checks.trap.concrete import Concrete
+from checks.totality.handlers import LIVES, life
+from checks.totality.havoc import Havoc, any_state
+from checks.totality.open_run import KIND, OpenRun
 from grammar import ir
 
 ENTERING = ("resume",)
@@ -33,64 +31,68 @@ ENTRY, NEXT, RUNNING, YIELDS, LIVE = "vm_entry", "next_guest", "RUNNING", "IS_YI
 TIMER, VMM = "VMX_PREEMPTION_TIMER_VALUE", 0
 """The names of the specification that these goals are made with: see `spec/vmm/schedule.isa`."""
 
+IS_CURRENT = "who is entered is the guest whose VMCS is current"
+IS_ALIVE = "who is entered is alive"
+HAS_ITS_TURN = "who is entered is the guest whose turn it is"
+YIELDS_NO_MORE = "who is entered yields no more"
+HAS_TIME = "who is entered has time"
+IS_ENTERED = "a guest is entered"
+CLAIMS = frozenset({IS_CURRENT, IS_ALIVE, HAS_ITS_TURN, YIELDS_NO_MORE, HAS_TIME, IS_ENTERED})
+"""The claims."""
+
 
 def entry_goal(exiting: Exiting, function: ir.Function, name: str, terms: Terms) -> Goal:
     """The guest that is entered is the right one, and the current one."""
     program = exiting.program
-    machine = Evaluator(program, terms, overrides={ENTRY: _enter})
+    havoc = Havoc(program, terms, exiting.aborts)
+    machine = Evaluator(program, terms, overrides={ENTRY: havoc.end})
     start = any_state(program, terms, exiting.built)
-    exits: Exits = []
-    machine.call(function, (), Cursor(start.copy(), {}), exits)
+    cursor, exits = Cursor(start.copy(), {}), list[Exit]()
+    machine.call(function, (), cursor, exits)
+    cursor.leave(RETURN, None, None, exits)
     end = machine.merge_returns([one for one in exits if one.kind == ENTRY], Cursor(start, {}))
-    claims = dict(_claims(program, terms, start, end))
+    claims = dict(_claims(machine, start, end))
+    run = OpenRun(function, (), start, havoc, exits, (machine,))
+    summary = "the wrong guest is entered"
     return Goal(
         name,
         terms.truth(terms.conjunction(claims.values())),
         witnesses=(Witness("enters", terms.truth(end.condition)),),
-        explain=partial(_broken, claims, function),
+        minimise=run.minimise,
+        explain=partial(run.broken, KIND, name, claims, summary, function.span),
     )
 
 
-def _enter(
-    _e: Evaluator, _f: ir.Function, _arguments: tuple[Value, ...], cursor: Cursor, exits: Exits
-) -> None:
-    """The run ends."""
-    cursor.leave(ENTRY, None, None, exits)
-
-
-def _claims(program: ir.Program, terms: Terms, start: State, end: Exit) -> Iterator[tuple[str, Truth]]:
+def _claims(machine: Evaluator, start: State, end: Exit) -> Iterator[tuple[str, Truth]]:
+    program, terms = machine.program, machine.terms
     kind = program.state[CURRENT].type
-    guest, turn = end.state.get(CURRENT), _turn(program, terms, start)
+    guest, turn = end.state.get(CURRENT), _turn(machine, start)
+    machine.touched.element(RUNNING, (THIS_CPU,))
     running, before = (state.elements(RUNNING).read((THIS_CPU,)) for state in (end.state, start))
     entered = {
-        "is the guest whose VMCS is current": equal(terms, running, guest, kind),
-        "is alive": _lives(program, terms, end.state, guest),
-        "is the guest whose turn it is": equal(terms, guest, turn, kind),
-        "yields no more": terms.negation(cast(Truth, end.state.get(YIELDS))),
-        "has time": terms.negation(equal(terms, end.state.get(TIMER), 0, program.state[TIMER].type)),
+        IS_CURRENT: equal(terms, running, guest, kind),
+        IS_ALIVE: _lives(machine, end.state, guest),
+        HAS_ITS_TURN: equal(terms, guest, turn, kind),
+        YIELDS_NO_MORE: terms.negation(cast(Truth, end.state.get(YIELDS))),
+        HAS_TIME: terms.negation(equal(terms, end.state.get(TIMER), 0, program.state[TIMER].type)),
     }
     for name, holds in entered.items():
-        yield f"who is entered {name}", terms.implies(end.condition, holds)
+        yield name, terms.implies(end.condition, holds)
     can_enter = (equal(terms, before, VMM, kind), terms.negation(equal(terms, turn, VMM, kind)))
-    yield "a guest is entered", terms.implies(terms.conjunction(can_enter), end.condition)
+    yield IS_ENTERED, terms.implies(terms.conjunction(can_enter), end.condition)
 
 
-def _turn(program: ir.Program, terms: Terms, start: State) -> Value:
+def _turn(machine: Evaluator, start: State) -> Value:
     """The current guest or, if it yields or is gone, the next one."""
-    current = start.get(CURRENT)
-    following = Evaluator(program, terms).call(program.functions[NEXT], (), Cursor(start.copy(), {}), [])
-    is_gone = terms.negation(_lives(program, terms, start, current))
+    terms, current = machine.terms, start.get(CURRENT)
+    machine.touched.names.update((CURRENT, YIELDS))
+    following = machine.call(machine.program.functions[NEXT], (), Cursor(start.copy(), {}), [])
+    is_gone = terms.negation(_lives(machine, start, current))
     leaves = terms.disjunction((cast(Truth, start.get(YIELDS)), is_gone))
-    return choose(terms, leaves, cast(Value, following), current, program.state[CURRENT].type)
+    return choose(terms, leaves, cast(Value, following), current, machine.program.state[CURRENT].type)
 
 
-def _lives(program: ir.Program, terms: Terms, state: State, guest: Value) -> Truth:
-    type_ = program.state[LIVES].type
-    assert isinstance(type_, ir.Enum)
-    return equal(terms, state.elements(LIVES).read((guest,)), dict(type_.members)[LIVE], type_)
-
-
-def _broken(claims: dict[str, Truth], function: ir.Function, model: z3.ModelRef) -> Counterexample:
-    concrete = Concrete(model)
-    rows = tuple((name,) for name, holds in claims.items() if not concrete.holds(holds))
-    return Counterexample("the wrong guest is entered", ("broken",), rows, function.span)
+def _lives(machine: Evaluator, state: State, guest: Value) -> Truth:
+    machine.touched.element(LIVES, (guest,))
+    type_, found = machine.program.state[LIVES].type, state.elements(LIVES).read((guest,))
+    return equal(machine.terms, found, life(machine.program, LIVE), type_)

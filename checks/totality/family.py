@@ -1,5 +1,5 @@
 """The family `totality`: every VM exit has a handler, which returns and concerns the current guest alone; and a guest
-does not notice interrupts of the machine. The VMM enters the guest whose turn it is.
+does not notice interrupts of the machine. The VMM enters the guest whose turn it is, and ends the current one alone.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from checks.emulation.runs import RUN_ONE
 from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Outline
 from checks.totality.arrivals import arrival_goal
+from checks.totality.endings import ending_goal, endings
 from checks.totality.entries import ENTERING, entry_goal
 from checks.totality.exits import ARRIVING, Exiting, exit_goal
 from checks.totality.handlers import handler_goal
 from checks.totality.ignored import TYPES, ignored_goal
 from grammar import ir
 
-EXITS, HANDLERS, ARRIVALS, IGNORED, ENTRIES = (
-    f"totality.{one}" for one in ("exits", "handlers", "arrivals", "ignored", "entries")
+EXITS, HANDLERS, ARRIVALS, IGNORED, ENTRIES, ENDINGS = (
+    f"totality.{one}" for one in ("exits", "handlers", "arrivals", "ignored", "entries", "endings")
 )
 """The groups."""
 
 
 @dataclass(slots=True)
 class TotalityFamily:
-    """Theorems about all that can make a guest exit, about each handler, interrupts that arrive, and the way back."""
+    """Theorems about what makes a guest exit, each handler, interrupts that arrive, the way back, and the end."""
 
     name: str = "totality"
     _prepared: dict[int, Exiting] = field(default_factory=dict)
@@ -58,6 +59,7 @@ class TotalityFamily:
             ARRIVALS: arriving,
             IGNORED: {name: program.handlers[name] for name in TYPES if name in program.handlers},
             ENTRIES: {name: functions[name] for name in ENTERING if name in functions},
+            ENDINGS: endings(program),
         }
 
     def _of(self, program: ir.Program) -> Exiting:
@@ -72,4 +74,5 @@ _MAKERS: dict[str, Callable[..., Goal]] = {
     ARRIVALS: arrival_goal,
     IGNORED: ignored_goal,
     ENTRIES: entry_goal,
+    ENDINGS: ending_goal,
 }

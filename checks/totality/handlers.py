@@ -67,6 +67,13 @@ def ends_guests(program: ir.Program, function: ir.Function) -> bool:
     return LIVES in written_by(program, [function.body])
 
 
+def life(program: ir.Program, part: str) -> int:
+    """The value of state that says whether guests are alive, by its name."""
+    type_ = program.state[LIVES].type
+    assert isinstance(type_, ir.Enum)
+    return dict(type_.members)[part]
+
+
 def handler_goal(exiting: Exiting, handler: ir.Handler, name: str, terms: Terms) -> Goal:
     """The handler returns, for the same guest, and other guests have what they had."""
     program, aborts = exiting.program, exiting.aborts
@@ -81,7 +88,7 @@ def handler_goal(exiting: Exiting, handler: ir.Handler, name: str, terms: Terms)
     machine.call(function, (), cursor, exits)
     claims = {
         **_claims(program, terms, handler, exits),
-        **dict(_of_guests(program, machine, start, cursor.state, steps.written)),
+        **dict(kept_by_others(program, machine, start, cursor.state, steps.written)),
     }
     cursor.leave(RETURN, None, None, exits)
     run = OpenRun(function, (), start, steps.havoc, exits, (machine,))
@@ -133,10 +140,10 @@ def _per_guest(program: ir.Program, written: frozenset[str]) -> dict[str, int]:
     return {name: found.index(of_guests) for name, found in types.items() if of_guests in found}
 
 
-def _of_guests(
+def kept_by_others(
     program: ir.Program, machine: Machine, before: State, after: State, written: frozenset[str]
 ) -> Iterator[tuple[str, Truth]]:
-    """The current guest is the same, and what others have is unchanged, by name."""
+    """The current guest is the same, and what others have is unchanged, by name; `written` is left out."""
     terms, vm = machine.terms, program.state[CURRENT].type
     machine.touched.names.add(CURRENT)
     yield CURRENT, equal(terms, after.get(CURRENT), before.get(CURRENT), vm)

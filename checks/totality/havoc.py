@@ -121,6 +121,18 @@ class Havoc:
         call.result = fresh(self.terms, f"{call.label}.result", function.result), function.result
         return call.result[0]
 
+    def end(
+        self,
+        _e: Evaluator,
+        function: ir.Function,
+        _arguments: tuple[Value, ...],
+        cursor: Cursor,
+        exits: Exits,
+    ) -> None:
+        """The run ends at this call, with an exit of the function's name."""
+        self.begin(function.name, cursor)
+        cursor.leave(function.name, None, None, exits)
+
     def instruction(self, evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
         """What any instruction may do."""
         call = self.begin(EXECUTE, cursor)

@@ -13,7 +13,7 @@ from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Exit
 from checks.symbolic.state import Elements, State
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Point, Value, leaves
+from checks.symbolic.values import Point, Value, equal, fresh, leaves
 from checks.theorem import Counterexample
 from checks.totality.havoc import CALLS, Havoc, OpenCall
 from checks.trap.concrete import Concrete, item
@@ -107,7 +107,7 @@ class OpenRun:
     def _written(
         self, concrete: Concrete, variable: ir.StateVariable, value: Value | Elements
     ) -> Iterator[tuple[str, int]]:
-        if isinstance(variable.type, ir.Struct):
+        if isinstance(variable.type, ir.Struct) or variable.space == "ghost":
             return
         if not variable.indices:
             yield variable.name, concrete.number(cast(Value, value))
@@ -139,6 +139,16 @@ def points_of(name: str, used: Iterable[Evaluator]) -> Iterator[Point]:
 def value_at(state: State, variable: ir.StateVariable, point: Point) -> Value:
     """The value of an item."""
     return state.elements(variable.name).read(point) if variable.indices else state.get(variable.name)
+
+
+def is_same(machine: Evaluator, variable: ir.StateVariable, a: State, b: State) -> Truth:
+    """Whether state is the same in two states: of what is indexed, an arbitrary element.  The machine then used it."""
+    terms = machine.terms
+    point = tuple(fresh(terms, f"{variable.name}.{i.name}", i.type) for i in variable.indices)
+    if point:
+        machine.touched.element(variable.name, point)
+    machine.touched.names.add(variable.name)
+    return equal(terms, value_at(a, variable, point), value_at(b, variable, point), variable.type)
 
 
 def start_items(concrete: Concrete, state: State, used: Iterable[Evaluator]) -> Iterator[tuple[str, int]]:

@@ -5,7 +5,7 @@ Labels, local labels (`.loop`), `name equ expression`, `org`, `align`, `db dw dd
 image.
 """
 
-from refmodel.assembler.layout import Assembled, Listing, assemble
+from refmodel.assembler.layout import Assembled, Listing, assemble, assemble_file
 from refmodel.assembler.source import AssemblyError, AssemblyErrors
 
-__all__ = ["Assembled", "AssemblyError", "AssemblyErrors", "Listing", "assemble"]
+__all__ = ["Assembled", "AssemblyError", "AssemblyErrors", "Listing", "assemble", "assemble_file"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from lark import Token, Tree
 
@@ -16,6 +17,7 @@ from grammar.widths import CODE_SIZES
 from refmodel.assembler.expressions import ExpressionError, Scope, number, operand, string_bytes
 from refmodel.assembler.source import AssemblyError, AssemblyErrors, Line, Node, parse, parts
 from refmodel.encoder import Encoder, EncodingError
+from refmodel.image import FLAT_ADDRESS
 from refmodel.registers import BY_NAME
 
 MAX_PASSES = 64
@@ -42,12 +44,25 @@ class Assembled:
     listing: tuple[Listing, ...]
 
 
-def assemble(text: str, encoder: Encoder, file: str = "<input>") -> Assembled:
+def assemble_file(path: Path, encoder: Encoder) -> Assembled:
+    """Assembles a file; without an `org`, for the place where flat images are loaded.
+
+    Raises AssemblyErrors, OSError.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise AssemblyErrors([AssemblyError(str(path), 1, 1, "this is not a text file")]) from None
+    return assemble(text, encoder, str(path), FLAT_ADDRESS)
+
+
+def assemble(text: str, encoder: Encoder, file: str = "<input>", origin: int = 0) -> Assembled:
     """Assembles a source text.  Raises AssemblyErrors with all errors.
 
-    `file` is the name that errors print; included files are looked for beside it.
+    `file` is the name that errors print; included files are looked for beside it.  `origin` is the address of the
+    first byte unless an `org` says it.
     """
-    assembler = _Assembler(parse(text, file), encoder)
+    assembler = _Assembler(parse(text, file), encoder, origin)
     for _ in range(MAX_PASSES):
         before = dict(assembler.symbols), list(assembler.lengths)
         assembler.run(final=False)
@@ -64,8 +79,9 @@ def assemble(text: str, encoder: Encoder, file: str = "<input>") -> Assembled:
 class _Assembler:
     """The state of a pass; between passes, the symbols and the length of each line's instruction are kept."""
 
-    def __init__(self, lines: list[Line], encoder: Encoder) -> None:
+    def __init__(self, lines: list[Line], encoder: Encoder, origin: int) -> None:
         self.lines = lines
+        self.first_origin = origin
         self.encoders = {encoder.code_size: encoder}
         self.encoder = encoder
         self.symbols: dict[str, int] = {}
@@ -75,7 +91,7 @@ class _Assembler:
     def _begin(self, *, final: bool) -> None:
         self.final = final
         self.encoder = next(iter(self.encoders.values()))
-        self.origin = 0
+        self.origin = self.first_origin
         self.code = bytearray()
         self.parent = ""
         self.defined: set[str] = set()
