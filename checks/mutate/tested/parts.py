@@ -9,7 +9,7 @@ from types import CodeType, FunctionType
 from typing import Any, cast
 
 from grammar import ir
-from refmodel.generate import body_name
+from refmodel.generate.module import body_name
 from refmodel.model import Model
 
 _TABLES = ("functions", "instructions", "policies", "invariants")
