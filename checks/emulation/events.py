@@ -81,7 +81,9 @@ def delivery_goal(emulation: Emulation, program: ir.Program) -> Goal:
         terms.bit(vectoring, VALID, 32, 32),
         terms.negation(terms.equal(terms.extract(_interruption(raised), 10, 8), NMI, 3)),
         terms.negation(cast(Truth, raised.event.field("convertible"))),  # policy `ept_violations_exit`
-        terms.bit(cast(Vector, settings.first.get("RFLAGS")), RF, 64, 64),  # so that no breakpoint comes first
+        terms.bit(
+            cast(Vector, settings.first.get("RFLAGS")), RF, 64, 64
+        ),  # so that no breakpoint comes first
     )
     return raised.goal(DELIVERIES, assumed)
 

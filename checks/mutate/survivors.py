@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from checks.mutate import equivalence
 from checks.mutate.explanations import Explanation, first_that_fits
 from checks.mutate.fates import Fate, Verdict
+from checks.mutate.independence import INDEPENDENT, is_independent
 from checks.mutate.memory import Memory
 from checks.mutate.places import Mutant
 from checks.mutate.weave import Weaver
@@ -37,6 +38,12 @@ class Survivors:
 
     def equivalent(self, numbers: frozenset[int]) -> Iterator[Verdict]:
         """Those that do by themselves what the original does: no theorem need be tried on them."""
+        independent = {n for n in sorted(numbers) if is_independent(self.program, self.mutants[n])}
+        for number in sorted(independent):
+            yield Verdict(self.mutants[number], Fate.EQUIVALENT, INDEPENDENT)
+        yield from self._same_alone(numbers - independent)
+
+    def _same_alone(self, numbers: frozenset[int]) -> Iterator[Verdict]:
         items: dict[tuple[str, str], set[int]] = defaultdict(set)
         for number in sorted(numbers):
             items[self.mutants[number].kind, self.mutants[number].name].add(number)

@@ -100,7 +100,9 @@ class Targets:
         own = self._steps() if name == "isolation" else {}
         for outline in outlines:
             subject = outline.group.removeprefix(f"{name}.")
-            takes_as_built = name in (*HARD, "totality", "host_state") and outline.group not in ABOUT_NEW_GUESTS
+            takes_as_built = (
+                name in (*HARD, "totality", "host_state") and outline.group not in ABOUT_NEW_GUESTS
+            )
             untouched = self._building() if takes_as_built else frozenset[Item]()
             if name in HARD and outline.group not in COMMON:
                 untouched |= self._shared()

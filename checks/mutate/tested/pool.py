@@ -71,7 +71,7 @@ def pool(specification: Path | None, folder: Path, jobs: int) -> Iterator[Pool]:
     """Processes for the tests in a folder."""
     context = multiprocessing.get_context("spawn")
     pairs = [context.Pipe() for _ in range(jobs)]
-    files = [folder / name for name in FILES]
+    files = [folder / name for name in FILES if (folder / name).exists()]
     processes = [
         context.Process(target=_serve, args=(there, specification, files), daemon=True) for _, there in pairs
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from checks.errors import UsageError
 from checks.mutate.places import Mutant, mutated
@@ -11,6 +12,9 @@ from checks.mutate.tested.parts import changed_part, names_of
 from checks.mutate.tested.pool import Pool
 from checks.mutate.tested.questions import Noticed, Surveyed, Try
 from grammar import ir
+
+MOST_SECONDS = 6.0
+"""The tests that are tried on a mutant take together no longer, where they pass."""
 
 
 @dataclass(slots=True)
@@ -58,8 +62,11 @@ class Search:
             yield number, found
 
     def _any(self, number: int) -> list[str]:
-        """First the listed tests: the list stays short."""
+        """First the listed tests, so that the list stays short; then the quick ones of those that call it."""
         mutant = self.mutants[number]
         names = names_of(changed_part(self.program, mutated(self.program, mutant)))
         calling = [t for t, one in self._surveyed.items() if one.passes and not names.isdisjoint(one.reached)]
-        return list(dict.fromkeys([*self.listed.get(mutant.name, ()), *calling]))
+        calling.sort(key=lambda test: self._surveyed[test].seconds)
+        seconds = accumulate(self._surveyed[test].seconds for test in calling)
+        quick = [test for test, total in zip(calling, seconds, strict=True) if total < MOST_SECONDS]
+        return list(dict.fromkeys([*self.listed.get(mutant.name, ()), *quick]))
