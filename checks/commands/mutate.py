@@ -56,17 +56,16 @@ def run(args: argparse.Namespace) -> int:
 
     It is 1 too if an explanation or a test in the lists is not needed any more.
     """
-    from rich.console import Console
-
     import grammar
     from checks.mutate.campaign import Campaign
+    from checks.output import output_console
 
     _check(args)
     campaign = Campaign(grammar.load(args.spec), args.family)
     chosen = _chosen(campaign, args)
     run = _run_of(args, campaign, chosen)
     found, interrupted = _judge(args, run)
-    _report(Console(soft_wrap=True, highlight=False), found, len(chosen))
+    _report(output_console(), found, len(chosen))
     if args.find_tests:
         from checks.mutate.tested.listed import write_tests
 
@@ -135,10 +134,11 @@ def _unneeded(run: Run, found: Sequence[Verdict]) -> Sequence[object]:
 def _write(args: argparse.Namespace, campaign: Campaign, found: Sequence[Verdict]) -> None:
     """The files that were asked for."""
     from checks.mutate.report import document, markdown, write_json
+    from checks.output import write_text
 
     if args.markdown is not None:
         text = markdown(document(found), len(campaign.mutants), _command(args))
-        args.markdown.write_text(text, encoding="utf-8")
+        write_text(args.markdown, text)
     if args.json is not None:
         write_json(found, args.json)
 
