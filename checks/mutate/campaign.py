@@ -54,6 +54,7 @@ class Campaign:
         self.judge = Judge(program, Targets(program, families), self.mutants)
         self.targets = list(self.judge.targets.all())
         self.explanations = explanations()
+        self.is_whole = not families
 
     def first(self) -> frozenset[int]:
         """The first mutant of each operator in each item: what is judged if nothing else is asked for."""
@@ -71,7 +72,7 @@ class Campaign:
 
     def survivors(self, memory: Memory | None = None) -> Survivors:
         """What judges the mutants that no theorem notices."""
-        return Survivors(self.program, self.mutants, self.explanations, memory)
+        return Survivors(self.program, self.mutants, self.explanations, memory, self.is_whole)
 
 
 @dataclass(slots=True)

