@@ -29,12 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints one table."""
-    from rich.console import Console
-
     import grammar
+    from checks.output import output_console
 
     listing = _missing if args.missing else _TABLES[args.what]
-    console = Console()
+    console = output_console()
     console.print(_table(listing(grammar.load(args.spec)), console.width))
     return 0
 
