@@ -175,7 +175,10 @@ class OperandRead:
 
 @dataclass(frozen=True)
 class OperandAttribute:
-    """`index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), or `segment` bits(3) of an operand."""
+    """What the encoding says of an operand.
+
+    `index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), `segment` bits(3) or `addressing` bits(12).
+    """
 
     type: Type
     name: str
