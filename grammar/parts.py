@@ -14,6 +14,7 @@ OPERAND_ATTRIBUTES: dict[str, ir.Type] = {
     "address": ir.bits(64),
     "segment": ir.bits(3),
     "displacement": ir.bits(64),
+    "addressing": ir.bits(12),
 }
 
 
