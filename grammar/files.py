@@ -10,7 +10,7 @@ from grammar.check import SpecificationChecker
 from grammar.diagnostics import Diagnostic
 from grammar.garbage import reading
 from grammar.parse import Item, ParsedFile, parse, read_source
-from grammar.source import MAIN, Span, default_directory
+from grammar.source import MAIN, default_directory
 
 
 @reading()
@@ -44,15 +44,19 @@ def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict
         errors += problems
         sources[file] = text
         files.append(parse(text, file))
-    program, found = _check(files)
     order = {file: i for i, file in enumerate(sources)}
+    if (
+        errors
+    ):  # What is in files that cannot be read is unknown to the others: errors about that help nobody.
+        return ir.Program(), _sorted([*errors, *(e for file in files for e in file.errors)], order), sources
+    program, found = _check(files)
     return program, _sorted([*errors, *found], order), sources
 
 
 @reading()
 def check_files(
     paths: Sequence[Path], directory: Path | None = None
-) -> tuple[list[Diagnostic], dict[str, str]]:
+) -> tuple[ir.Program, list[Diagnostic], dict[str, str]]:
     """The errors of the named files, checked together with the rest of the specification under `directory`.
 
     The default is the specification that the first file lies in, else the project's. Another file is checked as if
@@ -79,12 +83,10 @@ def check_files(
         text, problems = read_source(path, shown)
         errors += problems
         sources[shown] = text
-        if not problems and not text.strip():
-            errors.append(Diagnostic("empty", "the file is empty", Span(shown, 1, 1, 1, 2)))
         files.append(parse(text, shown))
-    _, found = _check(files)
+    program, found = _check(files)
     order = {shown: i for i, shown in enumerate(sources)}
-    return _sorted([*errors, *(d for d in found if d.span.file in sources)], order), sources
+    return program, _sorted([*errors, *(d for d in found if d.span.file in sources)], order), sources
 
 
 def _specification_of(path: Path) -> Path | None:
@@ -97,7 +99,13 @@ def _check(files: Sequence[ParsedFile]) -> tuple[ir.Program, list[Diagnostic]]:
         (item for file in files for item in file.items), (name for file in files for name in file.suspects)
     )
     program = checker.run()
-    return program, [*(e for file in files for e in file.errors), *checker.errors]
+    misplaced = [
+        Diagnostic("include", f"only {MAIN} includes files", item.span(item.tree))
+        for file in files
+        for item in file.items
+        if item.tree.data == "include" and Path(item.file).name != MAIN
+    ]
+    return program, [*(e for file in files for e in file.errors), *misplaced, *checker.errors]
 
 
 def _sorted(diagnostics: list[Diagnostic], order: dict[str, int]) -> list[Diagnostic]:

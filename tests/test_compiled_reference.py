@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from checks.fuzz.bases import BASES, CODE, DATA, MEMORY_SIZE, SPECIAL_PAGES, Bases
-from fastmodel.cases import (
+from fastmodel.reference import LEFT_TO_PYTHON, CompiledReference
+from fastmodel.rows import (
     ROW_COUNT,
     ROW_LIST,
     ROW_OTHER,
@@ -21,7 +22,6 @@ from fastmodel.cases import (
     ROW_STEPS,
     ROW_WORDS,
 )
-from fastmodel.reference import LEFT_TO_PYTHON, CompiledReference
 from refmodel.decoder import NotModelled
 from refmodel.forms import Form, forms
 from refmodel.memory import RecordingMemory

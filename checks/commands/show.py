@@ -81,7 +81,7 @@ def _code(module: str, instruction: Instruction, all_widths: bool) -> Renderable
     from rich.panel import Panel
     from rich.syntax import Syntax
 
-    from refmodel.generate import body_name
+    from refmodel.generate.module import body_name
 
     bodies = instruction.bodies
     if not all_widths:

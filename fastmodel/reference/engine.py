@@ -6,10 +6,10 @@ import ctypes
 from array import array
 from typing import Any
 
-from fastmodel.cases import ROW_WORDS
 from fastmodel.reference.block import vmcs_fields
 from fastmodel.reference.compiled import Compiled, uninterrupted
 from fastmodel.reference.purpose import CASES
+from fastmodel.rows import ROW_WORDS
 from refmodel.model import Model
 
 
@@ -34,7 +34,7 @@ class CompiledReference:
         self._fields.take(self._machine.vmcs, memoryview(block.data)[layout.vmcs : layout.lists])
 
     def run_cases(self, rows: array[int]) -> None:
-        """Runs the cases in place (fastmodel/cases.py).
+        """Runs the cases in place (fastmodel/rows.py).
 
         A row's reason is 0 if all its instructions completed, else the number of the abort that ended it, from 1 on
         in the specification's order, or LEFT_TO_PYTHON.
