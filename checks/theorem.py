@@ -82,11 +82,11 @@ class Goal:
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
 
-    The conjuncts of a conclusion that `is_split` are asked about one by one: where they have little in common, that is
-    easier.
+    The conjuncts of a conclusion that `is_split` are asked about one by one: where they have little in common, that
+    is easier.
 
-    A goal with `answers` is a question, free of the hypotheses of the group and asked about conjunct by conjunct: either
-    way it is decided it counts as proved, and the result's `witness` is the answer.
+    A goal with `answers` is a question, free of the hypotheses of the group and asked about conjunct by conjunct:
+    either way it is decided it counts as proved, and the result's `witness` is the answer.
     """
 
     id: str
