@@ -82,6 +82,8 @@ class Goal:
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
 
+    Where another goal of the group shows the assumptions to be satisfiable, `own_witnesses()` are those of this one.
+
     A goal with `answers` is a question, free of the hypotheses of the group: either way it is decided it counts as
     proved, and the result's `witness` is the answer.
     """
@@ -93,6 +95,7 @@ class Goal:
     minimise: Preferences | None = None
     explain: Explain | None = None
     answers: Answers | None = None
+    own_witnesses: Callable[[], Sequence[Witness]] | None = None
 
     @property
     def is_syntactic(self) -> bool:

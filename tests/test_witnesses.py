@@ -14,7 +14,7 @@ from checks.prover.selection import select
 from checks.solve import Limits
 from checks.trap.mapping import Mapping4
 from checks.trap.replay import Player
-from checks.trap.witnesses import Replayed, replay_witnesses
+from checks.witnesses import Replayed, replay_witnesses
 from refmodel.model import Model, build
 
 PROGRAM = grammar.load()

@@ -133,7 +133,7 @@ def _refute_faults(names: Sequence[str]) -> int:
 
 def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
     """Prints each witness that the reference contradicts, and how many it confirms; status 1 if there is one."""
-    from collections import Counter
+    from collections import Counter, defaultdict
 
     import z3
     from rich.console import Console
@@ -142,13 +142,12 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
     from checks.extract import extract
     from checks.families import families
     from checks.solve import Limits
-    from checks.trap.witnesses import replay_witnesses
+    from checks.witnesses import replay_witnesses
     from refmodel.model import build
 
-    family, model, counts = families()["trap"], build(program), Counter[str]()
-    own = [t for t in tasks if t.family == family.name and t.roots is not None and t.roots.instructions]
-    for task in track(own, "running witnesses", console=Console(stderr=True), transient=True):
-        group = family.build(extract(program, task.roots), task.group, z3.Context(), task.ids)
+    known, model, counts = families(), build(program), defaultdict[str, Counter[str]](Counter)
+    for task in track(tasks, "running witnesses", console=Console(stderr=True), transient=True):
+        group = known[task.family].build(extract(program, task.roots), task.group, z3.Context(), task.ids)
         for found in replay_witnesses(group, model, Limits()):
             if found.is_wrong:
                 print(
@@ -157,10 +156,12 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
                 )
             if found.why_not:
                 print(f"{found.goal}: witness not run: {found.why_not}")
-            counts["wrong" if found.is_wrong else "not run" if found.why_not else found.witness] += 1
-    said = ", ".join(f"{count} {what}" for what, count in counts.most_common())
-    print(f"{counts.total()} witnesses on the reference: {said or 'none to run'}")
-    return 1 if counts["wrong"] else 0
+            kind = "wrong" if found.is_wrong else "not run" if found.why_not else found.witness
+            counts[found.goal.split(".")[0]][kind] += 1
+    for family, of_family in counts.items():
+        said = ", ".join(f"{count} {what}" for what, count in of_family.most_common())
+        print(f"{family}: {of_family.total()} witnesses on the reference: {said}")
+    return 1 if any(one["wrong"] for one in counts.values()) else 0
 
 
 def _prove(

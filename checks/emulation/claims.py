@@ -19,6 +19,9 @@ from checks.trap.operands import OperandSymbols
 from checks.trap.runs import Run
 from checks.trap.theorems import Claim, Theorem
 
+RESUMES, GETS_EVENT, IS_STOPPED, NEVER_EXITS = "resumes", "gets the event", "is stopped", "never exits"
+"""What a guest may experience."""
+
 
 @dataclass(slots=True)
 class Emulation:
@@ -93,10 +96,10 @@ def _same_event(terms: Terms, a: Run, b: Run, fields: Sequence[str] | None) -> T
 def witnesses(terms: Terms, handled: Handled) -> Iterator[Witness]:
     """What a guest that exits may experience."""
     outcomes = (
-        ("resumes", handled.run.completes),
-        ("gets an event", handled.run.faults),
-        ("is stopped", handled.run.exits),
+        (RESUMES, handled.run.completes),
+        (GETS_EVENT, handled.run.faults),
+        (IS_STOPPED, handled.run.exits),
     )
     for name, condition in outcomes:
         yield Witness(name, terms.truth(terms.conjunction((handled.exited, condition))))
-    yield Witness("never exits", terms.truth(terms.negation(handled.exited)))
+    yield Witness(NEVER_EXITS, terms.truth(terms.negation(handled.exited)))

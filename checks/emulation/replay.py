@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 from checks.case import Case, value_of
+from checks.emulation.claims import GETS_EVENT, IS_STOPPED, NEVER_EXITS, RESUMES
 from checks.emulation.exceptions import DELIVERED, EVENT, LENGTH
 from checks.emulation.explain import COLUMNS
 from checks.emulation.runs import CYCLE, DIFFERS, RUN_ONE
+from checks.outcome import EXCLUDED
 from checks.trap.contract import FAULT
 from checks.trap.replay import COMPLETES, Outcome, Player
 from refmodel.model import Model
@@ -41,34 +43,61 @@ class _Exit:
 
 def replay(case: Case, model: Model) -> int:
     """Runs the case; 0 if the reference violates the theorem too, 1 if it does not.  Raises CaseError."""
-    player, seen = Player(case, model), _Exit()
-    with _borders(model, seen, is_whole=bool(case.code)):
-        guest = _guest(player, model)
-        if seen.event is None:
-            raise CaseError(f"{case.id}: the instruction does not exit here")
-        bare = _bare(player, model, seen)
-    looks = player.looks("view", guest.machine)
-    ends_alike = guest.text == bare.text
-    rows = (
-        player.rows(looks, player.raw(looks, bare.machine))
-        if ends_alike and guest.text != "is stopped"
-        else []
-    )
-    rows = [row for row in rows if row[0] not in _IGNORED]
+    ends = _run_both(case, model)
+    if ends.bare is None:
+        raise CaseError(f"{case.id}: the instruction does not exit here")
     table = Table(box=SIMPLE)
     for column in ("", *COLUMNS):
         table.add_column(column)
-    table.add_row("it", guest.text, bare.text)
-    for row in rows:
+    table.add_row("it", ends.guest.text, ends.bare.text)
+    for row in ends.rows:
         table.add_row(*row)
     console = Console(soft_wrap=True)
     console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
     console.print(table)
-    is_violated = bool(rows) or not ends_alike
     console.print(
-        f"CONFIRMED: {case.text}" if is_violated else "not confirmed: the reference keeps the theorem here"
+        f"CONFIRMED: {case.text}" if ends.part else "not confirmed: the reference keeps the theorem here"
     )
-    return 0 if is_violated else 1
+    return 0 if ends.part else 1
+
+
+def outcome(case: Case, model: Model) -> str:
+    """What the guest experiences, if the bare machine does the same.  Raises CaseError."""
+    ends = _run_both(case, model)
+    if ends.bare is None:
+        return NEVER_EXITS
+    return EXCLUDED if ends.part else RESUMES if ends.guest.text == COMPLETES else ends.guest.text
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What a guest whose instruction exits experiences, and the bare machine; None if it does not exit.
+
+    `rows` are the differences where both end alike.
+    """
+
+    guest: Outcome
+    bare: Outcome | None
+    rows: list[tuple[str, str, str]]
+
+    @property
+    def part(self) -> bool:
+        """Whether there is a difference."""
+        return self.bare is not None and (bool(self.rows) or self.guest.text != self.bare.text)
+
+
+def _run_both(case: Case, model: Model) -> _Ends:
+    player, seen = Player(case, model), _Exit()
+    with _borders(model, seen, is_whole=bool(case.code)):
+        guest = _guest(player, model)
+        if seen.event is None:
+            return _Ends(guest, None, [])
+        bare = _bare(player, model, seen)
+    if guest.text != bare.text or guest.text == IS_STOPPED:
+        return _Ends(guest, bare, [])
+    looks = player.looks("view", guest.machine)
+    rows = player.rows(looks, player.raw(looks, bare.machine))
+    return _Ends(guest, bare, [row for row in rows if row[0] not in _IGNORED])
 
 
 def _guest(player: Player, model: Model) -> Outcome:
@@ -149,14 +178,14 @@ def _borders(model: Model, seen: _Exit, *, is_whole: bool) -> Iterator[None]:
 
     def deliver(_machine: Any, event: Any) -> None:
         ignored = () if is_whole else (name for name in event._fields if name not in DELIVERED)
-        _end("gets the event", event._replace(**dict.fromkeys(ignored, 0)))
+        _end(GETS_EVENT, event._replace(**dict.fromkeys(ignored, 0)))
 
     borders: dict[str, Callable[..., Any]] = {
         "vm_exit": leave,
         "boundary_exits": lambda _machine: None,
         "next_guest": lambda machine: machine.CURRENT_VM,
         "deliver_exception": deliver,
-        "stop_guest": lambda _machine: _end("is stopped"),
+        "stop_guest": lambda _machine: _end(IS_STOPPED),
     }
     kept = {name: model.namespace[name] for name in borders}
     model.namespace.update(borders)

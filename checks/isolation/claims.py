@@ -22,6 +22,9 @@ from grammar import ir
 Proof: TypeAlias = Callable[[World, Patterns, str], Group]
 """What builds a group of that name."""
 
+THERE_IS = "there is such a translation"
+"""The witness of a lemma."""
+
 
 def symbols(world: World, function: str, names: Sequence[str]) -> list[Value]:
     """Symbols with the names, and the types, of parameters of the function or of a step."""
@@ -43,7 +46,7 @@ def lemma(
     conclusion, looked = world.look(claim[0], world.before, *claim[1])
     instances = Instances(world, patterns)
     assumptions = [cast(Truth, condition), *instances.at((seen, looked), list(values.items()))]
-    witness = Witness("there is such a translation", world.all_of(assumptions))
+    witness = Witness(THERE_IS, world.all_of(assumptions))
     text = f"{claim[0]} can be false"
     told = explain(world, text, world.program.functions[claim[0]].span, values)
     calls = (claim,) if given is None else (given, claim)

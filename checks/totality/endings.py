@@ -42,6 +42,9 @@ OTHERS_GO_ON = "other processors go on"
 CLAIMS = frozenset({IS_ENDED, IS_LEFT, IS_GONE, OTHERS_GO_ON})
 """Claims; others are the names of what is kept for each guest."""
 
+ENDS_GUEST = "ends a guest"
+"""The witness."""
+
 OF_THE_HOST = "the host's "
 """The first words of claims about the registers of the processor."""
 
@@ -98,7 +101,7 @@ def ending_goal(exiting: Exiting, subject: tuple[ir.Function, str], name: str, t
         name,
         terms.truth(terms.conjunction(claims.values())),
         tuple(terms.truth(one) for one in devices.assumed),
-        (Witness("ends a guest", terms.truth(terms.conjunction(ending.can_be_gone()))),),
+        (Witness(ENDS_GUEST, terms.truth(terms.conjunction(ending.can_be_gone()))),),
         minimise=run.minimise,
         explain=partial(run.broken, KIND, name, claims, summary, function.span),
     )

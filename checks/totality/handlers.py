@@ -95,6 +95,7 @@ def handler_goal(exiting: Exiting, handler: ir.Handler, name: str, terms: Terms)
     return Goal(
         name,
         terms.truth(terms.conjunction(claims.values())),
+        witnesses=run.witnesses(),
         minimise=partial(_minimise, run, machine),
         explain=partial(_explain, run, handler, name, claims),
     )

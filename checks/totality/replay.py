@@ -7,14 +7,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from checks.case import Case
+from checks.outcome import EXCLUDED
+from checks.symbolic.paths import RETURN
 from checks.totality import endings, entries
 from checks.totality.arrivals import DELIVER, IS_NOT_DELIVERED, IS_NOT_NOTICED
 from checks.totality.exits import IS_HANDLED
 from checks.totality.handlers import CURRENT, ENDS_NO_OTHER, IS_NOT_SWITCHED, RETURNS
 from checks.totality.ignored import GOES_ON, KEEPS, STOP
+from checks.totality.open_run import end_in_words
 from checks.totality.played import Played
-from checks.totality.schedule_replay import is_back_with_host, of_an_end, of_an_entry
+from checks.totality.schedule_replay import is_back_with_host, is_ended, of_an_end, of_an_entry
 from refmodel.model import Model
+
+_LAST = {"arrivals": DELIVER, "ignored": STOP, "entries": entries.ENTRY}
+"""Calls at which runs of these groups end: see `Havoc.end`."""
 
 
 def replay(case: Case, model: Model) -> int:
@@ -25,6 +31,23 @@ def replay(case: Case, model: Model) -> int:
     print(f"{case.id}: {case.instruction}")
     print(f"not confirmed: {run.calls.name}: {run.claim} holds here" if holds else f"CONFIRMED: {case.text}")
     return 1 if holds else 0
+
+
+def outcome(case: Case, model: Model) -> str:
+    """What the run does, if the claim of the case holds.  Raises CaseError."""
+    run = Played(case, model)
+    run.play()
+    return _done(run) if _holds(run) else EXCLUDED
+
+
+def _done(run: Played) -> str:
+    """In the words of witnesses: how the run ends, or what it was about."""
+    if run.calls.name in endings.ENDING and is_ended(run):
+        return endings.ENDS_GUEST
+    if run.raised is not None:
+        return end_in_words(type(run.raised).__name__.removesuffix("Abort"))
+    last = _LAST.get(run.case.id.split(".")[1])
+    return end_in_words(last if last in run.called else RETURN)
 
 
 def _holds(run: Played) -> bool:

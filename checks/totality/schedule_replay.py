@@ -80,6 +80,11 @@ def of_an_end(run: Played) -> bool:
     return bool(claims[run.claim])
 
 
+def is_ended(run: Played) -> bool:
+    """Whether the guest lived, and lives no more."""
+    return _is(run, run.start, run.vm, LIVE) and not _is(run, run.machine, run.vm, LIVE)
+
+
 def is_back_with_host(run: Played, name: str) -> bool:
     """Whether a register is what a VM exit leaves: unchanged, if there was one."""
     left = run.fresh()
