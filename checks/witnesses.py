@@ -22,13 +22,14 @@ from checks.solve import GroupRunner
 from checks.solvers.answer import Limits
 from checks.solvers.minimise import minimised
 from checks.solvers.terms import TermSolver
-from checks.symbolic.values import key
 from checks.theorem import Goal, Group, Witness
 from checks.trap.theorems import IN_AN_ACCESS
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
 PAGE_FAULT = "faults: vector 0xe,"
+KEPT = "keeps the theorem"
+"""What a witness without a name shows."""
 NO_CASE = "its state has no case"
 """Of an instruction: no encoding is this state's."""
 NO_STATE = "it is true by construction, of no state"
@@ -53,6 +54,11 @@ class Replayed:
         return not self.why_not and (self.outcome == EXCLUDED or not self.outcome.startswith(self.witness))
 
     @property
+    def kind(self) -> str:
+        """What to count it as: "wrong", "not run", or what the witness says."""
+        return "wrong" if self.is_wrong else "not run" if self.why_not else self.witness or KEPT
+
+    @property
     def needs_small_state(self) -> bool:
         """Whether the state has no case, or the page tables do not let the reference do what the witness says.
 
@@ -62,17 +68,16 @@ class Replayed:
 
 
 def replay_witnesses(group: Group, model: Model, limits: Limits) -> Iterator[Replayed]:
-    """The witnesses of a group: one run for all goals that have the same."""
+    """The witnesses of a group: one run for all goals that share them."""
     solver = TermSolver(group.context, group.hypotheses, is_large=group.is_large)
-    seen = set[object]()
+    seen = dict[tuple[int, ...], tuple[Witness, ...]]()
     for goal in map(_with_own_witnesses, group.goals):
         if goal.answers is not None:
             yield from _of_an_answer(group, goal, model, limits)
             continue
-        conditions = [*goal.hypotheses, *(witness.condition for witness in goal.witnesses)]
-        same = tuple(key(one) for one in conditions if not z3.is_true(one))
-        if not same or same not in seen:
-            seen.add(same)
+        shared = tuple(id(witness) for witness in goal.witnesses)  # C, I and E of a form; all about a step
+        if not shared or shared not in seen:
+            seen[shared] = goal.witnesses  # which keeps them, and so their identities
             yield _replayed(goal, solver, model, limits)
 
 
@@ -120,7 +125,7 @@ def _model_of(
 
 
 def _explained(goal: Goal, witness: Witness, found: z3.ModelRef, model: Model) -> Replayed:
-    if goal.explain is None and goal.is_syntactic:
+    if goal.is_syntactic and not goal.hypotheses and not goal.witnesses:
         return Replayed(goal.id, witness.name, why_not=NO_STATE)
     if IN_AN_ACCESS in witness.name:
         return Replayed(goal.id, witness.name, why_not="an access has to fail")
