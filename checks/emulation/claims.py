@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from checks.emulation.explain import HandlingExplainer
-from checks.emulation.machine import Instruction, is_handled
+from checks.emulation.machine import PORTS, PORTS_WIDTH, Instruction, is_handled
 from checks.emulation.runs import Handled, Player
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import equal
@@ -70,7 +70,10 @@ class Emulation:
             self._runs_again(run),
             is_handled(self.player.settings.program, terms, handled.event),
         )
-        comparisons = list(self.comparer.guest_and_bare(where_it_stays(run, bare)))
+        sides = list(where_it_stays(run, bare))
+        comparisons = list(self.comparer.guest_and_bare(sides))
+        for pair in sides:
+            comparisons += self.comparer.memory(pair, PORTS, PORTS_WIDTH)
         return Claim(Theorem.EQUIVALENCE, run, bare, terms.conjunction(decisions), comparisons)
 
     def _runs_again(self, run: Run) -> Truth:

@@ -6,9 +6,9 @@ instruction by `cycle`. Both end where an event would be delivered to the guest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE
@@ -19,6 +19,7 @@ from checks.case import Case, value_of
 from checks.emulation.claims import GETS_EVENT, IS_STOPPED, NEVER_EXITS, RESUMES
 from checks.emulation.exceptions import DELIVERED, EVENT, LENGTH
 from checks.emulation.explain import COLUMNS
+from checks.emulation.machine import WRITE_PORTS
 from checks.emulation.runs import CYCLE, DIFFERS, RUN_ONE
 from checks.outcome import EXCLUDED
 from checks.trap.contract import FAULT
@@ -35,10 +36,11 @@ class _EndError(Exception):
 
 
 @dataclass(slots=True)
-class _Exit:
-    """What the last VM exit carried."""
+class _Seen:
+    """What the last VM exit carried, and what was written to ports."""
 
     event: Any = None
+    ports: list[tuple[int, int]] = field(default_factory=list)
 
 
 def replay(case: Case, model: Model) -> int:
@@ -87,17 +89,26 @@ class _Ends:
 
 
 def _run_both(case: Case, model: Model) -> _Ends:
-    player, seen = Player(case, model), _Exit()
+    player, seen = Player(case, model), _Seen()
     with _borders(model, seen, is_whole=bool(case.code)):
         guest = _guest(player, model)
         if seen.event is None:
             return _Ends(guest, None, [])
+        written = tuple(seen.ports)
+        seen.ports.clear()
         bare = _bare(player, model, seen)
     if guest.text != bare.text or guest.text == IS_STOPPED:
         return _Ends(guest, bare, [])
     looks = player.looks("view", guest.machine)
     rows = player.rows(looks, player.raw(looks, bare.machine))
-    return _Ends(guest, bare, [row for row in rows if row[0] not in _IGNORED])
+    rows = [row for row in rows if row[0] not in _IGNORED]
+    if written != tuple(seen.ports):
+        rows.append(("written to ports", _ports_in_words(written), _ports_in_words(seen.ports)))
+    return _Ends(guest, bare, rows)
+
+
+def _ports_in_words(written: Iterable[tuple[int, int]]) -> str:
+    return ", ".join(f"{port:#x}: {value:#x}" for port, value in written) or "nothing"
 
 
 def _guest(player: Player, model: Model) -> Outcome:
@@ -112,7 +123,7 @@ def _guest(player: Player, model: Model) -> Outcome:
     return outcome if is_back else Outcome("never runs again", machine)
 
 
-def _bare(player: Player, model: Model, seen: _Exit) -> Outcome:
+def _bare(player: Player, model: Model, seen: _Seen) -> Outcome:
     """The instruction on the bare machine, or what the guest's machine does instead."""
     machine = player.bare()
     instruction = _begin(player, model, machine)
@@ -165,7 +176,7 @@ def _install(machine: Any, body: Callable[[Any], None]) -> None:
 
 
 @contextmanager
-def _borders(model: Model, seen: _Exit, *, is_whole: bool) -> Iterator[None]:
+def _borders(model: Model, seen: _Seen, *, is_whole: bool) -> Iterator[None]:
     """Puts the borders of the theorem in place of some functions of the model.
 
     Of events that are delivered all counts if `is_whole`, otherwise what their delivery reads.
@@ -180,7 +191,11 @@ def _borders(model: Model, seen: _Exit, *, is_whole: bool) -> Iterator[None]:
         ignored = () if is_whole else (name for name in event._fields if name not in DELIVERED)
         _end(GETS_EVENT, event._replace(**dict.fromkeys(ignored, 0)))
 
+    def write_ports(_machine: Any, port: int, value: int) -> None:
+        seen.ports.append((port, value))
+
     borders: dict[str, Callable[..., Any]] = {
+        WRITE_PORTS: write_ports,
         "vm_exit": leave,
         "boundary_exits": lambda _machine: None,
         "next_guest": lambda machine: machine.CURRENT_VM,

@@ -24,9 +24,10 @@ from checks.symbolic.values import Value, equal, fresh, width_of
 from checks.theorem import Goal, Witness
 from checks.totality.entries import LIVE, RUNNING, VMM
 from checks.totality.exits import Exiting
-from checks.totality.handlers import LIVES, RETURNS, kept_by_others, life
+from checks.totality.handlers import RETURNS, kept_by_others, life
 from checks.totality.havoc import Havoc, any_state
 from checks.totality.open_run import KIND, OpenRun, is_same
+from checks.totality.requests import LIVES
 from checks.trap.contract import VM_EXIT
 from grammar import ir
 

@@ -20,9 +20,10 @@ from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Value, choose, equal
 from checks.theorem import Goal, Witness
 from checks.totality.exits import Exiting
-from checks.totality.handlers import LIVES, life
+from checks.totality.handlers import life
 from checks.totality.havoc import Havoc, any_state
 from checks.totality.open_run import KIND, OpenRun, end_in_words
+from checks.totality.requests import LIVES
 from grammar import ir
 
 ENTERING = ("resume",)

@@ -12,10 +12,11 @@ from checks.symbolic.paths import RETURN
 from checks.totality import endings, entries
 from checks.totality.arrivals import DELIVER, IS_NOT_DELIVERED, IS_NOT_NOTICED
 from checks.totality.exits import IS_HANDLED
-from checks.totality.handlers import CURRENT, ENDS_NO_OTHER, IS_NOT_SWITCHED, RETURNS
+from checks.totality.handlers import ASKED, IS_NOT_SWITCHED, RETURNS
 from checks.totality.ignored import GOES_ON, KEEPS, STOP
 from checks.totality.open_run import end_in_words
 from checks.totality.played import Played
+from checks.totality.requests import CURRENT
 from checks.totality.schedule_replay import is_back_with_host, is_ended, of_an_end, of_an_entry
 from refmodel.model import Model
 
@@ -55,7 +56,7 @@ def _holds(run: Played) -> bool:
     named: Mapping[str, bool] = {
         IS_HANDLED: not run.is_unhandled(),
         RETURNS: run.raised is None,
-        ENDS_NO_OTHER: set(run.ended) <= {run.vm},
+        **{claim: kind not in run.asked for claim, kind in ASKED.items()},
         IS_NOT_SWITCHED: not run.switched,
         IS_NOT_DELIVERED: DELIVER not in run.called,
         IS_NOT_NOTICED: run.is_unnoticed(),

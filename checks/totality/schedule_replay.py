@@ -34,8 +34,9 @@ from checks.totality.entries import (
     YIELDS,
     YIELDS_NO_MORE,
 )
-from checks.totality.handlers import CURRENT, LIVES, life
+from checks.totality.handlers import life
 from checks.totality.played import Played
+from checks.totality.requests import CURRENT, LIVES
 from checks.trap.contract import VM_EXIT
 
 
