@@ -8,11 +8,19 @@ from contextlib import contextmanager
 from grammar import ir
 from grammar.diagnostics import Diagnostic
 from grammar.encodings import MEMORY_KINDS, encoding_row, operand_codes
-from grammar.environment import CheckError, Environment, StateDeclaration, fail, parse_number, struct_fields
+from grammar.environment import (
+    CheckError,
+    Environment,
+    StateDeclaration,
+    fail,
+    parse_number,
+    struct_fields,
+    suggestion,
+)
 from grammar.expressions import ExpressionChecker
 from grammar.functions import FunctionTable, declare_function, declare_handler, declare_step, declare_transfer
 from grammar.instructions import check_instruction
-from grammar.parse import Item
+from grammar.parse import TOO_COMPLEX, Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
 from grammar.tree import Node
@@ -74,8 +82,9 @@ class SpecificationChecker:
                     try:
                         action(item)
                     except RecursionError:
-                        message = "this item is too complex: an expression has too many operators"
-                        raise fail("nesting", message, _header(item), hint="name parts with `let`") from None
+                        raise fail(
+                            "nesting", TOO_COMPLEX, _header(item), hint="name the parts with `let`"
+                        ) from None
 
     # --- declarations
 
@@ -306,7 +315,7 @@ class SpecificationChecker:
                 "exit",
                 f"'{reason}' is no member of {enum}",
                 item.span(item.tree.children[0]),
-                hint=self.env.suggestion(reason, known),
+                hint=suggestion(reason, known),
             )
         return dict(enum.members)[reason]
 

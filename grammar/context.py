@@ -16,6 +16,7 @@ from grammar.source import Span
 from grammar.tree import Node
 
 Expectation = ir.Type | None
+_SHOWN_BITS = 256  # of integers in messages
 
 
 class Functions(Protocol):
@@ -130,7 +131,8 @@ class Context:
                 hint="write true or false" if expected == ir.BOOL else "",
             )
         if not -(1 << (width - 1)) <= value < 1 << width:
-            raise fail("width", f"{value} does not fit in {expected} ({width} bits)", self.span(node))
+            shown = value if value.bit_length() <= _SHOWN_BITS else "this integer"
+            raise fail("width", f"{shown} does not fit in {expected} ({width} bits)", self.span(node))
         return ir.Literal(expected, value & ((1 << width) - 1))
 
     def needs_context(self, node: Node | Token) -> bool:

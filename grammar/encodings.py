@@ -5,7 +5,7 @@ from __future__ import annotations
 from lark import Token
 
 from grammar import ir
-from grammar.environment import fail, parse_number
+from grammar.environment import fail, parse_number, suggestion
 from grammar.parse import Item
 from grammar.source import Span
 from grammar.tree import Node
@@ -125,7 +125,12 @@ def check_operands(row: ir.EncodingRow, codes: dict[str, ir.OperandCode], count:
     """An error if a row names an unknown operand code or has another number of operands than the instruction."""
     for name in row.operands:
         if name not in codes:
-            raise fail("operand", f"unknown operand code '{name}'", row.span, hint="see the `operands` table")
+            raise fail(
+                "operand",
+                f"unknown operand code '{name}'",
+                row.span,
+                hint=suggestion(name, codes) or "see the `operands` tables",
+            )
     if len(row.operands) != count:
         raise fail(
             "operand",

@@ -30,6 +30,12 @@ def fail(
     return CheckError(Diagnostic(code, message, span, tuple(notes), hint))
 
 
+def suggestion(name: str, candidates: Iterable[str]) -> str:
+    """A hint that names the candidate most like `name`, or nothing."""
+    close = difflib.get_close_matches(name, list(candidates), n=1)
+    return f"did you mean '{close[0]}'?" if close else ""
+
+
 @dataclass(slots=True)
 class StateDeclaration:
     """A state item: its indices and the type of its value."""
@@ -51,11 +57,6 @@ class Environment:
     suspects: set[str] = field(default_factory=set)
     pending: set[str] = field(default_factory=set)
 
-    def suggestion(self, name: str, candidates: Iterable[str]) -> str:
-        """A hint that names the candidate most like `name`, or nothing."""
-        close = difflib.get_close_matches(name, list(candidates), n=1)
-        return f"did you mean '{close[0]}'?" if close else ""
-
     def named_type(self, name: str, span: Span) -> ir.Type:
         """The type `name`, resolved now if it was not yet."""
         if name in self.types:
@@ -65,7 +66,7 @@ class Environment:
             if name in self.suspects:
                 raise CheckError(None)
             known = [n for n, i in self.items.items() if i.tree.data in _TYPE_ITEMS]
-            raise fail("type", f"unknown type '{name}'", span, hint=self.suggestion(name, known))
+            raise fail("type", f"unknown type '{name}'", span, hint=suggestion(name, known))
         if name in self.pending:
             raise fail("type", f"the type '{name}' contains itself", span)
         self.pending.add(name)

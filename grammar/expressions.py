@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from grammar import ir
 from grammar.context import Expectation, Functions
-from grammar.environment import CheckError, Environment, fail, parse_number, width_of
+from grammar.environment import CheckError, Environment, fail, parse_number, suggestion, width_of
 from grammar.fold import fold
 from grammar.operators import OperatorChecker
 from grammar.parse import Item
@@ -100,7 +100,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             *self.env.constants,
             *self.env.members,
         ]
-        raise fail("name", f"unknown name '{name}'", self.span(node), hint=self.env.suggestion(name, known))
+        raise fail("name", f"unknown name '{name}'", self.span(node), hint=suggestion(name, known))
 
     def _operand(self, node: Node, name: str) -> ir.Expr:
         operand = self.scope.operands[name]
@@ -169,6 +169,6 @@ class ExpressionChecker(OperatorChecker, PartChecker):
                 "name",
                 f"there are no rules '{name}'",
                 self.span(node),
-                hint=self.env.suggestion(name, self.functions.rule_groups()),
+                hint=suggestion(name, self.functions.rule_groups()),
             )
         return ir.Holds(ir.BOOL, name)

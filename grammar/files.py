@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from grammar import ir
@@ -44,15 +44,32 @@ def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict
         errors += problems
         sources[file] = text
         files.append(parse(text, file))
-    program, found = _check(files)
     order = {file: i for i, file in enumerate(sources)}
-    return program, _sorted([*errors, *found], order), sources
+    if errors:
+        # What is in files that cannot be read is unknown to the others: errors about that help nobody.
+        return ir.Program(), _sorted([*errors, *(e for file in files for e in file.errors)], order), sources
+    program, found = _check(files)
+    return program, _sorted([*found, *_left_out(directory, sources)], order), sources
+
+
+def _left_out(directory: Path, sources: Collection[str]) -> Iterator[Diagnostic]:
+    """An error for each file that `main.isa` should include: what is in it would count for nothing."""
+    for path in sorted(directory.rglob(f"*{Path(MAIN).suffix}")):
+        relative = path.relative_to(directory).as_posix()
+        file = f"{directory.name}/{relative}"
+        if file not in sources:
+            yield Diagnostic(
+                "include",
+                f"{MAIN} does not include this file",
+                Span(file, 1, 1, 1, 2),
+                hint=f'write include "{relative}" in {directory.name}/{MAIN}',
+            )
 
 
 @reading()
 def check_files(
     paths: Sequence[Path], directory: Path | None = None
-) -> tuple[list[Diagnostic], dict[str, str]]:
+) -> tuple[ir.Program, list[Diagnostic], dict[str, str]]:
     """The errors of the named files, checked together with the rest of the specification under `directory`.
 
     The default is the specification that the first file lies in, else the project's. Another file is checked as if
@@ -79,12 +96,10 @@ def check_files(
         text, problems = read_source(path, shown)
         errors += problems
         sources[shown] = text
-        if not problems and not text.strip():
-            errors.append(Diagnostic("empty", "the file is empty", Span(shown, 1, 1, 1, 2)))
         files.append(parse(text, shown))
-    _, found = _check(files)
+    program, found = _check(files)
     order = {shown: i for i, shown in enumerate(sources)}
-    return _sorted([*errors, *(d for d in found if d.span.file in sources)], order), sources
+    return program, _sorted([*errors, *(d for d in found if d.span.file in sources)], order), sources
 
 
 def _specification_of(path: Path) -> Path | None:
@@ -97,7 +112,13 @@ def _check(files: Sequence[ParsedFile]) -> tuple[ir.Program, list[Diagnostic]]:
         (item for file in files for item in file.items), (name for file in files for name in file.suspects)
     )
     program = checker.run()
-    return program, [*(e for file in files for e in file.errors), *checker.errors]
+    misplaced = [
+        Diagnostic("include", f"only {MAIN} includes files", item.span(item.tree))
+        for file in files
+        for item in file.items
+        if item.tree.data == "include" and Path(item.file).name != MAIN
+    ]
+    return program, [*(e for file in files for e in file.errors), *misplaced, *checker.errors]
 
 
 def _sorted(diagnostics: list[Diagnostic], order: dict[str, int]) -> list[Diagnostic]:

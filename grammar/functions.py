@@ -9,7 +9,7 @@ from functools import cached_property
 
 from grammar import ir
 from grammar.context import Context
-from grammar.environment import CheckError, Environment, fail, width_of
+from grammar.environment import CheckError, Environment, fail, suggestion, width_of
 from grammar.expressions import ExpressionChecker
 from grammar.parse import Item
 from grammar.scope import LocalName, Scope
@@ -131,7 +131,7 @@ class FunctionTable:
                 "name",
                 f"unknown function '{name}'",
                 checker.span(node),
-                hint=self.env.suggestion(name, known),
+                hint=suggestion(name, known),
             )
         arguments = _arguments(node)
         _same_count(checker, node, name, len(declaration.parameters), len(arguments))

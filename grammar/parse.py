@@ -23,6 +23,7 @@ from grammar.tree import Node
 MAXIMUM_BYTES = 2_000_000
 MAXIMUM_ERRORS = 50
 MAXIMUM_DEPTH = 50
+TOO_COMPLEX = "this item is too complex: an expression has too many operators"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +96,11 @@ def read_source(path: Path, name: str) -> tuple[str, list[Diagnostic]]:
         message = f"the file has {len(data)} bytes; a specification file has at most {MAXIMUM_BYTES}"
         return "", [Diagnostic("too-large", message, place, hint="split it into modules")]
     try:
-        return data.decode("utf-8"), []
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"not a text file: byte {data[error.start]:#04x} at offset {error.start} is not UTF-8"
         return "", [Diagnostic("not-text", message, place)]
+    return text, [] if text.strip() else [Diagnostic("empty", "the file is empty", place)]
 
 
 def parse(text: str, file: str) -> ParsedFile:
@@ -121,12 +123,17 @@ def parse(text: str, file: str) -> ParsedFile:
             errors.append(_bad_character(file, start, body, bad.start()))
             continue
         if _depth(body) > MAXIMUM_DEPTH:
-            errors.append(_too_deep(file, start, lines))
+            errors.append(
+                _too_deep(file, start, lines, f"brackets are nested more than {MAXIMUM_DEPTH} deep")
+            )
             continue
         try:
             tree = resolve(cast(Node, _parser().parse(body + "\n")))
         except PrecedenceError as error:
             errors.append(_precedence_error(error, file, start))
+            continue
+        except RecursionError:
+            errors.append(_too_deep(file, start, lines, TOO_COMPLEX))
             continue
         except UnexpectedInput as error:
             errors.append(_syntax_error(error, file, start, lines))
@@ -170,8 +177,7 @@ def _depth(body: str) -> int:
     return max(itertools.accumulate(1 if c in "([{" else -1 for c in brackets), default=0)
 
 
-def _too_deep(file: str, start: int, lines: list[str]) -> Diagnostic:
-    message = f"brackets are nested more than {MAXIMUM_DEPTH} deep"
+def _too_deep(file: str, start: int, lines: list[str], message: str) -> Diagnostic:
     return Diagnostic("nesting", message, _line_span(file, start, lines), hint="name the parts with `let`")
 
 

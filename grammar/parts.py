@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grammar import ir
 from grammar.context import Context, Expectation
-from grammar.environment import fail, width_of
+from grammar.environment import fail, suggestion, width_of
 from grammar.source import Span
 from grammar.tree import Node
 
@@ -14,6 +14,7 @@ OPERAND_ATTRIBUTES: dict[str, ir.Type] = {
     "address": ir.Bits(64),
     "segment": ir.Bits(3),
     "displacement": ir.Bits(64),
+    "addressing": ir.Bits(12),
 }
 
 
@@ -98,7 +99,7 @@ class PartChecker(Context):
                     "name",
                     f"{owner} has no member '{name}'",
                     self.span(node),
-                    hint=self.env.suggestion(name, dict(enum.members)),
+                    hint=suggestion(name, dict(enum.members)),
                 )
         value = self.infer(base)
         if isinstance(value.type, ir.Bitfield) and (member := value.type.member(name)):
@@ -116,8 +117,8 @@ class PartChecker(Context):
 
     def _field_hint(self, type_: ir.Type, name: str) -> str:
         if isinstance(type_, ir.Bitfield):
-            return self.env.suggestion(name, (m.name for m in type_.members))
-        return self.env.suggestion(name, dict(type_.fields)) if isinstance(type_, ir.Struct) else ""
+            return suggestion(name, (m.name for m in type_.members))
+        return suggestion(name, dict(type_.fields)) if isinstance(type_, ir.Struct) else ""
 
     def _updated(self, node: Node, expected: Expectation) -> ir.Expr:
         base = self.infer(node.children[0], expected)

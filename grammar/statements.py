@@ -4,12 +4,13 @@ of a value turned into assignments of the whole."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from lark import Token
 
 from grammar import ir
 from grammar.context import Functions
-from grammar.environment import CheckError, Environment, fail
+from grammar.environment import CheckError, Environment, fail, suggestion
 from grammar.expressions import ExpressionChecker
 from grammar.fold import fold
 from grammar.parse import Item
@@ -19,6 +20,7 @@ from grammar.tree import Node
 
 Statements = list[ir.Stmt]
 _MAXIMUM_ITERATIONS = 512
+_LEAVING = ("return_statement", "raise_statement")
 
 
 class StatementChecker(ExpressionChecker):
@@ -68,6 +70,16 @@ class StatementChecker(ExpressionChecker):
                 except CheckError as error:
                     self.report(error)
                     self._poison(node)
+        for node, following in pairwise(nodes):
+            if node.data in _LEAVING:
+                self.report(
+                    fail(
+                        "unreachable",
+                        "no path comes here",
+                        self.span(following),
+                        [(self.span(node), "it leaves")],
+                    )
+                )
         return result
 
     def _poison(self, node: Node) -> None:
@@ -277,7 +289,7 @@ class StatementChecker(ExpressionChecker):
                 "exit",
                 f"'{reason}' is no member of {reason_type}",
                 self.span(reason),
-                hint=self.env.suggestion(str(reason), known),
+                hint=suggestion(str(reason), known),
             )
         changes = self.assignments(assignments)
         payload = self.make(kind, changes, self.span(node))

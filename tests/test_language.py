@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 import grammar
+from checks.cli import main
 from grammar import ir
 from grammar.cachedir import KEPT, write_atomically
 from grammar.check import SpecificationChecker
 from grammar.files import check_directory, check_files
 from grammar.format import format_text
 from grammar.parse import parse
+from refmodel.overlaps import overlaps
 
 CASES = Path(__file__).parent / "language"
 SPEC = grammar.default_directory()
@@ -34,7 +36,7 @@ def test_errors_are_reported_as_recorded(name: str, tmp_path: Path) -> None:
     (tmp_path / "main.isa").write_text("")
     file = tmp_path / f"{name}.isa"
     file.write_text(text)
-    diagnostics, sources = check_files([file], tmp_path)
+    _, diagnostics, sources = check_files([file], tmp_path)
     rendered = "\n".join(grammar.render(d, sources) for d in diagnostics).replace(str(tmp_path) + "/", "")
     assert rendered == (CASES / f"{name}.expected").read_text()
 
@@ -49,6 +51,7 @@ def test_errors_are_reported_as_recorded(name: str, tmp_path: Path) -> None:
         (b"x" * 10_000_000, "too-large"),
         (b"function f() -> bool\n  return " + b"(" * 100_000, "nesting"),
         (b"function f(a: bits(8)) -> bits(8)\n  return " + b"a + " * 5_000 + b"a\n", "nesting"),
+        (b"const A : bits(8) = " + b"~" * 20_000 + b"1\n", "nesting"),
         (b"function f(a: bits(8)) -> bits(8", "syntax"),
     ],
 )
@@ -56,13 +59,49 @@ def test_hostile_input_is_an_error(tmp_path: Path, content: bytes, code: str) ->
     file = tmp_path / "hostile.isa"
     (tmp_path / "main.isa").write_text("")
     file.write_bytes(content)
-    diagnostics, _ = check_files([file], tmp_path)
+    _, diagnostics, _ = check_files([file], tmp_path)
     assert [d.code for d in diagnostics] == [code]
 
 
 def test_the_specification_has_no_errors() -> None:
-    _, diagnostics, sources = check_directory(SPEC)
-    assert "\n".join(grammar.render(d, sources) for d in diagnostics) == ""
+    program, diagnostics, sources = check_directory(SPEC)
+    assert "\n".join(grammar.render(d, sources) for d in (*diagnostics, *overlaps(program))) == ""
+
+
+def test_rows_that_claim_the_same_bytes_are_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "new.isa"
+    file.write_text("instruction SECOND\n  encoding  0F 06\n  do        CR2 := 0\n")
+    assert main(["check", str(file)]) == 2
+    error, *rest = capsys.readouterr().err.splitlines()
+    assert (
+        error
+        == f"{file}:2:13: error[overlap]: SECOND and CLTS both claim 0f 06, with the same prefixes and ModR/M"
+    )
+    assert any("note: CLTS" in line for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("main_text", "content", "code"),
+    [
+        ('include "a.isa"\ninclude "b.isa"\n', b"const B : bits(8) = A\n", "include"),
+        ('include "b.isa"\n', b"\xff\xfe", "not-text"),
+        ('include "b.isa"\n', b"\n", "empty"),
+        ('include "b.isa"\n', b'include "a.isa"\n', "include"),
+        ("const B : bits(8) = 1\n", b"const A : bits(8) = 1\n", "include"),
+    ],
+)
+def test_files_that_cannot_be_used_are_the_only_errors(
+    tmp_path: Path, main_text: str, content: bytes, code: str
+) -> None:
+    """What they would declare is missing elsewhere, which is not said too."""
+    (tmp_path / "main.isa").write_text(
+        f"{main_text}const C : bits(8) = A\n" if code != "include" else main_text
+    )
+    (tmp_path / "b.isa").write_bytes(content)
+    _, diagnostics, _ = check_directory(tmp_path)
+    assert [d.code for d in diagnostics] == [code]
 
 
 @pytest.mark.parametrize("path", sorted(SPEC.rglob("*.isa")), ids=lambda p: str(p.relative_to(SPEC)))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from checks.case import Case, value_of
@@ -22,6 +21,7 @@ from checks.emulation.explain import COLUMNS
 from checks.emulation.machine import WRITE_PORTS
 from checks.emulation.runs import CYCLE, DIFFERS, RUN_ONE
 from checks.outcome import EXCLUDED
+from checks.output import output_console
 from checks.trap.contract import FAULT
 from checks.trap.replay import COMPLETES, Outcome, Player
 from refmodel.model import Model
@@ -54,7 +54,7 @@ def replay(case: Case, model: Model) -> int:
     table.add_row("it", ends.guest.text, ends.bare.text)
     for row in ends.rows:
         table.add_row(*row)
-    console = Console(soft_wrap=True)
+    console = output_console()
     console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
     console.print(table)
     console.print(

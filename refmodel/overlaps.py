@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations, product
 
+from grammar.diagnostics import Diagnostic
 from grammar.ir import Instruction, Program
 from grammar.widths import CODE_SIZES
 from refmodel.decoder import opcode_rows
@@ -17,13 +18,16 @@ _PREFIXES = tuple(
 )
 
 
-def overlaps(program: Program) -> Iterator[str]:
-    """A line for each pair of rows between which nothing decides."""
+def overlaps(program: Program) -> Iterator[Diagnostic]:
+    """An error for each pair of rows between which nothing decides."""
     for (escape, opcode), candidates in opcode_rows(program).items():
         for one, other in combinations(candidates, 2):
             if one[0].specificity() == other[0].specificity() and _meet(one[0], other[0]):
-                place = f"{escape.hex(' ')} {opcode:02x}".strip()
-                yield f"{place}: {_told(one)} and {_told(other)}"
+                code = f"{escape.hex(' ')} {opcode:02x}".strip()
+                message = (
+                    f"{_told(other)} and {_told(one)} both claim {code}, with the same prefixes and ModR/M"
+                )
+                yield Diagnostic("overlap", message, other[0].row.span, ((one[0].row.span, _told(one)),))
 
 
 def _meet(one: Pattern, other: Pattern) -> bool:
@@ -40,5 +44,5 @@ def _fits(row: Pattern, modrm: int) -> bool:
 
 
 def _told(candidate: Candidate) -> str:
-    row, instruction = candidate
-    return f"{instruction.name if instruction else '#UD'} ({row.row.span})"
+    _, instruction = candidate
+    return instruction.name if instruction else "undefined_encoding"
