@@ -1,4 +1,4 @@
-"""Interrupts that arrive between two instructions, and the exits that are due there.  SDM 3A 6.8, 3C 26.2, 26.5.1, 26.7.2
+"""Interrupts that arrive between two instructions, and the exits that are due there.  SDM 3A 6.8, 3C 26.2, 26.5.1
 
 What is delivered is noted instead of delivered: `test_events.py` is about delivery.
 """
@@ -74,7 +74,7 @@ def test_an_interrupt_that_does_not_exit_is_delivered_if_it_is_not_masked(
     m.vmcs.PIN_BASED_CONTROLS = 0 if in_guest else INTERRUPT_EXITING
     assert arrives(model, m, "external_interrupt", VECTOR) is None
     assert delivered == ([(VECTOR, 0)] if flags & IF else [])
-    assert m.ACTIVITY_STATE == (ACTIVE if flags & IF else activity)
+    assert (ACTIVE if flags & IF else activity) == m.ACTIVITY_STATE
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_time_passes(model: Model, m: Any, in_guest: bool, control: int, left: i
     m.IN_NON_ROOT, m.vmcs.PIN_BASED_CONTROLS = in_guest, control
     m.TSC, m.PREEMPTION_TIMER_VALUE = 100, 5
     model.functions["count_time"](m)
-    assert (m.TSC, m.PREEMPTION_TIMER_VALUE) == (101, left)
+    assert (101, left) == (m.TSC, m.PREEMPTION_TIMER_VALUE)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,11 @@ def run(args: argparse.Namespace) -> int:
     earlier = _earlier(args.compare)
     proved = _prove(args, loaded, tasks)
     status = max(_report(args, *proved), _compare(proved[0], earlier))
-    return max(status, _replay_witnesses(loaded.program, tasks)) if args.witnesses else status
+    return (
+        max(status, _replay_witnesses(loaded.program, tasks, is_verbose=args.verbose))
+        if args.witnesses
+        else status
+    )
 
 
 def _earlier(path: Path | None) -> dict[str, dict[str, object]] | None:
@@ -130,9 +134,9 @@ def _refute_faults(names: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
+def _replay_witnesses(program: Program, tasks: Sequence[Task], *, is_verbose: bool) -> int:
     """Prints each witness that the reference contradicts, and how many it confirms; status 1 if there is one."""
-    from collections import Counter
+    from collections import Counter, defaultdict
 
     import z3
     from rich.console import Console
@@ -141,31 +145,34 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
     from checks.extract import extract
     from checks.families import families
     from checks.solve import Limits
-    from checks.trap.witnesses import replay_witnesses
+    from checks.witnesses import replay_witnesses
     from refmodel.model import build
 
-    family, model, counts = families()["trap"], build(program), Counter[str]()
-    own = [t for t in tasks if t.family == family.name and t.roots is not None and t.roots.instructions]
-    for task in track(own, "running witnesses", console=Console(stderr=True), transient=True):
-        group = family.build(extract(program, task.roots), task.group, z3.Context(), task.ids)
+    known, model = families(), build(program)
+    counts, reasons = (defaultdict[str, Counter[str]](Counter) for _ in range(2))
+    for task in track(tasks, "running witnesses", console=Console(stderr=True), transient=True):
+        group = known[task.family].build(extract(program, task.roots), task.group, z3.Context(), task.ids)
         for found in replay_witnesses(group, model, Limits()):
+            family = found.goal.split(".")[0]
+            counts[family][found.kind] += 1
+            reasons[family].update([found.why_not] if found.why_not else [])
             if found.is_wrong:
                 print(
                     f"{found.goal}: the witness {found.witness}, the reference {found.outcome}",
                     file=sys.stderr,
                 )
-            if found.why_not:
-                print(f"{found.goal}: witness not run: {found.why_not}")
-            counts["wrong" if found.is_wrong else "not run" if found.why_not else found.witness] += 1
-    said = ", ".join(f"{count} {what}" for what, count in counts.most_common())
-    print(f"{counts.total()} witnesses on the reference: {said or 'none to run'}")
-    return 1 if counts["wrong"] else 0
+            if is_verbose:
+                print(f"{found.goal}: {found.kind}{': ' if found.why_not else ''}{found.why_not}")
+    for family, of_family in counts.items():
+        said = ", ".join(f"{count} {what}" for what, count in of_family.most_common())
+        print(f"{family}: {of_family.total()} witnesses on the reference: {said}")
+        for reason, count in reasons[family].most_common():
+            print(f"  {count} not run: {reason}")
+    return 1 if any(one["wrong"] for one in counts.values()) else 0
 
 
-def _prove(
-    args: argparse.Namespace, loaded: Loaded, tasks: Sequence[Task]
-) -> tuple[list[Result], float, bool]:
-    """The results, the seconds it took, and whether it was interrupted."""
+def _prove(args: argparse.Namespace, loaded: Loaded, tasks: Sequence[Task]) -> tuple[list[Result], bool]:
+    """The results, and whether it was interrupted."""
     from rich.console import Console
 
     from checks.prover.pool import Pool
@@ -173,12 +180,11 @@ def _prove(
     from checks.prover.terminal import Progress
 
     interrupted = False
-    start = time.monotonic()
     total = sum(len(task.ids) for task in tasks)
     setup = _setup(args)
-    results, left = _recalled(loaded.program, tasks, setup)
-    pool = Pool(in_order(left, args.shuffle), setup, loaded, args.jobs or os.cpu_count() or 1)
-    with pool, Progress(Console(stderr=True), total) as progress:
+    results, left = _recalled(loaded.program, in_order(tasks, args.shuffle), setup)
+    pool = Pool(left, setup, loaded, args.jobs or os.cpu_count() or 1)
+    with pool, Progress(Console(stderr=True), total, args.began) as progress:
         for known in results:
             progress.show(known)
         try:
@@ -188,7 +194,7 @@ def _prove(
                     results.append(result)
         except KeyboardInterrupt:
             interrupted = True
-    return results, time.monotonic() - start, interrupted
+    return results, interrupted
 
 
 def _setup(args: argparse.Namespace) -> Setup:
@@ -210,7 +216,7 @@ def _setup(args: argparse.Namespace) -> Setup:
     )
 
 
-def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[list[Result], Sequence[Task]]:
+def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[list[Result], Iterable[Task]]:
     """What the cache knows, and the tasks that are left; the cache is closed, since processes are forked hereafter."""
     from checks.cache import ProofCache
     from checks.prover.memo import Memo
@@ -225,7 +231,7 @@ def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[li
     return found
 
 
-def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float, interrupted: bool) -> int:
+def _report(args: argparse.Namespace, results: Sequence[Result], interrupted: bool) -> int:
     from checks.output import output_console
     from checks.prover import records
     from checks.prover.terminal import print_failures, print_table
@@ -234,7 +240,7 @@ def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float,
 
     console = output_console()
     directory = args.spec or default_directory()
-    print_table(console, results, seconds, verbose=args.verbose)
+    print_table(console, results, time.monotonic() - args.began, verbose=args.verbose)
     failures = sorted((r for r in results if r.status is not Status.PROVED), key=lambda r: r.id)
     cases = _write_cases(args.cases, failures)
     print_failures(console, failures, cases, args.spec, verbose=args.verbose)

@@ -15,6 +15,7 @@ from typing import TypeAlias, cast
 import z3
 
 from checks.emulation.machine import BORDERS, Arguments, Machine, unknown_call, written_by
+from checks.emulation.runs import RUN_ONE
 from checks.host_state.built import Built
 from checks.host_state.dependencies import ALL, Dependencies, bits_written
 from checks.host_state.explain import Change, Kept
@@ -26,8 +27,8 @@ from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Record, Value, equal, fresh
 from checks.theorem import Goal, Group
-from checks.totality.handlers import LIVES
 from checks.totality.havoc import any_state
+from checks.totality.requests import LIVES
 from checks.trap.contract import VM_EXIT
 from checks.walk import nodes, reachable_functions
 from grammar import ir
@@ -120,9 +121,9 @@ class LeftGuest:
         program, terms = guest.promises.program, guest.promises.terms
         event = cast(Record, fresh(terms, "event", program.aborts[VM_EXIT].type))
         machine = Machine(program, terms, overrides={**BORDERS, IS_FAILURE: _is_none})
-        cursor = Cursor(guest.state.copy(), {})
-        machine.call(program.functions[EXIT_FUNCTION], (event,), cursor, [])
-        machine.call(program.functions[LEAVE], (), cursor, [])
+        name, body = _on_exit(program)
+        cursor = Cursor(guest.state.copy(), {name: event}, {name: event.type})
+        machine.run(body, cursor, [])
         return cls(guest, event, cursor.state, guest.promises.of_waiting(cursor.state), machine)
 
     @property
@@ -145,6 +146,13 @@ class LeftGuest:
         )
         depending = Dependencies(promises.program).at_waiting(dict.fromkeys(INJECTED, ALL))
         yield from promises.of_waiting(state, {one.name for one in depending}).values()
+
+
+def _on_exit(program: ir.Program) -> tuple[str, tuple[ir.Stmt, ...]]:
+    """What `run_one` does at a VM exit before the handler runs, and the name that it has for the exit."""
+    attempt = next(s for s in program.functions[RUN_ONE].body if isinstance(s, ir.Attempt))
+    on_exit = next(c for c in attempt.catches if c.kind == VM_EXIT)
+    return on_exit.name, tuple(s for s in on_exit.body if not isinstance(s, ir.Dispatch))
 
 
 def _is_none(_e: Evaluator, _f: ir.Function, _arguments: Arguments, _cursor: Cursor, _exits: Exits) -> Value:

@@ -19,6 +19,7 @@ FILES = (
     "test_vmx_features.py",
     "test_ept.py",
     "test_events.py",
+    "test_arrivals.py",
     "test_system_instructions.py",
     "test_sensitive_instructions.py",
     "test_devices.py",
