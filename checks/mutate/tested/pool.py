@@ -20,6 +20,7 @@ FILES = (
     "test_ept.py",
     "test_events.py",
     "test_arrivals.py",
+    "test_transitions.py",
     "test_system_instructions.py",
     "test_sensitive_instructions.py",
     "test_devices.py",
