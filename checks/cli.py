@@ -7,7 +7,6 @@ import importlib
 import os
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -142,6 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:  # noqa: BLE001 - a bug of ours: no other status may stand for it
+        import traceback  # nobody else needs it
+
         traceback.print_exc()
         print("nonroot: internal error; please report it with the lines above", file=sys.stderr)
         return EXIT_INTERNAL
