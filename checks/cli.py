@@ -15,6 +15,9 @@ EXIT_USAGE = 2
 EXIT_INTERNAL = 5
 EXIT_INTERRUPTED = 130
 
+OWN = ("checks", "fastmodel", "grammar", "refmodel", "spec")
+PACKAGES = {"elftools": "pyelftools", "iced_x86": "iced-x86", "z3": "z3-solver"}  # where the names differ
+
 DESCRIPTION = "A machine-checked specification of x86 virtualization: run it, prove it, fuzz it."
 
 EPILOG = """\
@@ -165,11 +168,23 @@ def _run(module: ModuleType, args: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"nonroot: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        package = _package(error.name or "")
+        if package is None:
+            raise
+        print(f"nonroot: {args.command} needs the package {package}: pip install {package}", file=sys.stderr)
+        return EXIT_USAGE
     except BrokenPipeError:
         raise
     except OSError as error:
         print(f"nonroot: {error.filename or args.command}: {error.strerror or error}", file=sys.stderr)
         return EXIT_USAGE
+
+
+def _package(module: str) -> str | None:
+    """The package that has a module that is missing; None if it should be one of ours."""
+    top = module.partition(".")[0]
+    return None if top in OWN else PACKAGES.get(top, top)
 
 
 def _module(name: str) -> ModuleType:

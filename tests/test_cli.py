@@ -82,6 +82,22 @@ def test_wrong_usage_is_status_2_and_one_message(arguments: list[str], message: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("module", "package", "arguments"),
+    [
+        ("z3", "z3-solver", ["prove", "trap.CLTS*"]),
+        ("hypothesis", "hypothesis", ["fuzz", "--cases", "1"]),
+        ("iced_x86", "iced-x86", ["check", "--encodings", "sample"]),
+    ],
+)
+def test_a_missing_package_is_named(module: str, package: str, arguments: list[str]) -> None:
+    begin = f"import sys; sys.modules[{module!r}] = None; from checks.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", begin, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"nonroot: {arguments[0]} needs the package {package}: pip install {package}\n"
+
+
 def test_a_bug_of_ours_is_status_5(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
