@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ A first tour:
 
 Exit status: 0 success, 1 a difference, a refuted theorem or a guest that was stopped,
 2 usage or specification error, 3 unknown or time-out, 4 vacuous theorem, 5 internal error,
-130 interrupted.
+130 interrupted (Ctrl-C, SIGTERM), with what was found until then.
 `nonroot COMMAND --help` explains each command with examples.
 """
 
@@ -127,11 +128,16 @@ COMMANDS = (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns the exit status; the console script's entry point."""
-    argv = sys.argv[1:] if arguments is None else arguments
+def script() -> int:
+    """The console script: a command that is killed ends as after Ctrl-C, and keeps what it has found."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return main(sys.argv[1:])
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command and returns the exit status."""
     try:
-        status = _dispatch(argv)
+        status = _dispatch(arguments)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -232,4 +238,4 @@ class _Version(argparse.Action):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

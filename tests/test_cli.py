@@ -124,6 +124,20 @@ def test_an_interrupt_is_status_130(
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 
+def test_a_command_that_is_killed_ends_as_after_an_interrupt(tmp_path: Path) -> None:
+    """SIGTERM, as `timeout` and a CI system send it, while a guest runs."""
+    guest = tmp_path / "endless.asm"
+    guest.write_text("mov al, '!'\nout 0xe9, al\nmov al, 10\nout 0xe9, al\nhere: jmp here\n")
+    command = [sys.executable, "-m", "checks", "run", str(guest)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "!\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "\ninterrupted\n"
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     command = f"{sys.executable} -m checks list | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)

@@ -79,6 +79,7 @@ def serve(
     pipes, or it would keep them open when the parent is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()
     for other in others:
         other.close()
@@ -96,6 +97,8 @@ def serve(
                 for result in worker.prove(task):
                     connection.send(result)
             connection.send(Done(task))
+        except BrokenPipeError:
+            return  # the parent is gone
         except Exception:  # noqa: BLE001 - whatever went wrong with this group, the others can go on
             connection.send(Done(task, traceback.format_exc()))
         gc.collect(1)
