@@ -15,6 +15,7 @@ from types import ModuleType
 EXIT_USAGE = 2
 EXIT_INTERNAL = 5
 EXIT_INTERRUPTED = 130
+EXIT_NO_READER = 141
 
 OWN = ("checks", "fastmodel", "grammar", "refmodel", "spec")
 PACKAGES = {"elftools": "pyelftools", "iced_x86": "iced-x86", "z3": "z3-solver"}  # where the names differ
@@ -31,7 +32,7 @@ A first tour:
 
 Exit status: 0 success, 1 a difference, a refuted theorem or a guest that was stopped,
 2 usage or specification error, 3 unknown or time-out, 4 vacuous theorem, 5 internal error,
-130 interrupted (Ctrl-C, SIGTERM), with what was found until then.
+130 interrupted (Ctrl-C, SIGTERM), with what was found until then, 141 nobody reads the output.
 `nonroot COMMAND --help` explains each command with examples.
 """
 
@@ -145,8 +146,9 @@ def main(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has gone: nobody is left to tell.  Python would complain again at exit.
+        # The status is that of a program that SIGPIPE ends: what a proof has found must not look like success.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return EXIT_NO_READER
     except Exception:  # noqa: BLE001 - a bug of ours: no other status may stand for it
         traceback.print_exc()
         print("nonroot: internal error; please report it with the lines above", file=sys.stderr)
