@@ -7,11 +7,14 @@ import importlib
 import os
 import signal
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+STARTED = time.monotonic()
+"""When the process began, but for the interpreter's own start."""
 EXIT_USAGE = 2
 EXIT_INTERNAL = 5
 EXIT_INTERRUPTED = 130
@@ -132,13 +135,14 @@ COMMANDS = (
 def script() -> int:
     """The console script: a command that is killed ends as after Ctrl-C, and keeps what it has found."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return main(sys.argv[1:])
+    return main()
 
 
-def main(arguments: list[str]) -> int:
-    """Runs one command and returns the exit status."""
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns the exit status; without `arguments`, what the process was started for."""
+    argv, began = (sys.argv[1:], STARTED) if arguments is None else (arguments, time.monotonic())
     try:
-        status = _dispatch(arguments)
+        status = _dispatch(argv, began)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -155,9 +159,10 @@ def main(arguments: list[str]) -> int:
         return EXIT_INTERNAL
 
 
-def _dispatch(argv: list[str]) -> int:
+def _dispatch(argv: list[str], began: float) -> int:
+    """Runs a command; `args.began` says when that began, by the monotonic clock."""
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    args = _parser(chosen).parse_args(argv)
+    args = _parser(chosen).parse_args(argv, argparse.Namespace(began=began))
     module = _module(args.command)
     return _run(module, args)
 

@@ -48,3 +48,8 @@ class CompiledReference:
             pristine = self._compiled.block.address
             self._run(ctypes.addressof(self._scratch), pristine, address, length // ROW_WORDS)
         decoded.raise_failure()
+
+    def carried(self, kind: str) -> list[int]:
+        """What the abort of this kind carried that ended the latest case, field by field."""
+        words = memoryview(self._scratch).cast("B").cast("Q")
+        return [words[leaf.offset // 8] for leaf in self._compiled.layout.aborts[kind]]

@@ -155,7 +155,10 @@ class OperandRead(Record):
 
 
 class OperandAttribute(Record):
-    """`index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), or `segment` bits(3) of an operand."""
+    """What the encoding says of an operand.
+
+    `index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), `segment` bits(3) or `addressing` bits(12).
+    """
 
     type: Type
     name: str
