@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -154,6 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_NO_READER
     except Exception:  # noqa: BLE001 - a bug of ours: no other status may stand for it
+        import traceback  # nobody else needs it
+
         traceback.print_exc()
         print("nonroot: internal error; please report it with the lines above", file=sys.stderr)
         return EXIT_INTERNAL

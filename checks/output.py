@@ -7,9 +7,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
+    from xml.etree import ElementTree as ET
+
     from rich.console import Console
 
 _UNLIMITED = 10_000  # columns
@@ -51,5 +52,7 @@ def write_document(path: Path, document: Mapping[str, object]) -> None:
 
 def write_xml(path: Path, root: ET.Element) -> None:
     """Writes XML, as `write_text` does."""
+    from xml.etree import ElementTree as ET  # few commands write it
+
     ET.indent(root)
     write_text(path, ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
