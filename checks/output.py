@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 _UNLIMITED = 10_000  # columns
 
 
-def output_console() -> Console:
-    """Standard output.  Where it is no terminal, lines are as long as they need to be, for `grep`."""
+def output_console(*, has_panels: bool = False) -> Console:
+    """Standard output.  Where it is no terminal, lines are as long as they need to be, for `grep`; panels never are."""
     from rich.console import Console
 
-    found = Console(soft_wrap=True, highlight=False)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line's business; rich would exit
+
+    found = Output(soft_wrap=not has_panels, highlight=False)
+    if not has_panels and not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = _UNLIMITED
     return found
 

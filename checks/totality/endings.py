@@ -105,7 +105,6 @@ def ending_goal(exiting: Exiting, subject: tuple[ir.Function, str], name: str, t
         (Witness(ENDS_GUEST, terms.truth(terms.conjunction(ending.can_be_gone()))),),
         minimise=run.minimise,
         explain=partial(run.broken, KIND, name, claims, summary, function.span),
-        is_split=True,
     )
 
 
