@@ -31,7 +31,7 @@ def listed_tests(path: Path = TESTS) -> dict[str, list[str]]:
 def write_tests(tests: Mapping[str, Sequence[str]], path: Path = TESTS) -> None:
     """Writes it, in the order of the items.  Raises OSError."""
     entries = (
-        f"{item} = [\n" + "".join(f"    {json.dumps(test)},\n" for test in some) + "]\n"
+        f"{json.dumps(item)} = [\n" + "".join(f"    {json.dumps(test)},\n" for test in some) + "]\n"
         for item, some in sorted(tests.items())
     )
     path.write_text(_HEAD + "".join(entries), encoding="utf-8")
