@@ -9,7 +9,7 @@ counterexample as a witness.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -112,16 +112,31 @@ def _replayed(goal: Goal, solver: TermSolver, model: Model, limits: Limits) -> R
 def _model_of(
     goal: Goal, witness: Witness, solver: TermSolver, limits: Limits, *, is_small: bool
 ) -> z3.ModelRef | None:
-    """A state of a witness, with its hints if that is possible."""
+    """A state of a witness, with all its hints if that is possible, or else with as many as there can be."""
     wanted = goal.minimise() if is_small and goal.minimise is not None else ()
-    for hints in (witness.hints, ()):
-        answer, deciding = solver.check((*goal.hypotheses, witness.condition, *hints), limits)
-        try:
-            if answer.verdict == "sat":
-                return minimised(deciding, wanted, limits.second_rlimit)
-        finally:
-            solver.release()
-    return None
+    conditions = (*goal.hypotheses, witness.condition)
+    found = _solved(solver, (*conditions, *witness.hints), limits, wanted)
+    if found is None:
+        possible = list[z3.BoolRef]()
+        for hint in witness.hints:
+            if _solved(solver, (*conditions, *possible, hint), limits) is not None:
+                possible.append(hint)
+        found = _solved(solver, (*conditions, *possible), limits, wanted)
+    return found
+
+
+def _solved(
+    solver: TermSolver,
+    conditions: Sequence[z3.BoolRef],
+    limits: Limits,
+    wanted: Sequence[z3.ExprRef] = (),
+) -> z3.ModelRef | None:
+    """A model in which what is wanted is zero if it can be, None if there is none."""
+    answer, deciding = solver.check(conditions, limits)
+    try:
+        return minimised(deciding, wanted, limits.second_rlimit) if answer.verdict == "sat" else None
+    finally:
+        solver.release()
 
 
 def _explained(goal: Goal, witness: Witness, found: z3.ModelRef, model: Model) -> Replayed:
