@@ -33,6 +33,7 @@ REPLAYERS = {
     "emulation": "checks.emulation.replay",
     "host_state": "checks.host_state.replay",
     "totality": "checks.totality.replay",
+    "function": "checks.function_case",
 }
 
 _ITEM = re.compile(r"(\w+)(?:\[(\d+(?:,\d+)*)\])?")

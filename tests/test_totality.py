@@ -30,6 +30,8 @@ STRAYS = [
     ("handlers", "handler PAUSE\n  skip_instruction()", "handler PAUSE\n  kill(VMM)", "PAUSE", "ends no other"),
     ("handlers", "handler INVD\n  skip_instruction()", "handler INVD\n  switch_to(VMM)", "INVD", "is not switched"),
     ("handlers", "handler WBINVD\n  skip_instruction()", "handler WBINVD\n  #UD()", "WBINVD", "returns"),
+    ("handlers", "read_engine(last_device(CURRENT_VM)", "read_engine(0", "IO_INSTRUCTION", "uses no other's device"),
+    ("hypercalls", "  elif argument >= PAGE_LIMIT\n    return false\n", "", "VMCALL", "names pages that exist"),
 ]  # fmt: skip
 
 # Interrupts of the machine that a guest notices: file, text, wrong text, what arrives, what is broken.
