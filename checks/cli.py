@@ -52,7 +52,11 @@ COMMANDS = (
     Command(
         "check",
         "check specification files and report every error with its place",
-        ("nonroot check", "nonroot check spec/cpu/paging.isa"),
+        (
+            "nonroot check",
+            "nonroot check spec/cpu/paging.isa",
+            "nonroot check --spec DIR --encodings sample   the opcode tables against iced-x86",
+        ),
     ),
     Command(
         "fmt",
@@ -62,7 +66,7 @@ COMMANDS = (
     Command(
         "list",
         "list instructions, handlers, steps and policies",
-        ("nonroot list", "nonroot list handlers"),
+        ("nonroot list", "nonroot list theorems", "nonroot list --missing"),
     ),
     Command(
         "show",
@@ -86,7 +90,11 @@ COMMANDS = (
     Command(
         "prove",
         "prove the theorems",
-        ("nonroot prove", "nonroot prove 'trap.RDMSR.*' -j 2", "nonroot prove --json results.json"),
+        (
+            "nonroot prove",
+            "nonroot prove 'trap.RDMSR.*' -j 2",
+            "nonroot prove --json results.json --junit results.xml",
+        ),
     ),
     Command(
         "matrix",
@@ -121,7 +129,13 @@ COMMANDS = (
     Command(
         "fuzz",
         "compare two engines on random cases derived from the specification",
-        ("nonroot fuzz --seconds 30", "nonroot fuzz --cases 2000 --seed 7", "nonroot fuzz --corpus corpus"),
+        (
+            "nonroot fuzz --seconds 30",
+            "nonroot fuzz --cases 2000 --seed 7",
+            "nonroot fuzz --mode=ci --junit fuzz.xml --json fuzz.json   in continuous integration",
+            "nonroot fuzz --mode=batch --corpus corpus                  a long run, which can be gone on with",
+            "nonroot fuzz --engine unicorn --instruction ADC",
+        ),
     ),
     Command(
         "bench",

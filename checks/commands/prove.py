@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--witnesses",
         action="store_true",
-        help="then run on the reference, for each instruction form, the state that shows its theorems not to be"
-        " vacuous: it must complete, fault or exit as the witness says",
+        help="then run on the reference the states that show the theorems not to be vacuous: an instruction must"
+        " complete, a step be taken, a guest be entered as the witness says (-v: one line each)",
     )
     parser.add_argument(
         "--faults",

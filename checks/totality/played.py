@@ -71,6 +71,15 @@ class Played:
         """Whether state is the same on another machine."""
         return bool(self._value(name, self.machine) == self._value(name, other))
 
+    def is_told(self) -> bool:
+        """Whether a VM exit comes out that may become a virtualization exception."""
+        exit_ = self.model.namespace["VmExitAbort"]
+        return isinstance(self.raised, exit_) and bool(self.raised.value.convertible)
+
+    def is_memory_unchanged(self) -> bool:
+        """Whether memory is what it was."""
+        return bool(self.machine.PHYSICAL.is_same(self.start.PHYSICAL))
+
     def is_unnoticed(self) -> bool:
         """Whether all state that is not indexed is what it was."""
         variables = (v for v in self.model.program.state.values() if not v.indices and v.space != "ghost")

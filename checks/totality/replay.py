@@ -14,6 +14,7 @@ from checks.totality.arrivals import DELIVER, IS_NOT_DELIVERED, IS_NOT_NOTICED
 from checks.totality.exits import IS_HANDLED
 from checks.totality.handlers import ASKED, IS_NOT_SWITCHED, RETURNS
 from checks.totality.ignored import GOES_ON, KEEPS, STOP
+from checks.totality.memory import IS_NOT_TOLD, IS_UNWRITTEN
 from checks.totality.open_run import end_in_words
 from checks.totality.played import Played
 from checks.totality.requests import CURRENT
@@ -61,8 +62,11 @@ def _holds(run: Played) -> bool:
         IS_NOT_DELIVERED: DELIVER not in run.called,
         IS_NOT_NOTICED: run.is_unnoticed(),
         GOES_ON: STOP not in run.called,
+        IS_NOT_TOLD: not run.is_told(),
         CURRENT: run.vm == run.machine.CURRENT_VM,
     }
+    if run.claim == IS_UNWRITTEN:
+        return run.is_memory_unchanged()
     if run.claim in named:
         return named[run.claim]
     for claims, holds in ((entries.CLAIMS, of_an_entry), (endings.CLAIMS, of_an_end)):
