@@ -80,6 +80,8 @@ def _shown(model: z3.ModelRef, value: Value, type_: ir.Type) -> str:
     if isinstance(result, z3.ExprRef) and not z3.is_bv_value(result):
         return str(result) if z3.is_true(result) or z3.is_false(result) else "any"
     number = result.as_long() if isinstance(result, z3.BitVecNumRef) else int(cast(int, result))
+    if isinstance(type_, ir.Bool):
+        return str(bool(number))
     if isinstance(type_, ir.Enum):
         return next((name for name, code in type_.members if code == number), f"{number:#x}")
     return f"{number:#x}"
