@@ -105,9 +105,15 @@ def test_an_nmi_exits_or_is_delivered(
     m.vmcs.PIN_BASED_CONTROLS = NMI_EXITING
     assert arrives(model, m, "non_maskable_interrupt") == (0, VALID | 2 << 8 | 2)
     assert (m.INTERRUPTIBILITY, m.ACTIVITY_STATE, delivered) == (blocking, activity, [])
-    m.IN_NON_ROOT = False
+    m.vmcs.PIN_BASED_CONTROLS = 0
     assert arrives(model, m, "non_maskable_interrupt") is None
     assert (m.INTERRUPTIBILITY, m.ACTIVITY_STATE, delivered) == (blocking | NMIS, ACTIVE, [(2, 2)])
+
+
+def test_an_nmi_on_the_bare_machine(model: Model, m: Any, delivered: list[tuple[int, int]]) -> None:
+    m.IN_NON_ROOT, m.vmcs.PIN_BASED_CONTROLS = False, NMI_EXITING
+    assert arrives(model, m, "non_maskable_interrupt") is None
+    assert (m.INTERRUPTIBILITY, delivered) == (NMIS, [(2, 2)])
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,10 @@ def value_after(text: str, register: str = "rax", digits: int = 16) -> int:
 # --- emulation ---------------------------------------------------------------------------------------
 
 
+def test_the_console_gets_all_eight_bits() -> None:
+    assert output_of("mov al, 0xC3\nout 0xe9, al\nhlt") == "\xc3"
+
+
 def test_cpuid_names_the_vendor_in_ebx_edx_ecx() -> None:
     """SDM 2A "CPUID": leaf 0 gives the vendor in EBX, EDX, ECX."""
     parts = [value_after("mov eax, 0\ncpuid", r, 8) for r in ("rbx", "rdx", "rcx")]
