@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from checks.output import write_document
 from grammar.ir import Bool, Program, Struct, Type
 from refmodel.model import Model
 from refmodel.vectors import CaseError
@@ -115,18 +115,6 @@ def read_case(path: Path) -> Case:
 def write_case(path: Path, case: Case) -> None:
     """Writes a case to a file, whole or not at all.  Raises OSError."""
     write_document(path, case.document())
-
-
-def write_document(path: Path, document: Mapping[str, object]) -> None:
-    """Writes JSON to a file, whole or not at all.  Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def replay_case(path: Path, spec: Path | None) -> int:

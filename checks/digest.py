@@ -14,7 +14,7 @@ from typing import Any
 from grammar import ir
 from grammar.source import Span
 
-_TABLES = tuple(f.name for f in fields(ir.Program))
+_TABLES = tuple(f.name for f in fields(ir.Program) if f.init)
 _TYPES = (ir.Bool, ir.Bits, ir.Newtype, ir.Enum, ir.Bitfield, ir.Struct)
 
 

@@ -6,42 +6,19 @@ Both give every routine a code, the word that the decoder puts into a decoded in
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, cached_property
-from pathlib import Path
-from types import FunctionType
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
-from fastmodel import cases, loop
-from fastmodel.compiler import primitives
-from fastmodel.compiler.plain import PlainProgram
 from fastmodel.compiler.primitives import field
-from fastmodel.compiler.program import Instance, Meaning, instance
 from fastmodel.decoded import CODE
-from fastmodel.handlers import HANDLERS
-from fastmodel.handlers.branches import jump_if
-from fastmodel.handlers.registry import BRANCH, CONDITIONAL, JUMP, REPEAT, STEP, Handler
+from fastmodel.sources import digest_of, sources
 from fastmodel.state import PINNED
 
 if TYPE_CHECKING:
     from fastmodel.translator.hotness import Translator
     from fastmodel.translator.regions import Routine
-
-ROUTINES = {
-    STEP: loop.step,
-    BRANCH: loop.branch,
-    CONDITIONAL: loop.branch,
-    REPEAT: loop.branch,
-    JUMP: loop.jump,
-}
-ENTRIES: dict[str, Callable[..., int]] = {
-    "run": loop.run,
-    "run_cases": cases.run_cases,
-    "run_registers": cases.run_registers,
-}
-REFUSE = "refuse"
-END_OF_TRACE = "end_of_trace"
 
 
 class Backend(Protocol):
@@ -62,48 +39,6 @@ class Backend(Protocol):
         """A translator of hot code for the state block at an address, if there is one."""
 
 
-def routines(bindings: dict[str, Meaning]) -> dict[str, Instance]:
-    """The routines by name: that of the handler, or REFUSE and END_OF_TRACE."""
-    found = {REFUSE: instance(loop.refuse, bindings), END_OF_TRACE: instance(loop.end_of_trace, bindings)}
-    for handler in HANDLERS:
-        found[handler.name] = instance(ROUTINES[handler.flow], _with_handler(bindings, handler))
-    return found
-
-
-def routine_names() -> Iterator[str]:
-    """The names of `routines` and `variants`, in their order."""
-    yield from (REFUSE, END_OF_TRACE)
-    yield from (handler.name for handler in HANDLERS)
-    for handler in HANDLERS:
-        if handler.has_unseen:
-            yield handler.unseen_name
-        yield from map(handler.fused_name, handler.fused)
-
-
-def variants(bindings: dict[str, Meaning]) -> dict[str, tuple[Handler, Instance]]:
-    """The routines for special places, by name, each with the handler in whose place it stands."""
-    found = {}
-    for handler in HANDLERS:
-        bound = _with_handler(bindings, handler)
-        if handler.has_unseen:
-            found[handler.unseen_name] = handler, instance(loop.unseen_step, bound)
-        for condition in handler.fused:
-            both = {**bound, "CONDITION": condition, "FUSED": 1, "BEFORE": bound["HANDLER"]}
-            both["HANDLER"] = cast("FunctionType", jump_if)
-            found[handler.fused_name(condition)] = handler, instance(loop.branch, both)
-    return found
-
-
-def _with_handler(bindings: dict[str, Meaning], handler: Handler) -> dict[str, Meaning]:
-    return {**bindings, **dict(handler.bindings), "HANDLER": cast("FunctionType", handler.function)}
-
-
-def loop_bindings(*, threaded: bool) -> dict[str, Meaning]:
-    """What the run loop is specialised by."""
-    go_on = primitives.proceed if threaded else loop.hand_over
-    return {"THREADED": int(threaded), "GO_ON": cast("FunctionType", go_on), "FUSED": 0}
-
-
 class NativeBackend:
     """Native code, by way of the cache."""
 
@@ -111,19 +46,17 @@ class NativeBackend:
 
     def __init__(self, *, threaded: bool | None = None) -> None:
         from fastmodel.compiler import build
-        from fastmodel.compiler.llvm import module_text
 
         target = build.Target.host(threaded=threaded, pinned=PINNED, effort=build.ROUTINES)
-        bindings = loop_bindings(threaded=target.convention.threaded)
 
-        def text() -> str:
-            others = {name: routine for name, (_, routine) in variants(bindings).items()}
-            entries = {name: instance(f, bindings) for name, f in ENTRIES.items()}
-            return module_text(routines(bindings) | others, entries, target.convention)
+        def make() -> tuple[str, str]:
+            from fastmodel.routines import native_text
+
+            return native_text(target.convention)
 
         self._region_target = replace(target, effort=build.THOROUGH)
-        self._code = build.load(target, "fastmodel", build.digest_of(sources()), text)
-        names = list(routine_names())
+        self._code = build.load(target, "fastmodel", digest_of(sources()), make)
+        names = self._code.note.split("\n")
         addresses = (ctypes.c_int64 * len(names)).from_address(self._code.address("routines"))
         self.codes = dict(zip(names, addresses, strict=True))
         self._run = self._code.function("run", 2)
@@ -144,6 +77,8 @@ class NativeBackend:
     @cached_property
     def _routines(self) -> dict[int, Routine]:
         """The routines by code."""
+        from fastmodel.handlers import HANDLERS
+        from fastmodel.routines import loop_bindings, routines, variants
         from fastmodel.translator.regions import Routine
 
         going_on = {handler.name for handler in HANDLERS if handler.falls_through}
@@ -167,14 +102,18 @@ class PlainBackend:
     name = "python"
 
     def __init__(self) -> None:
+        from fastmodel.compiler.plain import PlainProgram
+        from fastmodel.compiler.program import instance
+        from fastmodel.routines import ENTRIES, loop_bindings, routines
+
         bindings = loop_bindings(threaded=False)
         self._program = PlainProgram({"invoke": self._invoke})
         found = routines(bindings)
         self._instances = list(found.values())
         self._routines: dict[int, Callable[[int, int, int], int]] = {}
         self.codes = {name: number for number, name in enumerate(found, start=1)}
-        self._run = self._program.function(instance(loop.run, bindings))
-        self._run_cases = self._program.function(instance(cases.run_cases, bindings))
+        self._run = self._program.function(instance(ENTRIES["run"], bindings))
+        self._run_cases = self._program.function(instance(ENTRIES["run_cases"], bindings))
 
     def run(self, state: int, budget: int) -> int:
         """Calls `loop.run`."""
@@ -195,11 +134,6 @@ class PlainBackend:
         if routine is None:
             routine = self._routines[number] = self._program.function(self._instances[number - 1])
         return routine(state, place, remaining)
-
-
-def sources() -> list[Path]:
-    """The files that the compiled code depends on."""
-    return sorted(Path(__file__).parent.rglob("*.py"))
 
 
 @cache

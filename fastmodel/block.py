@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from array import array
 from typing import TYPE_CHECKING, Any
 
-from fastmodel import backends, state, table
+from fastmodel import backends, state
+from fastmodel.decoded import END_OF_TRACE, REFUSE
+from fastmodel.table import table_of
 from grammar.ir import Program
 from refmodel.memory import RecordingMemory
 
@@ -30,8 +31,8 @@ class Shared:
             state.MEMORY: memory.address,
             state.MEMORY_SIZE: memory.size,
             state.CODE_PAGES: self._code_pages,
-            state.REFUSE_CODE: backend.codes[backends.REFUSE],
-            state.END_CODE: backend.codes[backends.END_OF_TRACE],
+            state.REFUSE_CODE: backend.codes[REFUSE],
+            state.END_CODE: backend.codes[END_OF_TRACE],
             state.DECODE_TABLE: _make_table(program, backend, self._keep),
             state.JOURNAL: self.journal if isinstance(memory, RecordingMemory) else 0,
             state.JOURNAL_LIMIT: state.JOURNAL_LENGTH,
@@ -62,7 +63,6 @@ class Block:
         self.set(state.DECODED_END, decoded + state.DECODED_BYTES)
         self.remembered: list[int] = []  # versions of what the reference remembered at the last run
         self.translator: Translator | None = None
-        self.set(state.UNTIL_SAMPLE, 1)
         self.forget_translations()
 
     def get(self, offset: int) -> int:
@@ -92,8 +92,7 @@ def allocate(size: int, keep: list[Any]) -> int:
 
 def _make_table(program: Program, backend: backends.Backend, keep: list[Any]) -> int:
     """The decoder's table; returns its address."""
-    found = table.groups_of(program)
-    address = allocate(8 * table.most_words(found), keep)
-    words = table.table_words(found, backend.codes, address)
-    ctypes.memmove(address, array("Q", words).tobytes(), 8 * len(words))
+    table = table_of(program)
+    address = allocate(len(table.words), keep)
+    ctypes.memmove(address, table.at(address, backend.codes), len(table.words))
     return address

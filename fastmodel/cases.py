@@ -1,8 +1,7 @@
 """Many short runs in one call: each starts from the same machine with registers and words of memory of its own.
 
-A case is a row of ROW_WORDS 64-bit words. The first are the same before and after the run, the rest is a list of
-words of memory: before, what to write before the case begins (code, operands, page-table entries); after, what the
-run changed. Memory is put back after each case, and every case begins with nothing translated or decoded.
+A case is a row of words (rows.py). Memory is put back after each case, and every case begins with nothing translated or
+decoded.
 """
 
 from __future__ import annotations
@@ -11,6 +10,17 @@ from fastmodel.compiler.primitives import below, field, get, load, put, set_fiel
 from fastmodel.journal import note_write
 from fastmodel.loop import execute, run
 from fastmodel.memory import forget_translations
+from fastmodel.rows import (
+    MOST_WORDS,
+    ROW_COUNT,
+    ROW_GPR,
+    ROW_LIST,
+    ROW_REASON,
+    ROW_RFLAGS,
+    ROW_RIP,
+    ROW_STEPS,
+    ROW_WORDS,
+)
 from fastmodel.state import (
     BAD_CASE,
     CASE_STEPS,
@@ -28,20 +38,6 @@ from fastmodel.state import (
     UNSUPPORTED_STATE,
 )
 from fastmodel.traces import forget_decoded
-
-# --- the words of a row, by number ---
-
-ROW_GPR = 0  # 16 of them
-ROW_RIP = 16
-ROW_RFLAGS = 17
-ROW_STEPS = 18  # before: how many instructions to execute at most; after: how many were
-ROW_REASON = 19  # after: why it ended, a Reason
-ROW_COUNT = 20  # how many words of memory are in the list
-ROW_OTHER = 21  # after, from the compiled reference: 1 if other state changed than registers, memory and time
-ROW_LIST = 22  # the list: host-physical address and content, little-endian
-ROW_WORDS = 64
-
-MOST_WORDS = (ROW_WORDS - ROW_LIST) // 2
 
 # A run stops before an instruction that would need more than these entries of the journal.
 MOST_NOTES = MOST_WORDS

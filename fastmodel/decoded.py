@@ -27,6 +27,10 @@ DECODED_SIZE = 64
 
 TRACE_LIMIT = 32  # instructions in a trace at most
 
+# The routines that belong to no handler, by name: loop.py.
+REFUSE = "refuse"
+END_OF_TRACE = "end_of_trace"
+
 
 def first_register(state: int, u: int) -> int:
     """The address of the first operand, a register."""

@@ -6,8 +6,9 @@ import ctypes
 from enum import IntEnum
 from typing import Any
 
-from fastmodel import backends, cases, controls, state
+from fastmodel import backends, controls, state
 from fastmodel.block import Block, Shared
+from fastmodel.rows import ROW_WORDS
 from grammar.ir import Program
 
 MOST_BLOCKS = 16
@@ -92,13 +93,13 @@ class FastEngine:
         """Runs many short cases in one call; each begins with the machine as it is, and changes nothing of it.
 
         `rows` is a writable buffer of unsigned 64-bit words, ROW_WORDS for each case: an `array("Q")`, or an array of
-        NumPy. What the words of a row are is said in cases.py; what a run returns stands in their place. Raises
+        NumPy. What the words of a row are is said in rows.py; what a run returns stands in their place. Raises
         ValueError if the buffer does not hold whole rows.
         """
         view = memoryview(rows).cast("B")
-        count, rest = divmod(view.nbytes, 8 * cases.ROW_WORDS)
+        count, rest = divmod(view.nbytes, 8 * ROW_WORDS)
         if rest or view.readonly:
-            raise ValueError(f"rows must be a writable buffer of {8 * cases.ROW_WORDS} bytes a case")
+            raise ValueError(f"rows must be a writable buffer of {8 * ROW_WORDS} bytes a case")
         if count == 0:
             return
         m, block = self.machine, self.enter_space()

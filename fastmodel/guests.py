@@ -12,8 +12,7 @@ from fastmodel import controls, state
 from fastmodel.block import Block
 from fastmodel.engine import FastEngine
 from fastmodel.reference.compiled import Compiled, uninterrupted
-from fastmodel.reference.layout import OFFSET
-from fastmodel.reference.module import CONTROL_WORDS, MOST_OUTPUTS, OUTPUT_WORDS
+from fastmodel.reference.layout import CONTROL_WORDS, MOST_OUTPUTS, OFFSET, OUTPUT_WORDS
 from fastmodel.reference.purpose import GUESTS
 from fastmodel.reference.vmcs_store import VmcsStore
 from refmodel.generate.names import cache_attribute

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from fastmodel.handlers import HANDLERS
+from fastmodel.table import table_of
 from grammar.ir import Program
 
 
 def coverage(program: Program) -> dict[str, bool]:
     """Which instructions of a specification have a handler."""
-    known = {handler.instruction for handler in HANDLERS}
-    return {name: name in known or i.family in known for name, i in program.instructions.items()}
+    handled = table_of(program).handled
+    return {name: name in handled for name in program.instructions}
 
 
 def ways(program: Program) -> dict[str, str]:

@@ -1,261 +1,81 @@
-"""The decoder's table, made from the opcode rows of a specification and the handlers there are.
+"""The decoder's table for a specification, as it is kept in the cache and put into memory.
 
-An instruction, operand size or form without a handler has no entry, and is left to the reference.
+What it is made of is in groups.py, which needs all handlers, and is not loaded for a table from the cache.
 """
 
 from __future__ import annotations
 
+import hashlib
+import marshal
+import sys
+from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from itertools import product
+from dataclasses import dataclass
+from pathlib import Path
 
-from fastmodel import decoder
-from fastmodel.handlers import HANDLERS, Handler
-from fastmodel.handlers.registry import CONDITIONS, REPEAT, STEP
-from grammar.ir import Enum, Instruction, OperandCode, Program
-from refmodel.decoder import choose_row, opcode_rows
-from refmodel.encoding import REP, REPNE, Pattern, Prefixes, encoded_bits
-
-# The prefixes that give the operand sizes 16, 32 and 64 where nothing else does, in the order of a group's entries.
-SIZE_PREFIXES = (Prefixes(operand_size=True), Prefixes(), Prefixes(rex=0x48))
-BOTH_PREFIXES = Prefixes(operand_size=True, rex=0x48)
-REPEATED = {
-    prefixes: [replace(prefixes, repeat=repeat) for repeat in (REP, REPNE)] for prefixes in SIZE_PREFIXES
-}
-ESCAPES = (b"", b"\x0f")
-OPCODES = 512  # words of the table before the groups
-IMMEDIATE_KINDS = frozenset({"immediate", "signed_immediate", "relative", "one"})
-
-Candidates = list[tuple[Pattern, Instruction | None]]
+import refmodel
+from fastmodel.sources import digest_of, sources
+from grammar.cachedir import cache_directory, keep, kept
+from grammar.ir import Program
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One entry of a group: the handler, and how the decoder finds its operands."""
+class Table:
+    """The words, of 64 bits.
 
-    handler: Handler
-    descriptor: int
+    A routine's code is to be put into the words of `routines`, and the table's address to be added to those of
+    `places`. `handled` are the instructions that have a handler.
+    """
 
+    words: bytes
+    routines: list[tuple[int, str]]
+    places: list[int]
+    handled: frozenset[str]
 
-@dataclass(frozen=True)
-class Group:
-    """The entries of one opcode, by operand size × memory or register × ModR/M reg field; None where none is."""
-
-    flags: int
-    entries: list[Entry | None]
-
-
-def handlers_by_key() -> dict[tuple[str, tuple[int | None, ...], str], Handler]:
-    """The handlers as the decoder looks for them."""
-    return {handler.key: handler for handler in HANDLERS}
-
-
-def groups(program: Program) -> dict[int, Group]:
-    """The groups of a specification by opcode byte, plus 256 after 0F."""
-    known = {handler.instruction for handler in HANDLERS}
-    by_key = handlers_by_key()
-    found: dict[int, Group] = {}
-    for (escape, opcode), candidates in opcode_rows(program).items():
-        names = {name for _, i in candidates if i is not None for name in (i.name, i.family)}
-        if escape in ESCAPES and names & known:
-            group = _group(candidates, by_key, program)
-            if any(group.entries):
-                found[opcode + 256 * len(escape)] = group
-    return found
+    def at(self, address: int, codes: Mapping[str, int]) -> bytes:
+        """The table that is to lie at an address, with the codes of routines; 0 for one that does not exist."""
+        words = array("Q", self.words)
+        for number, name in self.routines:
+            words[number] = codes.get(name, 0)
+        for number in self.places:
+            words[number] += address
+        return words.tobytes()
 
 
-_known: list[tuple[Program, dict[int, Group]]] = []
+_known: list[tuple[Program, Table]] = []
 
 
-def groups_of(program: Program) -> dict[int, Group]:
-    """As `groups`; those of the program asked for last are remembered."""
+def table_of(program: Program) -> Table:
+    """The table of a program; that of the program asked for last is remembered."""
     if not _known or _known[0][0] is not program:
-        _known[:] = [(program, groups(program))]
+        _known[:] = [(program, _from_cache(program))]
     return _known[0][1]
 
 
-def _group(
-    candidates: Candidates, by_key: dict[tuple[str, tuple[int | None, ...], str], Handler], program: Program
-) -> Group:
-    has_modrm = any(row.has_modrm for row, _ in candidates)
-    flags = decoder.HAS_MODRM if has_modrm else 0
-    if any(row.rex_r is not None or row.rex_b is not None for row, _ in candidates):
-        flags |= decoder.REFUSES_REX_RB
-    looks_at_reg = any(isinstance(row.modrm, int) or row.fixed_modrm is not None for row, _ in candidates)
-    entries: list[Entry | None] = []
-    for prefixes, mode in product(SIZE_PREFIXES, (0, 0xC0)):
-        if mode and not has_modrm:
-            entries += [None] * 8
-            continue
-        some = [
-            _chosen_entry(candidates, prefixes, mode | reg << 3, by_key, program)
-            for reg in range(8 if looks_at_reg else 1)
-        ]
-        entries += some
-        entries += [some[0] if has_modrm else None] * (8 - len(some))
-    return Group(flags, entries)
+def _from_cache(program: Program) -> Table:
+    """The table from the cache if the program has a key, else a new one."""
+    directory = cache_directory() if program.key is not None else None
+    if directory is None:
+        return _made(program)
+    path = directory / f"decoder-{_key(program)}.table"
+    content = kept(path)
+    if content is not None:
+        return Table(*marshal.loads(content))
+    table = _made(program)
+    keep(path, marshal.dumps((table.words, table.routines, table.places, table.handled)))
+    return table
 
 
-def _chosen_entry(
-    candidates: Candidates,
-    prefixes: Prefixes,
-    modrm: int,
-    by_key: dict[tuple[str, tuple[int | None, ...], str], Handler],
-    program: Program,
-) -> Entry | None:
-    """The entry for some prefixes and ModR/M reg and mod fields; None if these do not choose one row with a handler."""
-    chosen = choose_row(candidates, prefixes, modrm)
-    if chosen is None or chosen[1] is None:
-        return None
-    if any(row.fixed_modrm is not None and row.fixed_modrm & 0xF8 == modrm for row, _ in candidates):
-        return None
-    # With REX.W, the prefix 66 does not choose another entry: it must not choose another row either.
-    if prefixes.rex_w and choose_row(candidates, BOTH_PREFIXES, modrm) != chosen:
-        return None
-    takes_repeat = all(choose_row(candidates, repeated, modrm) == chosen for repeated in REPEATED[prefixes])
-    return _entry(chosen, prefixes, modrm >= 0xC0, takes_repeat, by_key, program)
+def _made(program: Program) -> Table:
+    from fastmodel.groups import handled, parts
+
+    found = parts(program)
+    return Table(found.words.tobytes(), found.routines, found.places, handled(program))
 
 
-def _entry(
-    chosen: tuple[Pattern, Instruction | None],
-    prefixes: Prefixes,
-    is_register: bool,
-    takes_repeat: bool,
-    by_key: dict[tuple[str, tuple[int | None, ...], str], Handler],
-    program: Program,
-) -> Entry | None:
-    """The entry for a row, None if it has no handler."""
-    row, instruction = chosen
-    if instruction is None:
-        return None
-    size = row.operand_size(prefixes)
-    form = "".join(_letter(code, is_register) for code in row.operands)
-    for name in (instruction.name, instruction.family or instruction.name):
-        handler = by_key.get((name, row.widths(size), form))
-        if handler is not None:
-            descriptor = _descriptor(row, form, size, _member_number(instruction, program), handler)
-            return Entry(
-                handler, descriptor | _prefixes(row, form, handler, takes_repeat) << decoder.PREFIXES
-            )
-    return None
-
-
-def _prefixes(row: Pattern, form: str, handler: Handler, takes_repeat: bool) -> int:
-    """Which of the prefixes F0, F2 and F3 the instruction may have, and what they mean."""
-    value = decoder.LOCKABLE if row.lockable and form.startswith("m") else 0
-    value |= decoder.TAKES_REPEAT if takes_repeat else 0
-    return value | (decoder.REPEATS if handler.flow == REPEAT else 0)
-
-
-def _letter(code: OperandCode, is_register: bool) -> str:
-    """Where an operand is: `r`, `m`, `i`, or `?` for what no handler takes."""
-    match code.kind:
-        case "reg" | "opcode_register" | "register":
-            return "r"
-        case "rm" | "rm_memory" | "rm_register" | "rm_as_register":
-            return "r" if is_register else "m"
-        case "offset" | "memory_at" | "es_memory_at":
-            return "m"
-    return "i" if code.kind in IMMEDIATE_KINDS else "?"
-
-
-def _member_number(instruction: Instruction, program: Program) -> int:
-    """The number of the condition in the name of a member of a family, 0 for other instructions."""
-    conditions = program.types.get("Condition")
-    if instruction.family is None or not isinstance(conditions, Enum):
-        return 0
-    return next(
-        (n for name, n in conditions.members if instruction.family.replace("{cc}", name) == instruction.name),
-        0,
-    )
-
-
-def _descriptor(row: Pattern, form: str, size: int, extra: int, handler: Handler) -> int:
-    """How the decoder finds the operands: see the descriptor in decoder.py."""
-    value = extra << decoder.EXTRA_BYTE | _flow(handler) << decoder.FLOW | handler.flags << decoder.FLAGS
-    value |= 0 if handler.condition is None else decoder.IS_JCC << decoder.FLAGS
-    for position, (code, letter, width) in enumerate(zip(row.operands, form, row.widths(size), strict=True)):
-        if letter == "r" and position < 2:  # a third is CL
-            value |= _register_source(code) << (decoder.FIRST_SOURCE, decoder.SECOND_SOURCE)[position]
-            value |= (width == 8) << (decoder.BYTE_REGISTERS + position)
-        elif letter == "i" or code.kind == "offset":
-            value |= _immediate_form(code, size) << decoder.IMMEDIATE_FORM
-    return value
-
-
-def _flow(handler: Handler) -> int:
-    """How the decoder goes on behind an instruction."""
-    if handler.flow == STEP:
-        return decoder.FALLS_THROUGH
-    return decoder.MAY_FALL_THROUGH if handler.falls_through else decoder.ENDS_TRACE
-
-
-def _register_source(code: OperandCode) -> int:
-    """Where the decoder finds the number of a register operand."""
-    match code.kind:
-        case "reg":
-            return decoder.FROM_REG
-        case "opcode_register":
-            return decoder.FROM_OPCODE
-        case "register":
-            return decoder.FIXED_REGISTER | (code.register or 0)
-    return decoder.FROM_RM
-
-
-def _immediate_form(code: OperandCode, size: int) -> int:
-    """How many bytes an immediate has, and what is done with them."""
-    if code.kind == "one":
-        return decoder.IMMEDIATE_ONE
-    flags = {
-        "signed_immediate": decoder.IMMEDIATE_SIGNED,
-        "relative": decoder.IMMEDIATE_SIGNED | decoder.IMMEDIATE_RELATIVE,
-        "offset": decoder.IMMEDIATE_OFFSET,
-    }
-    return encoded_bits(code, size) // 8 | flags.get(code.kind, 0)
-
-
-def most_words(found: dict[int, Group]) -> int:
-    """How long the table may be."""
-    entries = sum(len(group.entries) for group in found.values())
-    fused = sum(bool(handler.fused) for handler in HANDLERS)
-    return OPCODES + decoder.ENTRY_SIZE // 8 * entries + len(CONDITIONS) * fused
-
-
-def table_words(found: dict[int, Group], codes: Mapping[str, int], address: int) -> list[int]:
-    """The table as 64-bit words, to lie at `address`: the words of the opcodes, then the groups.
-
-    Behind them are, for each handler that has some, the routines that do a Jcc too.
-    """
-    words = [0] * OPCODES
-    entries = sum(len(group.entries) for group in found.values())
-    fused = _FusedRoutines(codes, address + 8 * OPCODES + decoder.ENTRY_SIZE * entries)
-    for opcode, group in found.items():
-        words[opcode] = address + 8 * len(words) | group.flags
-        for entry in group.entries:
-            if entry is None:
-                words += (0, 0, 0, 0)
-            else:
-                handler = entry.handler
-                code, unseen = codes[handler.name], codes.get(handler.unseen_name, 0)
-                words += (code, entry.descriptor, unseen, fused.of(handler))
-    return words + fused.words
-
-
-@dataclass
-class _FusedRoutines:
-    """Lists of the routines that do a Jcc too, by its condition, one list for each handler; they lie at `address`."""
-
-    codes: Mapping[str, int]
-    address: int
-    words: list[int] = field(default_factory=list)
-    _known: dict[str, int] = field(default_factory=dict)
-
-    def of(self, handler: Handler) -> int:
-        """The address of a handler's list, 0 if it has none."""
-        if not handler.fused:
-            return 0
-        if handler.name not in self._known:
-            self._known[handler.name] = self.address + 8 * len(self.words)
-            codes = {n: self.codes.get(handler.fused_name(n), 0) for n in handler.fused}
-            self.words += (codes.get(n, 0) for n in range(len(CONDITIONS)))
-        return self._known[handler.name]
+def _key(program: Program) -> str:
+    """What the table depends on: the program, our files, and those that say what its encodings mean."""
+    encodings = sorted(Path(refmodel.__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(f"{program.key} {sys.implementation.cache_tag}".encode())
+    digest.update(digest_of([*sources(), *encodings]))
+    return digest.hexdigest()[:32]

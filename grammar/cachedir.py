@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
 from pathlib import Path
 
 # Files of one kind (`program-….pickle`) that are kept; each change of the specification makes one more.
 KEPT = 16
+
+_DIGEST = hashlib.sha256().digest_size  # bytes
 
 
 def cache_directory() -> Path | None:
@@ -28,6 +30,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     The cache is only a convenience: a full or read-only disk must not stop a command.
     """
+    import tempfile  # most commands write nothing
+
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
         try:
@@ -39,6 +43,21 @@ def write_atomically(path: Path, data: bytes) -> None:
             Path(temporary).unlink()
     except OSError:
         return
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Writes a file of the cache for `kept`: a digest stands in front of its content."""
+    write_atomically(path, hashlib.sha256(content).digest() + content)
+
+
+def kept(path: Path) -> bytes | None:
+    """The content of a file that `keep` wrote; None if it is not there, or damaged."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    content = data[_DIGEST:]
+    return content if hashlib.sha256(content).digest() == data[:_DIGEST] else None
 
 
 def _prune(path: Path) -> None:

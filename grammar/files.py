@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from grammar import ir
@@ -10,7 +10,7 @@ from grammar.check import SpecificationChecker
 from grammar.diagnostics import Diagnostic
 from grammar.garbage import reading
 from grammar.parse import Item, ParsedFile, parse, read_source
-from grammar.source import MAIN, default_directory
+from grammar.source import MAIN, Span, default_directory
 
 
 @reading()
@@ -45,12 +45,25 @@ def check_directory(directory: Path) -> tuple[ir.Program, list[Diagnostic], dict
         sources[file] = text
         files.append(parse(text, file))
     order = {file: i for i, file in enumerate(sources)}
-    if (
-        errors
-    ):  # What is in files that cannot be read is unknown to the others: errors about that help nobody.
+    if errors:
+        # What is in files that cannot be read is unknown to the others: errors about that help nobody.
         return ir.Program(), _sorted([*errors, *(e for file in files for e in file.errors)], order), sources
     program, found = _check(files)
-    return program, _sorted([*errors, *found], order), sources
+    return program, _sorted([*found, *_left_out(directory, sources)], order), sources
+
+
+def _left_out(directory: Path, sources: Collection[str]) -> Iterator[Diagnostic]:
+    """An error for each file that `main.isa` should include: what is in it would count for nothing."""
+    for path in sorted(directory.rglob(f"*{Path(MAIN).suffix}")):
+        relative = path.relative_to(directory).as_posix()
+        file = f"{directory.name}/{relative}"
+        if file not in sources:
+            yield Diagnostic(
+                "include",
+                f"{MAIN} does not include this file",
+                Span(file, 1, 1, 1, 2),
+                hint=f'write include "{relative}" in {directory.name}/{MAIN}',
+            )
 
 
 @reading()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import sys
 from pathlib import Path
 
 from grammar import ir
-from grammar.cachedir import cache_directory, write_atomically
+from grammar.cachedir import cache_directory, keep, kept
 from grammar.diagnostics import SpecificationError
 from grammar.garbage import reading
 from grammar.source import default_directory
+from grammar.stored import restored, stored
 
 
 @reading()
@@ -22,9 +22,13 @@ def load(directory: Path | None = None) -> ir.Program:
     """
     directory = directory or default_directory()
     key = content_key(directory)
-    cached = _from_cache(key)
-    if cached is not None:
-        return cached
+    program = _from_cache(key) or _checked(directory, key)
+    program.key = key
+    return program
+
+
+def _checked(directory: Path, key: str) -> ir.Program:
+    """The program from its files; it is put into the cache."""
     # Imported only here: with a cached program neither the parser nor the checker is needed.
     from grammar.files import check_directory
 
@@ -33,7 +37,7 @@ def load(directory: Path | None = None) -> ir.Program:
         raise SpecificationError(diagnostics, sources)
     cache = cache_directory()
     if cache is not None:
-        write_atomically(cache / f"program-{key}.pickle", pickle.dumps(program, protocol=5))
+        keep(cache / f"program-{key}.pickle", stored(program))
     return program
 
 
@@ -54,17 +58,5 @@ def _from_cache(key: str) -> ir.Program | None:
     cache = cache_directory()
     if cache is None:
         return None
-    try:
-        program = pickle.loads((cache / f"program-{key}.pickle").read_bytes())
-    except (
-        OSError,
-        pickle.UnpicklingError,
-        EOFError,
-        AttributeError,
-        ImportError,
-        IndexError,
-        TypeError,
-        ValueError,
-    ):
-        return None
-    return program if isinstance(program, ir.Program) else None
+    data = kept(cache / f"program-{key}.pickle")
+    return None if data is None else restored(data)

@@ -14,6 +14,7 @@ OPERAND_ATTRIBUTES: dict[str, ir.Type] = {
     "address": ir.Bits(64),
     "segment": ir.Bits(3),
     "displacement": ir.Bits(64),
+    "addressing": ir.Bits(12),
 }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from grammar.record import Record
 
 MAIN = "main.isa"
 
@@ -13,8 +14,7 @@ def default_directory() -> Path:
     return Path(__file__).resolve().parent.parent / "spec"
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(Record):
     """A range of a file: lines and columns from 1, the end column exclusive."""
 
     file: str

@@ -16,9 +16,8 @@ __all__ = ["load"]
 
 def load(directory: Path | None = None) -> Model:
     """The model of the specification under `directory` (default: the project's), by way of the cache."""
-    from grammar import default_directory
     from grammar import load as load_program
-    from grammar.load import content_key
     from refmodel.model import build
 
-    return build(load_program(directory), content_key(directory or default_directory()))
+    program = load_program(directory)
+    return build(program, program.key)

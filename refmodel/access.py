@@ -48,6 +48,11 @@ class OperandAccess:
     def __init__(self, written: Operand) -> None:
         self.written = written
 
+    @property
+    def addressing(self) -> int:
+        """Base, index and scale of a memory operand."""
+        return 0
+
     def address(self, _machine: Any) -> int:
         """The effective address of a memory operand."""
         return 0
@@ -157,6 +162,10 @@ class MemoryAccess(OperandAccess):
         self._read = accessors("read_memory_operand", width)
         self._modify = accessors("modify_memory_operand", width)
         self._write = accessors("write_memory_operand", width)
+
+    @property
+    def addressing(self) -> int:  # noqa: D102
+        return self.place.addressing
 
     def displacement(self, machine: Any) -> int:  # noqa: D102
         return self.address(machine) if self.place.rip_relative else self.place.displacement & _MASK_64

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from refmodel.encoding import MAX_LENGTH, Prefixes
 
 ES, SS, DS = 0, 2, 3
+NO_REGISTER = 16  # where an address has no base or index
 RBX, RSP, RBP, RSI, RDI = 3, 4, 5, 6, 7
 
 # Base and index by the r/m field where addresses have 16 bits.  SDM 2A table 2-1
@@ -92,6 +93,14 @@ class ModRM:
     def default_segment(self) -> int:
         """SS for addresses based on RSP or RBP, otherwise DS.  SDM 1 3.7.4"""
         return SS if self.base in (RSP, RBP) else DS
+
+    @property
+    def addressing(self) -> int:
+        """Base, index and scale as the language has them: five bits, five, and the scale's logarithm in two."""
+        base = NO_REGISTER if self.base is None else self.base
+        if self.index is None:
+            return base << 7 | NO_REGISTER << 2
+        return base << 7 | self.index << 2 | self.scale.bit_length() - 1
 
 
 def read_modrm(

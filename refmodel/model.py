@@ -17,7 +17,6 @@ from grammar.cachedir import cache_directory, write_atomically
 from grammar.ir import Enum, Program
 from grammar.widths import CODE_SIZES
 from refmodel.decoder import Decoder, NotModelled, opcode_rows
-from refmodel.generate import generate
 from refmodel.memory import PhysicalMemory
 
 DEFAULT_MEMORY = 1 << 26  # bytes of host-physical memory
@@ -107,6 +106,8 @@ def build(program: Program, key: str | None = None, *, covered: bool = False) ->
     path = directory / f"reference-{_full_key(key, covered)}.py" if directory is not None else None
     text, code = _load(path) if path is not None else (None, None)
     if text is None or code is None:
+        from refmodel.generate.module import generate  # with a cached text it is not needed
+
         text = generate(program, covered=covered)
         name = (
             str(path) if path is not None else f"<reference {hashlib.sha256(text.encode()).hexdigest()[:12]}>"

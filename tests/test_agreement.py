@@ -53,7 +53,7 @@ def test_random_states_agree(block: str) -> None:
         ("CLTS", "omit field TS", "", "CR0 is"),
         ("SAHF", "set control", "flags.PF", "RFLAGS is"),
         ("XCHG", "drop write", "destination", "GPR["),
-        ("STOS", "drop write", "", "ends with"),
+        ("STOS", "drop write", "", "LINEAR["),
         ("LEAVE", "off by one", "", "GPR["),
     ],
 )

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from checks.fuzz.bases import BASES, CODE, DATA, MEMORY_SIZE, SPECIAL_PAGES, Bases
-from fastmodel.cases import (
+from fastmodel.reference import LEFT_TO_PYTHON, CompiledReference
+from fastmodel.rows import (
     ROW_COUNT,
     ROW_LIST,
     ROW_OTHER,
@@ -21,7 +22,6 @@ from fastmodel.cases import (
     ROW_STEPS,
     ROW_WORDS,
 )
-from fastmodel.reference import LEFT_TO_PYTHON, CompiledReference
 from refmodel.decoder import NotModelled
 from refmodel.forms import Form, forms
 from refmodel.memory import RecordingMemory
@@ -99,12 +99,16 @@ class Kept:
         self.machine.PHYSICAL.undo()
 
 
-def run_in_python(model: Model, machine: Any, start: Start) -> tuple[object, ...]:
-    """The number of instructions completed, how the run ended, the registers, and the memory that it changed."""
+def prepare(machine: Any, start: Start) -> None:
     machine.GPR[:] = start.registers
     machine.RIP, machine.RFLAGS = start.rip, start.flags
     for address, word in start.words():
         machine.PHYSICAL.write_64(address, word)
+
+
+def run_in_python(model: Model, machine: Any, start: Start) -> tuple[object, ...]:
+    """The number of instructions completed, how the run ended, the registers, and the memory that it changed."""
+    prepare(machine, start)
     machine.PHYSICAL.mark()
     done, end = 0, ""
     try:
@@ -150,6 +154,32 @@ def test_compiled_and_python_reference_agree(model: Model, base: str) -> None:
             assert found == expected, f"{base}: {start.code.hex(' ')} at {start.rip:#x}"
     assert "" in ends
     assert ("VmExit" in ends) == base.startswith("guest-")
+
+
+# VMCLEAR and VMREAD with operands of each shape: base, index and scale, relative to RIP, registers.
+EXITING = (
+    "66 0f c7 33",
+    "66 43 0f c7 74 e7 08",
+    "66 0f c7 35 f9 ff ff ff",
+    "67 0f 78 1c 8d 00 00 00 80",
+    "44 0f 78 c9",
+)
+
+
+@pytest.mark.parametrize("code", EXITING)
+def test_vm_exits_carry_the_same(model: Model, code: str) -> None:
+    pytest.importorskip("llvmlite")
+    machine = model.machine(RecordingMemory(MEMORY_SIZE))
+    Bases(model).prepare(machine, "guest-kernel")
+    kept = Kept(machine)
+    start = Start([n << 12 for n in range(16)], CODE, 2, bytes.fromhex(code).ljust(16, b"\x90"))
+    reference = CompiledReference(model, machine)
+    reference.run_cases(array("Q", start.row()))
+    kept.restore()
+    prepare(machine, start)
+    with pytest.raises(Abort) as exit_:
+        model.functions["cycle"](machine)
+    assert reference.carried("VmExit") == list(exit_.value.value)
 
 
 def test_changes_of_other_state_are_told(model: Model) -> None:

@@ -10,7 +10,7 @@ import pytest
 from integer_cases import CODE, DATA, ORIGIN, REGION, STACK, Case, Cases, flat_machine
 
 from fastmodel import FastEngine, Reason, coverage
-from fastmodel.cases import (
+from fastmodel.rows import (
     MOST_WORDS,
     ROW_COUNT,
     ROW_GPR,

@@ -16,6 +16,7 @@ from fastmodel.compiler.llvm import module_text
 from fastmodel.compiler.plain import PlainProgram
 from fastmodel.compiler.primitives import below, shift_right, signed, unsigned, wrap
 from fastmodel.compiler.program import Instance, SubsetError, instance
+from fastmodel.sources import digest_of
 
 Function = Callable[[int, int], int]
 EDGES = (0, 1, 2, 7, 63, 64, 65, 0x7F, 0x80, 0xFFFF, 1 << 31, 1 << 32, (1 << 63) - 1, -(1 << 63), -1, -2)
@@ -145,14 +146,14 @@ def test_a_damaged_object_in_the_cache_is_built_again(
     target = build.Target.host()
     builds: list[int] = []
 
-    def text() -> str:
+    def make() -> tuple[str, str]:
         builds.append(1)
-        return module_text({}, {"entry": instance(texts.operators)}, target.convention)
+        return module_text({}, {"entry": instance(texts.operators)}, target.convention), "a note"
 
     def call() -> int:
-        return build.load(target, "texts", build.digest_of([Path(texts.__file__)]), text).function(
-            "entry", 2
-        )(3, 4)
+        code = build.load(target, "texts", digest_of([Path(texts.__file__)]), make)
+        assert code.note == "a note"
+        return code.function("entry", 2)(3, 4)
 
     assert call() == call() == wrap(operators(3, 4))
     assert len(builds) == 1

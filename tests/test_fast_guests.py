@@ -14,7 +14,7 @@ import pytest
 from c_programs import SMALL, built, needs_compiler
 
 from fastmodel import GuestEngine
-from fastmodel.reference.module import MOST_VMCS
+from fastmodel.reference.layout import MOST_VMCS
 from fastmodel.reference.purpose import CASES
 from fastmodel.reference.reach import reach
 from grammar import ir

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from integer_cases import CODE, DATA, ORIGIN, REGION, STACK, Case, Cases, flat_machine
 
-from fastmodel import FastEngine, Reason, coverage, table
+from fastmodel import FastEngine, Reason, coverage, groups
 from fastmodel.handlers import HANDLERS
 from refmodel.encoder import Encoder
 from refmodel.forms import Form, forms
@@ -135,7 +135,7 @@ def test_the_integer_instructions_have_handlers(model: Model) -> None:
 
 
 def test_every_handler_is_the_handler_of_some_encoding(model: Model) -> None:
-    entries = (e for group in table.groups(model.program).values() for e in group.entries)
+    entries = (e for group in groups.groups(model.program).values() for e in group.entries)
     used = {entry.handler.name for entry in entries if entry is not None}
     assert [handler.name for handler in HANDLERS if handler.name not in used] == []
 

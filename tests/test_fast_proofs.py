@@ -18,7 +18,7 @@ from checks.fuzz.engines import FastEngine
 from checks.solve import GroupRunner, Limits
 from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Result, Status
-from fastmodel import backends
+from fastmodel import backends, routines
 from fastmodel.handlers import HANDLERS, Handler
 from refmodel.model import Model
 
@@ -115,7 +115,7 @@ def test_counterexamples_replay(model: Model, number: int, monkeypatch: pytest.M
     assert result.counterexample.case is not None
     case = parse_case(result.counterexample.case)
     assert Comparison(model, lambda m: FastEngine(m, "python")).run(case) is None
-    monkeypatch.setattr(backends, "HANDLERS", handlers)
+    monkeypatch.setattr(routines, "HANDLERS", handlers)
     backend = backends.PlainBackend()
     monkeypatch.setattr(backends, "choose", lambda _name: backend)
     assert Comparison(model, lambda m: FastEngine(m, "python")).run(case) is not None

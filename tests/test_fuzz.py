@@ -49,10 +49,10 @@ from checks.fuzz.program_comparison import ProgramComparison
 from checks.fuzz.programs import Programs
 from checks.fuzz.tables import TableChanges
 from fastmodel import FastEngine as FastRows
-from fastmodel import backends
-from fastmodel.cases import ROW_RFLAGS, ROW_STEPS, ROW_WORDS
+from fastmodel import backends, routines
 from fastmodel.handlers import HANDLERS
 from fastmodel.handlers.registry import Handler
+from fastmodel.rows import ROW_RFLAGS, ROW_STEPS, ROW_WORDS
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
@@ -80,7 +80,7 @@ def broken_handlers(victim: str, other: str, cache: Path) -> Iterator[None]:
     ]
     assert changed != HANDLERS
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "HANDLERS", changed)
+        patch.setattr(routines, "HANDLERS", changed)
         backends.choose.cache_clear()
         with pytest.MonkeyPatch.context() as compiling:
             compiling.setenv("NONROOT_CACHE", str(cache))

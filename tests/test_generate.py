@@ -11,7 +11,7 @@ import pytest
 
 import grammar
 from grammar.files import check_directory
-from refmodel.generate import generate
+from refmodel.generate.module import generate
 from refmodel.model import Model, build
 
 SPECIFICATION = """\

@@ -89,6 +89,7 @@ def test_rows_that_claim_the_same_bytes_are_an_error(
         ('include "b.isa"\n', b"\xff\xfe", "not-text"),
         ('include "b.isa"\n', b"\n", "empty"),
         ('include "b.isa"\n', b'include "a.isa"\n', "include"),
+        ("const B : bits(8) = 1\n", b"const A : bits(8) = 1\n", "include"),
     ],
 )
 def test_files_that_cannot_be_used_are_the_only_errors(

@@ -27,6 +27,12 @@ RECORDED = {case["id"]: case for case in map(json.loads, LINES[1:])}
 NO_LENGTH = {0, 1, 2, 7, 8, 33, 37, 48, 49, 52}
 UNDEFINED_QUALIFICATION = {48, 49, 62}
 
+# Fields of instruction information; in bits 31 to 28, by exit reason, a second register or which instruction it is.
+SCALE, REG_1, ADDRESS_SIZE, IS_REGISTER, SEGMENT = 3, 0xF << 3, 7 << 7, 1 << 10, 7 << 15
+INDEX, NO_INDEX, BASE, NO_BASE = 0xF << 18, 1 << 22, 0xF << 23, 1 << 27
+SECOND = dict.fromkeys((23, 25, 50, 53, 58), 0xF << 28) | {46: 3 << 28, 47: 3 << 28}
+IO = 30
+
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[int, dict[str, Any]]:
@@ -73,6 +79,28 @@ def test_exit_information(outcomes: dict[int, dict[str, Any]]) -> None:
         keys += ["gpa"] if want["basic"] in (48, 49) else []
         for key in keys:
             assert got.get(key, 0) == want.get(key, 0), (name, key)
+
+
+def defined_information(reason: int, word: int) -> int:
+    """The bits of instruction information that are defined, but for the second operand.  SDM 3C tables 28-8 to 28-14"""
+    if reason == IO:
+        return ADDRESS_SIZE | SEGMENT
+    if word & IS_REGISTER:
+        return REG_1 | IS_REGISTER
+    has_index = 0 if word & NO_INDEX else SCALE | INDEX
+    has_base = 0 if word & NO_BASE else BASE
+    return ADDRESS_SIZE | IS_REGISTER | SEGMENT | NO_INDEX | NO_BASE | has_index | has_base
+
+
+def test_instruction_information(outcomes: dict[int, dict[str, Any]]) -> None:
+    compared = set()
+    for name, want, got in pairs(outcomes):
+        if want["t"] == "exit" and "iinfo" in want:
+            reason, word = want["basic"], want["iinfo"]
+            bits = defined_information(reason, word) | SECOND.get(reason, 0)
+            assert got["iinfo"] & bits == word & bits, name
+            compared.add(reason)
+    assert compared == {19, 21, 23, 25, IO, 46, 47, 50, 53, 58}
 
 
 def test_registers_and_memory(outcomes: dict[int, dict[str, Any]]) -> None:

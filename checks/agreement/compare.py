@@ -210,6 +210,7 @@ def _operands(form: Form, chance: Random) -> dict[str, int]:
             # Most addresses are canonical, or little but faults would be seen.
             values[f"{name}.address"] = random_value(chance, chance.choice((47, 47, 47, 64)))
             values[f"{name}.displacement"] = random_value(chance, 64)
+            values[f"{name}.addressing"] = random_value(chance, 12)
         elif kind.width is not None:
             values[f"{name}.value"] = random_value(chance, kind.width)
     return values

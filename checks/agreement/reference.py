@@ -104,6 +104,7 @@ class Reference:
         bits = self._machine.address_size if kind.fixed is not None else 64
         access = _Memory(self._accessors, place, kind.width, segment, bits)
         access.symbolic_displacement = operands[f"{name}.displacement"]
+        access.symbolic_addressing = operands[f"{name}.addressing"]
         return access
 
     def _contract(self, function: ir.Function) -> Callable[..., Any]:
@@ -134,9 +135,15 @@ class Reference:
 
 
 class _Memory(MemoryAccess):
-    """A memory operand whose displacement is a symbol of its own, whatever its address is."""
+    """A memory operand whose displacement and addressing are symbols of their own, whatever its address is."""
 
     symbolic_displacement = 0
+    symbolic_addressing = 0
+
+    @property
+    def addressing(self) -> int:
+        """The value of the symbol."""
+        return self.symbolic_addressing
 
     def displacement(self, _machine: Any) -> int:
         """The value of the symbol."""

@@ -18,7 +18,7 @@ from checks.bench.engines import timed
 from checks.bench.machine import BUFFER, CODE, MEMORY_SIZE, STACK_TOP, make_machine
 from checks.bench.measure import WrongResult
 from fastmodel import FastEngine
-from fastmodel.cases import (
+from fastmodel.rows import (
     ROW_COUNT,
     ROW_GPR,
     ROW_LIST,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     from checks.bench.exits import exits_per_second
     from checks.bench.measure import SCHEMA_VERSION, WrongResult, measure, overall_ratios, rates_document
     from checks.bench.short_cases import short_cases_per_second
+    from checks.output import write_document
 
     if args.repeats < 1:
         raise UsageError("bench: --repeats must be above 0")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
                 "short_cases": rates_document(cases, "cases_per_second"),
             },
         }
-        args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_document(args.json, document)
     _print(measurements, ratios)
     for name, reason in absent.items():
         print(f"Not measured: {name} ({reason})")
@@ -95,12 +95,11 @@ def _say(text: str) -> None:
 
 def _print(measurements: Sequence[Measurement], ratios: Mapping[str, float]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     from checks.bench.measure import RATIOS
+    from checks.output import output_console
 
-    console = Console()
     table = Table(box=SIMPLE, title="How many times as fast the first is as the second", title_justify="left")
     table.add_column("")
     for one in measurements:
@@ -110,6 +109,7 @@ def _print(measurements: Sequence[Measurement], ratios: Mapping[str, float]) -> 
         if name in ratios:
             cells = [_figure(one.ratio(name)) for one in measurements]
             table.add_row(f"{faster} : {slower}", *cells, _figure(ratios[name]))
+    console = output_console()
     console.print(table)
     console.print(_rates(measurements))
     for one in measurements:

@@ -49,8 +49,10 @@ def _formatted(path: Path) -> tuple[str, str]:
 
 
 def _change(path: Path, formatted: str, *, check: bool) -> None:
+    from checks.output import write_text
+
     if check:
         print(f"{path}: would be laid out differently")
     else:
-        path.write_text(formatted, encoding="utf-8")
+        write_text(path, formatted)
         print(f"{path}: laid out")

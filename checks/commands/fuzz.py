@@ -15,10 +15,12 @@ from checks.errors import UsageError
 
 if TYPE_CHECKING:
     from checks.fuzz.campaign import Campaign
+    from checks.fuzz.engines import Engine
     from checks.fuzz.full_speed import FullSpeed
     from checks.fuzz.generate import Generator
     from checks.fuzz.program_comparison import ProgramRuns
     from checks.fuzz.progress import Status
+    from grammar.ir import Program
     from refmodel.model import Model
 
 SCHEMA_VERSION = 1
@@ -66,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--instruction",
         action="append",
         metavar="NAME",
-        help="draw this instruction only (may be given more than once)",
+        help="draw this instruction only, and try only its cases in the corpus (may be given more than once)",
     )
     parser.add_argument(
         "--corpus",
@@ -149,7 +151,7 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
     factory = tested_engine(args.engine)
     model = refmodel.load(args.spec)
     covered = Comparison(covered_model(model), factory)
-    names = _chosen(covered.tested.instructions(model.program), args.instruction)
+    names = _chosen(covered.tested, model.program, args.instruction)
     is_fast = covered.tested.name == "fast"
     if args.programs and not is_fast:
         raise UsageError("--programs: only the fast model runs programs")
@@ -160,7 +162,7 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
         Coverage(covered.model, covered.tested.cycle.root, names),
         lambda: Comparison(model, factory),
         generator,
-        Corpus(args.corpus),
+        Corpus(args.corpus, args.instruction),
         status.show,
         None if not is_fast or args.programs else _full_speed(model, generator),
     )
@@ -192,9 +194,9 @@ def _find_faults(args: argparse.Namespace) -> int:
     """A line for each fault; 1 if one is not found."""
     from statistics import median
 
-    from checks.case import write_document
     from checks.fast.faults import chosen_faults
     from checks.fuzz.faults import find_all
+    from checks.output import write_document
 
     chosen, times, findings = chosen_faults(args.faults), [], []
     for finding in find_all(chosen, args.seconds or DEFAULT_SECONDS["ci"] or 0):
@@ -217,18 +219,29 @@ def _find_faults(args: argparse.Namespace) -> int:
     return 1 if len(times) < len(chosen) else 0
 
 
-def _chosen(known: Sequence[str], wanted: Sequence[str] | None) -> Sequence[str]:
-    unknown = [name for name in wanted or () if name not in known]
-    if unknown:
-        raise UsageError(f"--instruction {unknown[0]}: not one of the instructions that the engine executes")
+def _chosen(tested: Engine, program: Program, wanted: Sequence[str] | None) -> Sequence[str]:
+    known = tested.instructions(program)
+    for name in wanted or ():
+        if name not in program.instructions:
+            raise UsageError(
+                f"--instruction {name}: there is no such instruction (`nonroot list` lists them)"
+            )
+        if name not in known:
+            why = (
+                "it has no handler, and runs as the specification compiled; try --engine unicorn"
+                if tested.name == "fast"
+                else "it needs more than registers, flags and memory"
+            )
+            raise UsageError(f"--instruction {name}: nothing to compare on {tested.name}: {why}")
     return wanted or known
 
 
 def _report(campaign: Campaign, args: argparse.Namespace) -> None:
-    from checks.case import replay_command, write_document
+    from checks.case import replay_command
     from checks.fuzz.coverage import clause_text
     from checks.fuzz.junit import write_junit
     from checks.fuzz.report import describe, summary
+    from checks.output import write_document
 
     outcome, coverage = campaign.outcome, campaign.coverage
     for problem in campaign.corpus.problems:

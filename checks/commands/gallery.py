@@ -32,12 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Shows bugs: 0 if each is found, 1 if one is not, 130 if interrupted."""
-    from rich.console import Console
-
     from checks.gallery.bugs import bugs
+    from checks.output import output_console
 
     known = bugs()
-    console = Console(soft_wrap=True, highlight=False)
+    console = output_console()
     if args.list:
         _list(console, known)
         return 0

@@ -25,12 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints one table."""
-    from rich.console import Console
-
     import grammar
+    from checks.output import output_console
 
     table = _missing if args.missing else _TABLES[args.what]
-    Console().print(table(grammar.load(args.spec)))
+    output_console().print(table(grammar.load(args.spec)))
     return 0
 
 

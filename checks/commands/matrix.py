@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints a matrix: 0, or 1 if a witness does not replay or a document is out of date, 3 if undecided."""
+    """Prints a matrix: 0, or 1 if a theorem or witness fails or a document is out of date, 3 if undecided."""
     import grammar
-    from checks.matrix.asker import UndecidedError
+    from checks.matrix.asker import RefutedError, UndecidedError
 
     program = grammar.load(args.spec)
     _check_arguments(args, program)
@@ -59,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
     except UndecidedError as error:
         print(f"nonroot: matrix: the solver did not decide: {error}", file=sys.stderr)
         return 3
+    except RefutedError as error:
+        print(f"nonroot: matrix: no policy suffices; see why: nonroot prove '{error}'", file=sys.stderr)
+        return 1
 
 
 def _check_arguments(args: argparse.Namespace, program: Program) -> None:
@@ -77,6 +79,7 @@ def _matrix(args: argparse.Namespace, program: Program) -> int:
     """With VMX."""
     from checks.matrix.rows import blocks, compute, matrix
     from checks.matrix.text import COLUMNS, document, markdown, words
+    from checks.output import output_console
 
     total = sum(map(len, blocks(program, args.names).values()))
     rows = _all(compute(args.spec, args.names, _jobs(args)), total)
@@ -86,7 +89,7 @@ def _matrix(args: argparse.Namespace, program: Program) -> int:
     text = markdown(program, whole) if whole is not None else ""
     if args.check is not None:
         return _compare(args.check, text)
-    console = _console(args)
+    console = output_console()
     if args.policies:
         needs = [(row.instruction, *(", ".join(names) for _, names in row.needs)) for row in rows]
         _print(console, ("instruction", "C needs", "I needs", "E needs"), needs)
@@ -101,6 +104,7 @@ def _matrix(args: argparse.Namespace, program: Program) -> int:
 
 def _vmx_off(args: argparse.Namespace, program: Program) -> int:
     """Without."""
+    from checks.output import output_console
     from checks.vmx_off.compared import Theirs, broken
     from checks.vmx_off.rows import COLUMNS, blocks, compute, document, markdown, words
 
@@ -113,7 +117,7 @@ def _vmx_off(args: argparse.Namespace, program: Program) -> int:
         print(f"unlike Robin and Irvine's list, or what is said of it: {problem}", file=sys.stderr)
     if args.check is not None:
         return _compare(args.check, markdown(rows)) or int(bool(wrong))
-    console = _console(args)
+    console = output_console()
     _print(console, COLUMNS, [words(row) for row in rows if row.is_sensitive or args.names])
     count = len(args.names) or len(order)
     console.print(f"{sum(row.is_sensitive for row in rows)} of {count} are sensitive and unprivileged.")
@@ -123,12 +127,6 @@ def _vmx_off(args: argparse.Namespace, program: Program) -> int:
 
 def _jobs(args: argparse.Namespace) -> int:
     return args.jobs or os.cpu_count() or 1
-
-
-def _console(args: argparse.Namespace) -> Console:
-    from rich.console import Console
-
-    return Console(soft_wrap=bool(args.names), highlight=False)
 
 
 def _all(parts: Iterator[list[Row]], total: int) -> list[Row]:
@@ -159,10 +157,12 @@ def _print(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str
 
 
 def _write(args: argparse.Namespace, document: dict[str, object], text: str) -> None:
+    from checks.output import write_document, write_text
+
     if args.json is not None:
-        args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        write_document(args.json, document)
     if args.markdown is not None:
-        args.markdown.write_text(text, encoding="utf-8")
+        write_text(args.markdown, text)
 
 
 def _compare(path: Path, text: str) -> int:

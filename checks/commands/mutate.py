@@ -49,13 +49,12 @@ def run(args: argparse.Namespace) -> int:
 
     It is 1 too if an explanation in the list explains nothing any more.
     """
-    from rich.console import Console
-
     import grammar
     from checks.mutate.campaign import Campaign, Setup
     from checks.mutate.explanations import explanations, stale
     from checks.mutate.report import document, markdown, write_json
     from checks.mutate.targets import FAMILIES
+    from checks.output import output_console, write_text
 
     unknown = set(args.family) - set(FAMILIES)
     if unknown:
@@ -65,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
     campaign = Campaign(grammar.load(args.spec), args.family)
     chosen = _chosen(campaign, args)
     found, interrupted = _judge(args, campaign, Setup(args.spec, args.family), chosen)
-    _report(Console(soft_wrap=True, highlight=False), found, len(chosen))
+    _report(output_console(), found, len(chosen))
     unneeded = stale(explanations(), campaign.mutants.values(), found) if not args.family else []
     for one in unneeded:
         print(f"explains nothing, and is to be removed: {one}", file=sys.stderr)
     if args.markdown is not None:
         text = markdown(document(found), len(campaign.mutants), _command(args))
-        args.markdown.write_text(text, encoding="utf-8")
+        write_text(args.markdown, text)
     if args.json is not None:
         write_json(found, args.json)
     if interrupted:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -227,14 +226,13 @@ def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[li
 
 
 def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float, interrupted: bool) -> int:
-    from rich.console import Console
-
+    from checks.output import output_console
     from checks.prover import records
     from checks.prover.terminal import print_failures, print_table
     from checks.theorem import Status
     from grammar import default_directory
 
-    console = Console(soft_wrap=True)
+    console = output_console()
     directory = args.spec or default_directory()
     print_table(console, results, seconds, verbose=args.verbose)
     failures = sorted((r for r in results if r.status is not Status.PROVED), key=lambda r: r.id)
@@ -268,11 +266,12 @@ def exit_status(found: set[Status]) -> int:
 
 def _write_cases(directory: Path, failures: Sequence[Result]) -> dict[str, Path]:
     """Writes the counterexamples that can be replayed, one file each; their paths by id."""
+    from checks.output import write_document
+
     written: dict[str, Path] = {}
     for result in failures:
         if result.counterexample is not None and result.counterexample.case is not None:
-            directory.mkdir(parents=True, exist_ok=True)
             path = directory / (re.sub(r"[^\w.]+", "-", result.id) + ".json")
-            path.write_text(json.dumps(result.counterexample.case, indent=1) + "\n", encoding="utf-8")
+            write_document(path, result.counterexample.case)
             written[result.id] = path
     return written

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from grammar.ir import Instruction, Program, Stmt
 
+_LINES = 60  # of generated code that are shown
 _WIDE_ENOUGH = 150  # columns from which specification and code stand side by side
 
 
@@ -81,7 +82,7 @@ def _code(module: str, instruction: Instruction, all_widths: bool) -> Renderable
     from rich.panel import Panel
     from rich.syntax import Syntax
 
-    from refmodel.generate import body_name
+    from refmodel.generate.module import body_name
 
     bodies = instruction.bodies
     if not all_widths:
@@ -92,9 +93,22 @@ def _code(module: str, instruction: Instruction, all_widths: bool) -> Renderable
     ]
     lines = module.splitlines()
     text = "\n\n\n".join("\n".join(lines[f.lineno - 1 : f.end_lineno]) for f in functions)
+    if not all_widths:
+        text = _shortened(text)
     rest = len(instruction.bodies) - len(bodies)
     title = "generated Python" + (f" (and {rest} for other widths: --all-widths)" if rest else "")
     return Panel(Syntax(text, "python", word_wrap=True), title=title, title_align="left")
+
+
+def _shortened(text: str) -> str:
+    """The first lines; an unrolled loop is long and teaches nothing more."""
+    lines = text.splitlines()
+    left_out = len(lines) - _LINES
+    return (
+        text
+        if left_out <= 1
+        else "\n".join([*lines[:_LINES], f"    ...  # {left_out} lines more: --all-widths"])
+    )
 
 
 def _side_by_side(left: RenderableType, right: RenderableType, width: int) -> RenderableType:

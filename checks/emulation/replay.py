@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from checks.case import Case, value_of
 from checks.emulation.exceptions import DELIVERED, EVENT, LENGTH
 from checks.emulation.explain import COLUMNS
 from checks.emulation.runs import CYCLE, DIFFERS, RUN_ONE
+from checks.output import output_console
 from checks.trap.contract import FAULT
 from checks.trap.replay import COMPLETES, Outcome, Player
 from refmodel.model import Model
@@ -61,7 +61,7 @@ def replay(case: Case, model: Model) -> int:
     table.add_row("it", guest.text, bare.text)
     for row in rows:
         table.add_row(*row)
-    console = Console(soft_wrap=True)
+    console = output_console()
     console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
     console.print(table)
     is_violated = bool(rows) or not ends_alike

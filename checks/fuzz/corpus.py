@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from checks.case import Case, read_case, write_document
+from checks.case import Case, read_case
+from checks.output import write_document
 from refmodel.vectors import CaseError
 
 STATE = "state.json"
@@ -25,13 +26,14 @@ STATE_VERSION = 1
 
 
 class Corpus:
-    """The files of a campaign under `directory`.
+    """The files of a campaign under `directory`; of its cases those of some `instructions` only, if any are named.
 
     `problems` says what could not be read, `failures` what could not be written; `unwritten` are cases among these.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, instructions: Collection[str] | None = None) -> None:
         self.directory = directory
+        self._instructions = instructions
         self.problems: list[str] = []
         self.failures: list[str] = []
         self.unwritten: list[Case] = []
@@ -53,7 +55,8 @@ class Corpus:
             except (CaseError, OSError) as error:
                 self.problems.append(str(error))
                 continue
-            if case.kind in ("fuzz", "program"):
+            is_wanted = self._instructions is None or case.instruction in self._instructions
+            if is_wanted and case.kind in ("fuzz", "program"):
                 yield path, case
 
     def save(self, case: Case) -> Path:

@@ -18,7 +18,8 @@ from checks.fuzz.difference import NONE, Difference, Divergence
 from checks.fuzz.generate import Generator
 from checks.fuzz.operands import Draft
 from fastmodel import FastEngine
-from fastmodel.cases import (
+from fastmodel.reference import CompiledReference
+from fastmodel.rows import (
     MOST_WORDS,
     ROW_COUNT,
     ROW_GPR,
@@ -29,7 +30,6 @@ from fastmodel.cases import (
     ROW_STEPS,
     ROW_WORDS,
 )
-from fastmodel.reference import CompiledReference
 from refmodel.model import Model
 
 CODES = 16  # of a batch, which all start from one base

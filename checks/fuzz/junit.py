@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 from checks.fuzz.campaign import Outcome
 from checks.fuzz.difference import Divergence
+from checks.output import write_xml
 
 
 def write_junit(path: Path, name: str, instructions: Sequence[str], outcome: Outcome) -> None:
@@ -31,5 +32,4 @@ def write_junit(path: Path, name: str, instructions: Sequence[str], outcome: Out
             failure.text = f"nonroot replay {file}\n" + "\n".join(
                 f"{d.item}: reference {d.reference:#x}, tested {d.tested:#x}" for d in divergence.differences
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ET.ElementTree(suite).write(path, encoding="utf-8", xml_declaration=True)
+    write_xml(path, suite)

@@ -32,7 +32,7 @@ def _invert(node: Any) -> Any:
         case dict():
             return {key: _invert(part) for key, part in node.items()}
         case _ if dataclasses.is_dataclass(node) and not isinstance(node, type):
-            return type(node)(*(_invert(getattr(node, f.name)) for f in dataclasses.fields(node)))
+            return type(node)(*(_invert(getattr(node, f.name)) for f in dataclasses.fields(node) if f.init))
     return node
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from checks.gallery.bugs import Bug, bugs, out_of_model
 from checks.gallery.demonstrate import Shown, demonstrate
+from checks.output import write_document
 
 SCHEMA_VERSION = 1
 
@@ -66,4 +66,4 @@ def _record(shown: Shown) -> dict[str, object]:
 
 def write_json(found: Sequence[Shown], total: int, path: Path) -> None:
     """Writes the results to a file.  Raises OSError."""
-    path.write_text(json.dumps(document(found, total), indent=1) + "\n", encoding="utf-8")
+    write_document(path, document(found, total))

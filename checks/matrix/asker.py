@@ -14,6 +14,10 @@ class UndecidedError(Exception):
     """The solver gave no answer within its limits."""
 
 
+class RefutedError(Exception):
+    """A theorem that is asked what it needs does not hold."""
+
+
 class Asker:
     """Asks about terms of one context, under hypotheses."""
 

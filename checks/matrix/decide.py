@@ -9,7 +9,7 @@ from typing import cast
 
 import z3
 
-from checks.matrix.asker import Asker, UndecidedError
+from checks.matrix.asker import Asker, RefutedError, UndecidedError
 from checks.matrix.influence import Effect, Field, deciding
 from checks.matrix.needs import minimal_core
 from checks.sensitivity.questions import YES, Question, facts, questions_of
@@ -54,7 +54,7 @@ INNOCUOUS = Facts(Exits.NEVER)
 
 
 def decide(subject: Subject) -> Facts:
-    """Decides everything about a form.  Raises UndecidedError."""
+    """Decides everything about a form.  Raises UndecidedError, RefutedError."""
     settings, proof = subject.settings, subject.proof
     run = proof.claims[0].left
     terms = settings.terms
@@ -113,7 +113,7 @@ def _needs(
     for claim in subject.proof.claims:
         core = minimal_core(terms.truth(claim.conclusion(terms)), assumed, policies)
         if core is None:
-            raise UndecidedError(f"trap.{subject.form.name}.{claim.theorem} does not hold")
+            raise RefutedError(f"trap.{subject.form.name}.{claim.theorem}")
         yield claim.theorem, core
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import textwrap
 from collections import Counter
@@ -13,6 +12,7 @@ from typing import Any
 from checks.mutate.fates import Fate, Verdict
 from checks.mutate.operators import kind_of
 from checks.mutate.scope import area
+from checks.output import write_document
 
 SCHEMA_VERSION = 1
 
@@ -127,4 +127,4 @@ def _record(verdict: Verdict) -> dict[str, object]:
 
 def write_json(found: Iterable[Verdict], path: Path) -> None:
     """Writes the results to a file.  Raises OSError."""
-    path.write_text(json.dumps(document(found), indent=1) + "\n", encoding="utf-8")
+    write_document(path, document(found))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from checks.output import write_document, write_xml
 from checks.theorem import Counterexample, Result, Status
 from grammar.cachedir import cache_directory, write_atomically
 from grammar.load import content_key
@@ -24,7 +25,7 @@ def write_json(results: Sequence[Result], path: Path) -> None:
         "results": [_record(result) for result in sorted(results, key=lambda r: r.id)],
         "summary": summary(results),
     }
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_document(path, document)
 
 
 def summary(results: Iterable[Result]) -> dict[str, int]:
@@ -73,8 +74,7 @@ def write_junit(results: Sequence[Result], path: Path) -> None:
         suite.set("errors", str(sum(r.status not in (Status.PROVED, Status.REFUTED) for r in own)))
         for result in own:
             _test_case(suite, result)
-    ET.indent(root)
-    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    write_xml(path, root)
 
 
 def _test_case(suite: ET.Element, result: Result) -> None:

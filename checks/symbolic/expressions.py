@@ -31,7 +31,7 @@ class Operands(Protocol):
         ...
 
     def attribute(self, name: str, attribute: str) -> Value:
-        """`index`, `is_memory`, `address` or `segment`."""
+        """One of the attributes of `ir.OperandAttribute`."""
         ...
 
     def property(self, name: str) -> Vector:

@@ -31,6 +31,8 @@ FUNCTIONS = frozenset(
 class OperandSymbols:
     """The symbols of a form: `number`, `address`, `segment` and `value` by operand name.
 
+    An operand's address, its displacement and its addressing are symbols of their own: proofs hold for all encodings of
+    an address, and for words of instruction information that no encoding gives.
     `has_rex` decides what the byte registers 4 to 7 are; `length` is the instruction's length in bytes; `address_size`
     and `operand_size` are 16, 32 or 64, and `repeat` is the prefix F2 or F3, or 0. `registers` are the general
     registers at the start, one of which holds the address of a string operand; `code_size` says what code the
@@ -45,6 +47,7 @@ class OperandSymbols:
     addresses: dict[str, Vector] = field(default_factory=dict)
     segments: dict[str, Vector] = field(default_factory=dict)
     displacements: dict[str, Vector] = field(default_factory=dict)
+    addressings: dict[str, Vector] = field(default_factory=dict)
     values: dict[str, Vector] = field(default_factory=dict)
     has_rex: Truth = field(init=False)
     length: Vector = field(init=False)
@@ -89,6 +92,7 @@ class OperandSymbols:
             self.addresses[name] = self._address(name, kind)
             self.segments[name] = self.terms.symbol(f"{name}.segment", 3)
             self.displacements[name] = self.terms.symbol(f"{name}.displacement", 64)
+            self.addressings[name] = self.terms.symbol(f"{name}.addressing", 12)
         elif kind.width is not None:
             symbol = self.terms.symbol(f"{name}.value", kind.width)
             self.values[name] = symbol if kind.fixed is None else kind.fixed
@@ -157,7 +161,7 @@ class SymbolicOperands:
     symbols: OperandSymbols
 
     def attribute(self, name: str, attribute: str) -> Value:
-        """`index`, `is_memory`, `address`, `segment` or `displacement`; zero where the operand has none."""
+        """`index`, `is_memory`, `address`, `segment`, `displacement` or `addressing`; zero where there is none."""
         if attribute == "is_memory":
             return name in self.symbols.addresses
         sources = {
@@ -165,6 +169,7 @@ class SymbolicOperands:
             "address": self.symbols.addresses,
             "segment": self.symbols.segments,
             "displacement": self.symbols.displacements,
+            "addressing": self.symbols.addressings,
         }
         return sources[attribute].get(name, 0)
 

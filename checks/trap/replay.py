@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from checks.case import Case, apply, get_item, set_item, value_of
+from checks.output import output_console
 from checks.trap.concrete import item, show
 from grammar import ir
 from refmodel.memory import EndlessMemory
@@ -65,7 +65,7 @@ def print_verdict(case: Case, verdict: Verdict) -> None:
         table.add_row("it", verdict.left.text, verdict.right.text)
     for row in verdict.rows:
         table.add_row(*row)
-    console = Console(soft_wrap=True)
+    console = output_console()
     console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
     console.print(table)
 

@@ -14,8 +14,10 @@ from typing import Any
 import llvmlite
 import llvmlite.binding as llvm
 
-from fastmodel.compiler.expressions import Convention
-from grammar.cachedir import cache_directory, write_atomically
+from fastmodel.compiler.convention import Convention
+from grammar.cachedir import cache_directory, keep, kept
+
+_LENGTH = 8  # bytes
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ class Target:
 
 
 class NativeCode:
-    """Object code loaded into this process."""
+    """Object code loaded into this process.  `note` is what is to be known of it without making it again."""
 
-    def __init__(self, target: Target, data: bytes) -> None:
+    def __init__(self, target: Target, data: bytes, note: str = "") -> None:
+        self.note = note
         empty = llvm.parse_assembly(f'target triple = "{target.triple}"\n')
         self._engine = llvm.create_mcjit_compiler(empty, target.machine())
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(data))
@@ -111,25 +114,22 @@ class NativeCode:
         return checked
 
 
-def digest_of(sources: list[Path]) -> bytes:
-    """A digest of source files."""
-    return b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)
+def load(target: Target, name: str, content: bytes, make: Callable[[], tuple[str, str]]) -> NativeCode:
+    """The code of the module `name`: from the cache, or built from what `make` gives, its IR and a note on it.
 
-
-def load(target: Target, name: str, content: bytes, text: Callable[[], str]) -> NativeCode:
-    """The code of the module `name`: from the cache, or built from the IR that `text` gives.
-
-    The IR depends on `content` alone: a digest of the files that it is made from, or the text itself.
+    These depend on `content` alone: a digest of the files that they are made from, or the text itself.
     """
     initialize()
     directory = cache_directory()
     path = directory / f"{name}-{target.key(content)}.o" if directory else None
-    data = _read(path) if path else None
-    if data is None:
-        data = compile_ir(target, text())
-        if path:
-            write_atomically(path, hashlib.sha256(data).digest() + data)
-    return NativeCode(target, data)
+    kept = _read(path) if path else None
+    if kept is not None:
+        return NativeCode(target, *kept)
+    text, note = make()
+    data = compile_ir(target, text)
+    if path:
+        _write(path, data, note)
+    return NativeCode(target, data, note)
 
 
 def initialize() -> None:
@@ -138,14 +138,19 @@ def initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
-def _read(path: Path) -> bytes | None:
-    """An object from the cache, None if it is missing or damaged."""
-    try:
-        content = path.read_bytes()
-    except OSError:
+def _read(path: Path) -> tuple[bytes, str] | None:
+    """An object from the cache with its note, None if it is missing or damaged."""
+    content = kept(path)
+    if content is None:
         return None
-    data = content[32:]
-    return data if content[:32] == hashlib.sha256(data).digest() else None
+    end = _LENGTH + int.from_bytes(content[:_LENGTH], "little")
+    return content[end:], content[_LENGTH:end].decode()
+
+
+def _write(path: Path, data: bytes, note: str) -> None:
+    """Puts an object into the cache: the length of the note, the note, the object."""
+    encoded = note.encode()
+    keep(path, len(encoded).to_bytes(_LENGTH, "little") + encoded + data)
 
 
 def compile_ir(target: Target, text: str) -> bytes:

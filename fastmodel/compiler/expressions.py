@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from fastmodel.compiler import primitives
-from fastmodel.compiler.program import Instance, Names, Source, SubsetError, fold, offset_in_block, reaches
+from fastmodel.compiler.convention import Convention
+from fastmodel.compiler.program import Instance, Names, SubsetError, fold, offset_in_block, reaches
 
 OPERATORS = {
     ast.Add: "add",
@@ -28,27 +29,6 @@ BIT_SCANS: dict[object, str] = {primitives.lowest_bit: "cttz", primitives.highes
 # Kinds of memory for alias analysis: metadata numbers of the preamble.
 READS = {primitives.get: 1, primitives.load: 2, primitives.field: 3}
 WRITES = {primitives.put: 1, primitives.store: 2, primitives.set_field: 3}
-
-
-@dataclass(frozen=True, slots=True)
-class Convention:
-    """How functions call each other: for routines (threaded code needs `musttail`) and for slow paths.
-
-    `pinned` are offsets of words of the state block that routines hand on to each other in registers. The block has
-    them where no routine runs. Only `get(64, state + …)` and `put(64, state + …)` may name them.
-    """
-
-    threaded: bool
-    pinned: tuple[int, ...] = ()
-
-    @property
-    def routine(self) -> str:
-        """The calling convention of routines: all arguments in registers, none saved."""
-        return "ghccc" if self.threaded else ""
-
-    def of(self, source: Source) -> str:
-        """The calling convention of a function that is no routine."""
-        return "preserve_mostcc" if self.threaded and "slow" in source.marks else ""
 
 
 class ExpressionWriter:

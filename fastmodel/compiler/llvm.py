@@ -9,7 +9,8 @@ import ast
 from collections.abc import Mapping
 
 from fastmodel.compiler import primitives
-from fastmodel.compiler.expressions import Convention, ExpressionWriter, pinned_slot, quoted
+from fastmodel.compiler.convention import Convention
+from fastmodel.compiler.expressions import ExpressionWriter, pinned_slot, quoted
 from fastmodel.compiler.program import Instance, Names
 
 # The kinds of memory for alias analysis: what expressions.py refers to by number; and intrinsics. Nothing we call needs

@@ -5,6 +5,6 @@ thousand times as fast. What it cannot do, such as bytes that the specification 
 """
 
 from fastmodel.reference.engine import CompiledReference
-from fastmodel.reference.module import LEFT_TO_PYTHON
+from fastmodel.reference.layout import LEFT_TO_PYTHON
 
 __all__ = ["LEFT_TO_PYTHON", "CompiledReference"]

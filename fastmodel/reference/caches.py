@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from string import Template
 
 from fastmodel.reference.contents import Contents
-from fastmodel.reference.layout import OFFSET
+from fastmodel.reference.layout import CACHE_BITS, OFFSET, cache_stride
 from fastmodel.reference.lists import compared, keys, stored_keys
 from fastmodel.reference.statements import StatementWriter
 from fastmodel.reference.types import llvm_type
 from grammar import ir
 
-PLACE_BITS = 10  # a table has 2**10 places
 TRIES = 8  # keys are in one of so many places from the first on
 
 _TEXT = Template("""
@@ -85,15 +84,6 @@ $store
 }""")
 
 
-def table_bytes(key_count: int) -> int:
-    """The size of a table."""
-    return 8 + (_stride(key_count) << PLACE_BITS)
-
-
-def _stride(key_count: int) -> int:
-    return 8 * (key_count + 2)
-
-
 def cache_functions(module: Contents, function: ir.Function) -> Iterator[str]:
     """The function that looks the keys up first, and the table's own."""
     count = len(function.keys)
@@ -103,10 +93,10 @@ def cache_functions(module: Contents, function: ir.Function) -> Iterator[str]:
         count=count,
         pointer=module.layout.caches[function.name],
         mix="\n".join(_mixed(count)),
-        shift=64 - PLACE_BITS,
-        last=(1 << PLACE_BITS) - 1,
+        shift=64 - CACHE_BITS,
+        last=(1 << CACHE_BITS) - 1,
         tries=TRIES,
-        stride=_stride(count),
+        stride=cache_stride(count),
         value_offset=8 * (count + 1),
         compare="\n".join(compared(count, 8)),
         store="\n".join(stored_keys(count, 8)),

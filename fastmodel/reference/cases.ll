@@ -1,4 +1,4 @@
-; Cases: rows of words, whose layout is that of `fastmodel/cases.py`.
+; Cases: rows of words, whose layout is that of `fastmodel/rows.py`.
 
 define void @run_cases(ptr %state, ptr %pristine, ptr %rows, i64 %count) {
 entry:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from fastmodel.reference.block import StateBlock
-from fastmodel.reference.caches import table_bytes
 from fastmodel.reference.decoding import DecodedInstructions
-from fastmodel.reference.layout import OFFSET
-from fastmodel.reference.module import Module
+from fastmodel.reference.layout import OFFSET, Layout, cache_bytes
 from fastmodel.reference.purpose import Purpose
+from fastmodel.sources import digest_of
+from refmodel import generate
 from refmodel.model import Model
 
 JOURNAL_LENGTH = 4096  # entries
@@ -30,13 +31,19 @@ class Compiled:
     def __init__(self, model: Model, machine: Any, purpose: Purpose) -> None:
         from fastmodel.compiler import build  # needs llvmlite, which may be missing
 
-        module = Module(model.program, purpose)
-        self.layout = module.layout
-        self.block = StateBlock(module.layout, machine)
-        self.decoded = DecodedInstructions(model, module)
-        self._kept: list[Any] = []
+        def make() -> tuple[str, str]:
+            from fastmodel.reference.module import Module  # looks at all of the program
+
+            module = Module(model.program, purpose)
+            return module.text(), json.dumps(module.used)
+
         target = build.Target.host(threaded=False, effort=build.QUICK)
-        self._code = build.load(target, purpose.name, _content(model), module.text)
+        self._code = build.load(target, purpose.name, _content(model), make)
+        variables, cached = json.loads(self._code.note)
+        self.layout = Layout.of(model.program, variables, cached, purpose.list_length)
+        self.block = StateBlock(self.layout, machine)
+        self.decoded = DecodedInstructions(model, self.layout)
+        self._kept: list[Any] = []
         self.caches: dict[
             str, int
         ] = {}  # cached function → the address of its table, which begins with a count
@@ -55,7 +62,7 @@ class Compiled:
             self.block.put(OFFSET[name], value)
         for name, offset in self.layout.caches.items():
             keys = len(model.program.functions[name].keys)
-            self.caches[name] = self.allocate(table_bytes(keys))
+            self.caches[name] = self.allocate(cache_bytes(keys))
             self.block.put(offset, self.caches[name])
 
     def allocate(self, size: int) -> int:
@@ -69,10 +76,11 @@ class Compiled:
 
 
 def _content(model: Model) -> bytes:
-    """What the module's text depends on: the program, of which the Python model's text is made too, and our files."""
-    here = Path(__file__).parent
-    texts = [path.read_bytes() for path in sorted([*here.parent.glob("*.py"), *here.glob("*.*")])]
-    return hashlib.sha256(b"".join([model.text.encode(), *texts])).digest()
+    """What the module's text depends on: the program, our files, and those of the generator that it uses."""
+    here, generator = Path(__file__).parent, Path(generate.__file__).parent
+    program = (model.program.key or model.text).encode()
+    files = sorted([*here.parent.glob("*.py"), *here.glob("*.*"), *generator.glob("*.py")])
+    return hashlib.sha256(program).digest() + digest_of(files)
 
 
 @contextmanager

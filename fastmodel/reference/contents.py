@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from fastmodel.reference.layout import Layout
+from fastmodel.reference.layout import Layout, instruction_bodies
 from fastmodel.reference.purpose import CASES, Purpose
 from fastmodel.reference.reach import Reach, reach
 from fastmodel.reference.types import is_word, llvm_type
@@ -25,11 +25,12 @@ class Contents:
         self.purpose = purpose
         self.reach: Reach = reach(program, self._roots())
         cached = [f.name for f in self.reach.functions.values() if f.cached and is_word(f.result)]
-        self.layout = Layout.of(program, list(self.reach.variables.values()), cached, purpose.list_length)
+        self.used = list(self.reach.variables), cached
+        self.layout = Layout.of(program, *self.used, purpose.list_length)
         self.memory_widths: set[int] = {64}
         self.operands: dict[tuple[str, int], str] = {}
         self._aborts = {name: number for number, name in enumerate(program.aborts, 1)}
-        self.bodies = [b for i in program.instructions.values() for b in i.bodies]
+        self.bodies = instruction_bodies(program)
 
     def _roots(self) -> list[str]:
         sources = {self.purpose.root, *ROOTS, *ACCESSORS, *MEMORY_ACCESSORS}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 
 from fastmodel.reference import records
-from fastmodel.reference.module import DECODED_BITS, Module
+from fastmodel.reference.layout import DECODED_BITS, Layout, instruction_bodies
 from refmodel.decoder import Decoded, NotModelled, Truncated
 from refmodel.model import Model
 
@@ -20,10 +20,11 @@ class DecodedInstructions:
     `failure` is what was raised while it was called: nothing can be raised through native code.
     """
 
-    def __init__(self, model: Model, module: Module) -> None:
+    def __init__(self, model: Model, layout: Layout) -> None:
         self._model = model
-        self._layout = module.layout
-        self._numbers = {f"execute_{body.name}": n for n, body in enumerate(module.bodies)}
+        self._layout = layout
+        bodies = instruction_bodies(model.program)
+        self._numbers = {f"execute_{body.name}": n for n, body in enumerate(bodies)}
         self._records: dict[bytes, ctypes.Array[ctypes.c_uint64]] = {}
         self._no_instruction = _words([0, 0, records.UNKNOWN & MASK_64])
         self._table = ctypes.create_string_buffer(8 << DECODED_BITS)

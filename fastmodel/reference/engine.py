@@ -6,10 +6,10 @@ import ctypes
 from array import array
 from typing import Any
 
-from fastmodel.cases import ROW_WORDS
 from fastmodel.reference.block import vmcs_fields
 from fastmodel.reference.compiled import Compiled, uninterrupted
 from fastmodel.reference.purpose import CASES
+from fastmodel.rows import ROW_WORDS
 from refmodel.model import Model
 
 
@@ -34,7 +34,7 @@ class CompiledReference:
         self._fields.take(self._machine.vmcs, memoryview(block.data)[layout.vmcs : layout.lists])
 
     def run_cases(self, rows: array[int]) -> None:
-        """Runs the cases in place (fastmodel/cases.py).
+        """Runs the cases in place (fastmodel/rows.py).
 
         A row's reason is 0 if all its instructions completed, else the number of the abort that ended it, from 1 on
         in the specification's order, or LEFT_TO_PYTHON.
@@ -48,3 +48,8 @@ class CompiledReference:
             pristine = self._compiled.block.address
             self._run(ctypes.addressof(self._scratch), pristine, address, length // ROW_WORDS)
         decoded.raise_failure()
+
+    def carried(self, kind: str) -> list[int]:
+        """What the abort of this kind carried that ended the latest case, field by field."""
+        words = memoryview(self._scratch).cast("B").cast("Q")
+        return [words[leaf.offset // 8] for leaf in self._compiled.layout.aborts[kind]]

@@ -8,7 +8,7 @@ count, then for each entry its indices and its value. `block.py` copies a machin
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fastmodel.reference.types import words_of
@@ -49,6 +49,17 @@ OFFSET = {name: 8 * number for number, name in enumerate(HEADER)}
 COMMON = ("GPR", "RIP", "RFLAGS", "NEXT_RIP", "TSC", "PREEMPTION_TIMER_VALUE")
 
 ARRAY_INDEX_BITS = 8
+
+# --- sizes of what the block points to, and numbers in it ---
+
+DECODED_BITS = 16  # the table of decoded instructions has 2**16 places
+LEFT_TO_PYTHON = 1 << 32  # a reason: not finished here
+MOST_ARGUMENTS = 3  # of an output
+OUTPUT_WORDS = 1 + MOST_ARGUMENTS
+MOST_OUTPUTS = 1024
+MOST_VMCS = 64
+CONTROL_WORDS = 3  # of what is known about a state of the control registers, before these
+CACHE_BITS = 10  # the table of a cached function has 2**10 places, behind a word: see caches.py
 
 
 @dataclass(frozen=True)
@@ -95,10 +106,8 @@ class Layout:
     size: int = 8 * len(HEADER)
 
     @staticmethod
-    def of(
-        program: ir.Program, variables: list[ir.StateVariable], cached: list[str], list_length: int
-    ) -> Layout:
-        """Places for these variables, lists being so long, and for the caches of these functions."""
+    def of(program: ir.Program, names: Sequence[str], cached: Sequence[str], list_length: int) -> Layout:
+        """Places for the variables of these names, lists being so long, and for the caches of these functions."""
         layout = Layout()
         for name in cached:
             layout.caches[name] = layout._take(1)
@@ -106,7 +115,7 @@ class Layout:
             layout.aborts[abort.name] = tuple(
                 Leaf(path, type_, layout._take(words_of(type_))) for path, type_ in leaves(abort.type)
             )
-        ordered = sorted(variables, key=_rank)
+        ordered = sorted((program.state[name] for name in names), key=_rank)
         layout._add([v for v in ordered if v.name in COMMON], list_length)
         layout.other = layout.size
         layout._add([v for v in ordered if v.name not in COMMON and _rank(v) < VMCS_RANK], list_length)
@@ -135,6 +144,16 @@ class Layout:
         return offset
 
 
+def cache_stride(key_count: int) -> int:
+    """The size in bytes of a place in the table of a cached function."""
+    return 8 * (key_count + 2)
+
+
+def cache_bytes(key_count: int) -> int:
+    """The size of the table."""
+    return 8 + (cache_stride(key_count) << CACHE_BITS)
+
+
 VMCS_RANK = len(COMMON) + 1
 
 
@@ -149,6 +168,11 @@ def is_list(variable: ir.StateVariable) -> bool:
     """Whether a variable is no array: it has too many elements, or is the VMM's, which has one for each guest."""
     index_bits = sum(width_of(index.type) for index in variable.indices)
     return index_bits > ARRAY_INDEX_BITS or (index_bits > 0 and variable.space != "register")
+
+
+def instruction_bodies(program: ir.Program) -> list[ir.InstructionBody]:
+    """The bodies of all instructions, by the numbers that records of decoded instructions have for them."""
+    return [body for instruction in program.instructions.values() for body in instruction.bodies]
 
 
 def leaves(type_: ir.Type, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], ir.Type]]:

@@ -6,26 +6,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from string import Template
 
-from fastmodel import cases as rows
-from fastmodel import controls
+from fastmodel import controls, rows
 from fastmodel import state as block
 from fastmodel.reference import records, vmm
 from fastmodel.reference.accesses import memory_functions
 from fastmodel.reference.caches import cache_functions
 from fastmodel.reference.contents import Contents
-from fastmodel.reference.layout import OFFSET
+from fastmodel.reference.layout import (
+    CONTROL_WORDS,
+    DECODED_BITS,
+    LEFT_TO_PYTHON,
+    MOST_OUTPUTS,
+    MOST_VMCS,
+    OFFSET,
+    OUTPUT_WORDS,
+)
 from fastmodel.reference.lists import list_functions
 from fastmodel.reference.operands import operand_function
-from fastmodel.reference.statements import MOST_ARGUMENTS, StatementWriter
+from fastmodel.reference.statements import StatementWriter
 from fastmodel.reference.types import llvm_type
 from grammar import ir
-
-DECODED_BITS = 16  # the table of decoded instructions has 2**16 places
-LEFT_TO_PYTHON = 1 << 32  # a reason: not finished here
-OUTPUT_WORDS = 1 + MOST_ARGUMENTS
-MOST_OUTPUTS = 1024
-MOST_VMCS = 64
-CONTROL_WORDS = 3  # of what is known about a state of the control registers, before these
 
 
 class Module(Contents):

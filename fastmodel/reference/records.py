@@ -17,7 +17,7 @@ from refmodel.registers import HIGH_BYTE, Register
 BODY, LENGTH, ADDRESS_SIZE, OPERAND_SIZE, REPEAT, OPERANDS = 2, 3, 4, 5, 6, 7
 
 # Words of an operand, by number. VALUE is the constant, the distance, or the displacement.
-KIND, INDEX, SEGMENT, BASE, INDEX_REGISTER, SCALE, VALUE, MASK, OPERAND_WORDS = range(9)
+KIND, INDEX, SEGMENT, BASE, INDEX_REGISTER, SCALE, VALUE, MASK, ADDRESSING, OPERAND_WORDS = range(10)
 
 # Kinds of operand.
 NUMBER, REGISTER, HIGH, MEMORY, CONSTANT, RELATIVE = range(6)
@@ -37,7 +37,7 @@ def operand_offset(number: int) -> int:
 def offsets() -> dict[str, int]:
     """The offsets and numbers that `runtime.ll` uses, by their names there."""
     operand = {"INDEX": INDEX, "SEGMENT": SEGMENT, "BASE": BASE, "INDEX_REGISTER": INDEX_REGISTER}
-    operand |= {"SCALE": SCALE, "VALUE": VALUE, "MASK": MASK}
+    operand |= {"SCALE": SCALE, "VALUE": VALUE, "MASK": MASK, "ADDRESSING": ADDRESSING}
     record = {
         "BODY": BODY,
         "LENGTH": LENGTH,
@@ -76,6 +76,7 @@ def _memory_words(operand: MemoryAccess, layout: Layout, words: list[int]) -> No
     place = operand.place
     words[KIND], words[SEGMENT] = MEMORY, operand.segment
     words[VALUE], words[MASK], words[SCALE] = place.displacement & MASK_64, operand.mask, place.scale
+    words[ADDRESSING] = operand.addressing
     registers = layout.places["GPR"]
     if place.rip_relative:
         words[BASE] = layout.places["NEXT_RIP"].offset

@@ -318,6 +318,13 @@ define internal i64 @operand_segment(ptr %state, ptr %operand) {
   ret i64 %segment
 }
 
+; Base, index and scale of a memory operand, as the language has them.
+define internal i64 @operand_addressing(ptr %state, ptr %operand) {
+  %addressing.at = getelementptr i8, ptr %operand, i64 $OPERAND_ADDRESSING
+  %addressing = load i64, ptr %addressing.at
+  ret i64 %addressing
+}
+
 define internal i64 @operand_is_memory(ptr %state, ptr %operand) {
   %kind = load i64, ptr %operand
   %is = icmp eq i64 %kind, $MEMORY_OPERAND

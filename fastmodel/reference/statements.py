@@ -10,13 +10,12 @@ from typing import Any
 
 from fastmodel.reference.contents import Contents
 from fastmodel.reference.expressions import ExpressionWriter
+from fastmodel.reference.layout import MOST_ARGUMENTS
 from fastmodel.reference.state import STATE
 from fastmodel.reference.types import llvm_type
 from grammar import ir
 from refmodel.generate.bounds import width_of
 from refmodel.generate.simplify import simplified
-
-MOST_ARGUMENTS = 3  # of an output
 
 
 class StatementWriter(ExpressionWriter):

@@ -6,8 +6,7 @@ import ctypes
 from typing import Any
 
 from fastmodel.reference.block import WORD, StateBlock, Values, vmcs_fields
-from fastmodel.reference.layout import OFFSET, Layout
-from fastmodel.reference.module import MOST_VMCS
+from fastmodel.reference.layout import MOST_VMCS, OFFSET, Layout
 
 PRESENT = (1).to_bytes(WORD, "little")
 

@@ -15,7 +15,8 @@ from types import FunctionType
 
 from fastmodel import state as layout
 from fastmodel.compiler import primitives
-from fastmodel.compiler.expressions import READS, Convention
+from fastmodel.compiler.convention import Convention
+from fastmodel.compiler.expressions import READS
 from fastmodel.compiler.llvm import FunctionWriter
 from fastmodel.compiler.program import WORDS, Instance, Names, fold
 

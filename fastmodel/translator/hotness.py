@@ -1,16 +1,21 @@
-"""Finds where a run spends its time, by sampling, and puts regions in place of the routines there."""
+"""Finds where a run spends its time, by sampling, and puts regions in place of the routines there.
+
+Most runs end before the first sample: what samples and translates is loaded then.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from fastmodel import loop, state
+from fastmodel import state
 from fastmodel.compiler.build import NativeCode, Target, compile_ir
-from fastmodel.compiler.primitives import field, get, set_field
+from fastmodel.compiler.primitives import field, get, put, set_field
 from fastmodel.decoded import CODE
-from fastmodel.translator.partial import REGION, RegionWriter
-from fastmodel.translator.regions import Routine, collect
+
+if TYPE_CHECKING:
+    from fastmodel.translator.regions import Routine
 
 # A sample is taken whenever so many instructions were executed; less often, the more samples in a row lie in regions.
 SAMPLE_PERIOD = 1 << 18
@@ -35,6 +40,7 @@ class Translator:
         self._slow_address = slow_address
         self._block = block
         self._forget()
+        put(64, block + state.UNTIL_SAMPLE, SAMPLE_PERIOD)
 
     def _forget(self) -> None:
         """When all decoded instructions were dropped, and their regions with them."""
@@ -50,6 +56,8 @@ class Translator:
 
         Returns after how many instructions the next sample is to be taken.
         """
+        from fastmodel import loop
+
         if get(64, self._block + state.GENERATION) != self._generation:
             self._forget()
         rip = get(64, self._block + state.SAMPLE)
@@ -65,6 +73,9 @@ class Translator:
 
     def translate(self, heads: list[int]) -> None:
         """Makes a region of these traces and those they lead to, and lets their decoded instructions enter it."""
+        from fastmodel.translator.partial import REGION, RegionWriter
+        from fastmodel.translator.regions import collect
+
         region = collect(self._block, heads, self._codes(), self._before)
         writer = RegionWriter(region.routines, self._slow_address)
         text = writer.region(region.heads, region.returns)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from fastmodel import state as layout
 from fastmodel.compiler import primitives
-from fastmodel.compiler.expressions import Convention
+from fastmodel.compiler.convention import Convention
 from fastmodel.compiler.llvm import PREAMBLE
 from fastmodel.compiler.program import Instance
 from fastmodel.decoded import ADDRESS, DECODED_SIZE, LINK

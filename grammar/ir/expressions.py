@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from grammar.ir.types import Bits, Bool, Struct, Type, Vector
+from grammar.record import Record
 
 
-@dataclass(frozen=True)
-class Literal:
+class Literal(Record):
     """A constant; `value` is 0 or 1 for bool."""
 
     type: Type
     value: int  # 0 or 1 for bool
 
 
-@dataclass(frozen=True)
-class Local:
+class Local(Record):
     """A parameter, `let`, `var` or caught abort."""
 
     type: Type
     name: str
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(Record):
     """The value of a state variable (at `indices` if it is indexed)."""
 
     type: Type
@@ -32,8 +28,7 @@ class Read:
     indices: tuple[Expr, ...]
 
 
-@dataclass(frozen=True)
-class ReadMemory:
+class ReadMemory(Record):
     """`type.width` bits, little-endian, at a byte address of a memory."""
 
     type: Bits
@@ -41,8 +36,7 @@ class ReadMemory:
     address: Expr
 
 
-@dataclass(frozen=True)
-class FieldOf:
+class FieldOf(Record):
     """A field of a struct."""
 
     type: Type
@@ -50,8 +44,7 @@ class FieldOf:
     name: str
 
 
-@dataclass(frozen=True)
-class Slice:
+class Slice(Record):
     """Bits `high` to `low` of a vector.  `type` is `bits(high-low+1)`."""
 
     type: Bits
@@ -60,8 +53,7 @@ class Slice:
     low: int
 
 
-@dataclass(frozen=True)
-class Bit:
+class Bit(Record):
     """Bit `index` of a vector, as a bool; false where the index is beyond its width."""
 
     type: Bool
@@ -69,8 +61,7 @@ class Bit:
     index: Expr
 
 
-@dataclass(frozen=True)
-class Unary:
+class Unary(Record):
     """`op`: `not` on bool, `~` and `-` on vectors."""
 
     type: Type
@@ -78,8 +69,7 @@ class Unary:
     operand: Expr
 
 
-@dataclass(frozen=True)
-class Binary:
+class Binary(Record):
     """`op` is one of `+ - * / % & | ^ << >> >>s == != < <= > >= <s <=s >s >=s and or`.
 
     Both sides have one type, except that a shift amount may have any width. Results wrap. `/` and `%` are
@@ -92,16 +82,14 @@ class Binary:
     right: Expr
 
 
-@dataclass(frozen=True)
-class Concat:
+class Concat(Record):
     """Vectors side by side, the high part first."""
 
     type: Bits
     parts: tuple[Expr, ...]
 
 
-@dataclass(frozen=True)
-class Extend:
+class Extend(Record):
     """`base` (a vector, or a bool as one bit) widened to `type.width`, by zeros or by its sign."""
 
     type: Bits
@@ -109,16 +97,14 @@ class Extend:
     signed: bool
 
 
-@dataclass(frozen=True)
-class Cast:
+class Cast(Record):
     """The same bits under another vector type."""
 
     type: Vector
     base: Expr
 
 
-@dataclass(frozen=True)
-class Conditional:
+class Conditional(Record):
     """`if condition then then else otherwise`."""
 
     type: Type
@@ -127,16 +113,14 @@ class Conditional:
     otherwise: Expr
 
 
-@dataclass(frozen=True)
-class MakeStruct:
+class MakeStruct(Record):
     """A struct with all its fields, in declaration order."""
 
     type: Struct
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True)
-class UpdateStruct:
+class UpdateStruct(Record):
     """`base` with some fields replaced."""
 
     type: Struct
@@ -144,8 +128,7 @@ class UpdateStruct:
     changes: tuple[tuple[str, Expr], ...]
 
 
-@dataclass(frozen=True)
-class UpdateBits:
+class UpdateBits(Record):
     """`base` with bit ranges (high, low) replaced by vectors of that width, or a bool for a single bit."""
 
     type: Vector
@@ -153,8 +136,7 @@ class UpdateBits:
     changes: tuple[tuple[int, int, Expr], ...]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Record):
     """A call of the function named `function` (an instance: widths are part of the name).
 
     `type` is `NOTHING` where the function returns nothing.
@@ -165,33 +147,32 @@ class Call:
     arguments: tuple[Expr, ...]
 
 
-@dataclass(frozen=True)
-class OperandRead:
+class OperandRead(Record):
     """The value of an operand."""
 
     type: Bits
     name: str
 
 
-@dataclass(frozen=True)
-class OperandAttribute:
-    """`index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), or `segment` bits(3) of an operand."""
+class OperandAttribute(Record):
+    """What the encoding says of an operand.
+
+    `index` bits(4), `is_memory` bool, `address` or `displacement` bits(64), `segment` bits(3) or `addressing` bits(12).
+    """
 
     type: Type
     name: str
     attribute: str
 
 
-@dataclass(frozen=True)
-class InstructionProperty:
+class InstructionProperty(Record):
     """A property of the current instruction: `instruction_length`, `address_size`, `operand_size` or `repeat`."""
 
     type: Bits
     name: str
 
 
-@dataclass(frozen=True)
-class Undefined:
+class Undefined(Record):
     """Architecturally undefined; the reference model takes `value`.  `site` is unique in the program."""
 
     type: Type
@@ -199,8 +180,7 @@ class Undefined:
     site: str
 
 
-@dataclass(frozen=True)
-class Holds:
+class Holds(Record):
     """Every rule of the group is true."""
 
     type: Bool

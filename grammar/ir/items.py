@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from grammar.ir.expressions import Expr
 from grammar.ir.statements import Stmt
 from grammar.ir.types import Struct, Type, Vector
+from grammar.record import Record
 from grammar.source import Span
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(Record):
     """A parameter of a function, an index of a state variable."""
 
     name: str
     type: Type
 
 
-@dataclass(frozen=True)
-class StateVariable:
+class StateVariable(Record):
     """One piece of state.
 
     `space` is `register`, `vmcs`, `state` or `ghost`. `owner` is true where the guest owns it (an expression over
@@ -42,8 +41,7 @@ class StateVariable:
     carries_value: bool
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(Record):
     """A byte-addressed memory."""
 
     span: Span
@@ -52,8 +50,7 @@ class Memory:
     address: Vector
 
 
-@dataclass(frozen=True)
-class Function:
+class Function(Record, later="body"):
     """One instance of a function.
 
     `source` is the name without widths, `widths` the width parameters. `raises` and `writes` are what it may do,
@@ -75,16 +72,14 @@ class Function:
     keys: tuple[Expr, ...] = ()
 
 
-@dataclass(frozen=True)
-class OpcodeByte:
+class OpcodeByte(Record):
     """A byte of the opcode; `register` if its low three bits number a register."""
 
     value: int
     register: bool = False
 
 
-@dataclass(frozen=True)
-class EncodingRow:
+class EncodingRow(Record):
     """One line of an opcode table, family members written out.
 
     `modrm` is None (no ModR/M byte), "r" (reg field is an operand) or 0…7 (reg field belongs to the opcode).
@@ -99,8 +94,7 @@ class EncodingRow:
     attributes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class OperandCode:
+class OperandCode(Record):
     """A row of the `operands` table.
 
     `width` is 8 to 128, "v", "z", "y" or None (an address only); `register` the number of a fixed register, or of the
@@ -114,8 +108,7 @@ class OperandCode:
     doc: str
 
 
-@dataclass(frozen=True)
-class OperandUse:
+class OperandUse(Record):
     """How the body uses an operand: as a value read, written, or only through its attributes."""
 
     name: str
@@ -124,8 +117,7 @@ class OperandUse:
     writes: bool
 
 
-@dataclass(frozen=True)
-class InstructionBody:
+class InstructionBody(Record, later="body"):
     """The semantics of an instruction for one tuple of operand widths.  `name` is a Python identifier."""
 
     name: str
@@ -134,8 +126,7 @@ class InstructionBody:
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True)
-class Instruction:
+class Instruction(Record):
     """`family` is the name before expansion (`J{cc}`), `member` the enum member it is for."""
 
     span: Span
@@ -152,8 +143,7 @@ class Instruction:
         return next(b for b in self.bodies if b.widths == widths)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(Record, later="body"):
     """A micro-step of the VMM, or of the hardware: the function of the same name, with this body.
 
     A `require` is an `If` whose clause is "require": it returns false if its condition (the negation of what
@@ -168,8 +158,7 @@ class Step:
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True)
-class Handler:
+class Handler(Record, later="body"):
     """Runs at a VM exit whose reason has `value`; `value` is None for the handler of all other reasons."""
 
     span: Span
@@ -179,8 +168,7 @@ class Handler:
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True)
-class Predicate:
+class Predicate(Record):
     """A named condition for all values of its parameters: a `policy` or an `invariant`."""
 
     span: Span
@@ -190,8 +178,7 @@ class Predicate:
     condition: Expr
 
 
-@dataclass(frozen=True)
-class Rules:
+class Rules(Record):
     """Named conditions checked together (VM-entry checks)."""
 
     span: Span
@@ -200,8 +187,7 @@ class Rules:
     rules: tuple[Predicate, ...]
 
 
-@dataclass(frozen=True)
-class Abort:
+class Abort(Record):
     """What `raise` carries.  `guard` is the condition of the `exit` statement, for the abort that has one."""
 
     span: Span
@@ -211,8 +197,7 @@ class Abort:
     guard: Expr | None
 
 
-@dataclass(frozen=True)
-class OutputDeclaration:
+class OutputDeclaration(Record):
     """An effect on the outside world: a console."""
 
     span: Span
@@ -221,8 +206,7 @@ class OutputDeclaration:
     parameters: tuple[Parameter, ...]
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(Record):
     """A part of the architecture that is left out; `doc` says what it is and why."""
 
     span: Span
@@ -230,8 +214,7 @@ class Missing:
     name: str
 
 
-@dataclass(frozen=True)
-class Constant:
+class Constant(Record):
     """A named constant."""
 
     span: Span
@@ -243,7 +226,10 @@ class Constant:
 
 @dataclass
 class Program:
-    """A checked specification.  Dictionaries keep the order of the files."""
+    """A checked specification.  Dictionaries keep the order of the files.
+
+    `key` identifies the files that `load` read it from; a program made otherwise, as by `replace`, has none.
+    """
 
     types: dict[str, Type] = field(default_factory=dict)
     constants: dict[str, Constant] = field(default_factory=dict)
@@ -261,6 +247,7 @@ class Program:
     policies: dict[str, Predicate] = field(default_factory=dict)
     rules: dict[str, Rules] = field(default_factory=dict)
     missing: dict[str, Missing] = field(default_factory=dict)
+    key: str | None = field(default=None, init=False, compare=False)
 
     def state_in(self, space: str) -> Iterator[StateVariable]:
         """The state variables of one space."""

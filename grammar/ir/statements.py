@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from grammar.ir.expressions import Call, Expr
+from grammar.record import Record
 from grammar.source import Span
 
 
-@dataclass(frozen=True)
-class SetLocal:
+class SetLocal(Record):
     """Declares (`let`, `var`) or assigns a local."""
 
     span: Span
@@ -18,8 +16,7 @@ class SetLocal:
     declares: bool
 
 
-@dataclass(frozen=True)
-class WriteState:
+class WriteState(Record):
     """Assigns a state variable (at `indices` if it is indexed)."""
 
     span: Span
@@ -28,8 +25,7 @@ class WriteState:
     value: Expr
 
 
-@dataclass(frozen=True)
-class WriteMemory:
+class WriteMemory(Record):
     """Writes the value's width in bits, little-endian."""
 
     span: Span
@@ -38,8 +34,7 @@ class WriteMemory:
     value: Expr
 
 
-@dataclass(frozen=True)
-class WriteOperand:
+class WriteOperand(Record):
     """Assigns the register or memory an operand stands for."""
 
     span: Span
@@ -47,16 +42,14 @@ class WriteOperand:
     value: Expr
 
 
-@dataclass(frozen=True)
-class CallStatement:
+class CallStatement(Record):
     """Calls a function for its effect."""
 
     span: Span
     call: Call
 
 
-@dataclass(frozen=True)
-class If:
+class If(Record):
     """`clause` says how it was written: `if`, `check`, `exit` or `require` (for documentation, mutation, messages)."""
 
     span: Span
@@ -66,16 +59,14 @@ class If:
     clause: str = "if"
 
 
-@dataclass(frozen=True)
-class Return:
+class Return(Record):
     """Leaves the function."""
 
     span: Span
     value: Expr | None
 
 
-@dataclass(frozen=True)
-class Raise:
+class Raise(Record):
     """Ends the instruction with the abort `kind`, unless an `attempt` around it catches that kind."""
 
     span: Span
@@ -83,8 +74,7 @@ class Raise:
     value: Expr  # a MakeStruct, or a caught struct raised again
 
 
-@dataclass(frozen=True)
-class Catch:
+class Catch(Record):
     """What an `attempt` does after an abort of `kind`, whose value is the local `name`."""
 
     kind: str
@@ -92,8 +82,7 @@ class Catch:
     body: tuple[Stmt, ...]
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(Record):
     """Runs `body`; an abort of a caught kind continues in its clause."""
 
     span: Span
@@ -101,8 +90,7 @@ class Attempt:
     catches: tuple[Catch, ...]
 
 
-@dataclass(frozen=True)
-class Forget:
+class Forget(Record):
     """Empties the cached function `function` (all its instances), or forgets results whose first keys are `keys`."""
 
     span: Span
@@ -110,23 +98,20 @@ class Forget:
     keys: tuple[Expr, ...] = ()
 
 
-@dataclass(frozen=True)
-class Execute:
+class Execute(Record):
     """Fetches, decodes and executes one instruction."""
 
     span: Span
 
 
-@dataclass(frozen=True)
-class Dispatch:
+class Dispatch(Record):
     """Runs the handler whose reason equals `reason`; with none, the handler named `otherwise`."""
 
     span: Span
     reason: Expr
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(Record):
     """An effect on the outside world."""
 
     span: Span

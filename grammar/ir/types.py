@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from grammar.record import Record
 
 
-@dataclass(frozen=True)
-class Bool:
+class Bool(Record):
     """A truth value."""
 
     def __str__(self) -> str:
         return "bool"
 
 
-@dataclass(frozen=True)
-class Bits:
+class Bits(Record):
     """A bit vector of `width` bits."""
 
     width: int
@@ -23,8 +21,7 @@ class Bits:
         return f"bits({self.width})"
 
 
-@dataclass(frozen=True)
-class Newtype:
+class Newtype(Record):
     """The same bits as `bits(width)` under a name that does not mix with others."""
 
     name: str
@@ -34,8 +31,7 @@ class Newtype:
         return self.name
 
 
-@dataclass(frozen=True)
-class Enum:
+class Enum(Record):
     """Named constants of `width` bits."""
 
     name: str
@@ -46,8 +42,7 @@ class Enum:
         return self.name
 
 
-@dataclass(frozen=True)
-class BitfieldMember:
+class BitfieldMember(Record):
     """Bits `high` to `low` of a bitfield, with the line of documentation that stands behind it."""
 
     name: str
@@ -56,8 +51,7 @@ class BitfieldMember:
     doc: str
 
 
-@dataclass(frozen=True)
-class Bitfield:
+class Bitfield(Record):
     """`width` bits some of which have names; a field of one bit is a `bool`."""
 
     name: str
@@ -72,8 +66,7 @@ class Bitfield:
         return self.name
 
 
-@dataclass(frozen=True)
-class Struct:
+class Struct(Record):
     """A record of named fields."""
 
     name: str

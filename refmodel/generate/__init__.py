@@ -1,5 +1,1 @@
-"""Writes the reference model: one readable Python module from the typed IR."""
-
-from refmodel.generate.module import body_name, generate
-
-__all__ = ["body_name", "generate"]
+"""Writes the reference model: one readable Python module from the typed IR (`module.generate`)."""

@@ -1,0 +1,51 @@
+"""What commands hand out: tables on standard output, and files, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UNLIMITED = 10_000  # columns
+
+
+def output_console() -> Console:
+    """Standard output.  Where it is no terminal, lines are as long as they need to be, for `grep`."""
+    from rich.console import Console
+
+    found = Console(soft_wrap=True, highlight=False)
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = _UNLIMITED
+    return found
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file and the folders it lies in; a device, pipe or link is written to as it is.  Raises OSError."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_text(text, encoding="utf-8")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_document(path: Path, document: Mapping[str, object]) -> None:
+    """Writes JSON, as `write_text` does."""
+    write_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def write_xml(path: Path, root: ET.Element) -> None:
+    """Writes XML, as `write_text` does."""
+    ET.indent(root)
+    write_text(path, ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
