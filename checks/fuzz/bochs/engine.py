@@ -14,7 +14,8 @@ from typing import Any
 
 from checks.fuzz.bases import MEMORY_SIZE
 from checks.fuzz.bochs.processor import EXITED as RUN_EXITED
-from checks.fuzz.bochs.processor import HOST_CR0, INSIDE, PAGE, Processor, Run
+from checks.fuzz.bochs.processor import HOST_CR0, INSIDE, Processor, Run
+from checks.fuzz.bochs.watch import PAGE
 from checks.fuzz.cycle import DONE, EXITED, NOT_MODELLED, Cycle, Step
 from checks.fuzz.generate import Scope
 from checks.fuzz.states import special_states
@@ -134,10 +135,8 @@ class BochsEngine:
             return NOT_MODELLED
         start = _Start(m.PHYSICAL.read_bytes(0, m.PHYSICAL.size), self._fields(), list(m.GPR), self._state())
         code = range(m.RIP - len(_VMCALL) + 1, m.RIP + m.current.length)
-        is_due = (
-            m.RFLAGS & _TRAP or m.vmcs.PRIMARY_CONTROLS & _MONITOR_TRAP
-        )  # something that belongs to the instruction
-        run = self._run(start, limit=1, at_once=not is_due)
+        traps = m.RFLAGS & _TRAP or m.vmcs.PRIMARY_CONTROLS & _MONITOR_TRAP  # behind the instruction
+        run = self._run(start, limit=1, at_once=not traps)
         if run.delivered[1:] not in ([], [_DOUBLE_FAULT]):  # a handler could not be fetched: another cycle
             return self._left_alone(start)
         if run.end == RUN_EXITED:

@@ -6,17 +6,16 @@ PREFETCHNTA, which Bochs announces.
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from checks.fuzz.bochs.library import load
+from checks.fuzz.bochs.watch import PAGE, Ones, Watch, address_of
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
 
-PAGE = 0x1000  # bytes
 HOST = 1 << 34  # where the host's pages lie
 _PAGES = 11
 PML4, PDPT, DIRECTORY, TABLE, CODE, VMXON, VMCS, POINTERS, WRITES, READS, VALUES = range(
@@ -30,8 +29,6 @@ _CODE, _DATA, _TASK = 8, 16, 24  # selectors
 _REVISION = 0x2B  # of Bochs's VMCS
 _INSTRUCTION_ERROR = 0x4400
 _READ_ONLY = 1  # the type in a field's encoding.  SDM 3C 25.11.2
-_MOST_REPEATED = 4  # beginnings of one instruction before the guest is stopped
-_ONES = b"\xff" * PAGE
 
 # The host's state in the VMCS, by encoding.  SDM 3D B
 HOST_STATE = {
@@ -117,28 +114,23 @@ class Processor:
     def __init__(self, encoder: Encoder, encodings: Sequence[int], memory: int, size: int) -> None:
         self._library, self._memory = load()
         self._encodings = (_INSTRUCTION_ERROR, *(e for e in encodings if e != _INSTRUCTION_ERROR))
-        self._pages: dict[int, mmap.mmap] = {}  # those behind the end that a guest touched
         self._host = mmap.mmap(-1, _SIZE)
         for offset in range(0, _SIZE, PAGE):
-            self._memory.page_insert(HOST + offset, _address(self._host) + offset)
+            self._memory.page_insert(HOST + offset, address_of(self._host) + offset)
         for page in range(0, size, PAGE):
             self._memory.page_insert(page, memory + page)
+        self._beyond = Ones(self._memory)
+        self._watch = Watch(range(HOST, HOST + _SIZE))
+        self._host_hook = self._watch.of_host(self._library.Hook())
+        self._guest_hook = self._watch.of_guest(self._library.Hook())
         self._labels = self._write_program(encoder)
         self._host_state = {**HOST_STATE, _HOST_RIP: self._labels["exited"]}
-        self._begun: list[int] = []
-        self._delivered: list[int] = []
-        self._repeated = 0
-        self._limit = 0
-        self._at_once = False
-        self._halted = False
-        self._hook = self._make_hook()
         self._begin_anew()
 
     def load(self, fields: Mapping[int, int]) -> None:
         """Makes a VMCS of these fields, by encoding; the host's state is this program's."""
         self._clear_vmcs()
-        for page in self._pages.values():
-            page[:] = _ONES
+        self._beyond.restore()
         written = {e: v for e, v in fields.items() if e >> 10 & 3 != _READ_ONLY} | self._host_state
         self._put(WRITES, *(word for pair in written.items() for word in pair))
         state = self._root()
@@ -155,15 +147,11 @@ class Processor:
         now = self._session.cpu.state
         for name, value in (*zip(GENERAL, registers, strict=True), *state.items()):
             setattr(now, name, value)
-        self._begun, self._limit, self._at_once = [], limit + 1, at_once  # VMLAUNCH counts
-        self._halted, self._delivered = False, []
-        self._hook.before_execution, self._hook.after_execution = self._begin, self._complete
-        self._hook.repeat_iteration = self._complete
-        self._run(now, "launch")
-        self._hook.before_execution = self._hook.after_execution = self._hook.repeat_iteration = _ignore
+        self._watch.arm(limit, at_once=at_once)
+        self._run(now, "launch", self._guest_hook)
         at = self._session.cpu.state  # one object, which the next run changes
         general, others = [getattr(at, name) for name in GENERAL], {name: getattr(at, name) for name in state}
-        run = Run(self._end(at.rip), at.rip, general, others, self._delivered)
+        run = Run(self._end(at.rip), at.rip, general, others, self._watch.delivered)
         if run.end == INSIDE:
             self._run(self._root(), "leave")
         elif run.end == HALTED:
@@ -171,7 +159,7 @@ class Processor:
         return run
 
     def _end(self, rip: int) -> str:
-        if self._halted:
+        if self._watch.halted:
             return HALTED
         if self._labels["failed"] <= rip < self._labels["exited"]:
             return FAILED
@@ -196,7 +184,7 @@ class Processor:
     def _begin_anew(self) -> None:
         """Resets the processor (nothing else wakes it once it waits) and goes to VMX root operation."""
         self._session = self._library.Session()
-        self._session.missing_page_handler = self._insert_ones
+        self._session.missing_page_handler = self._beyond.insert
         self._run(self._root(), "start")
 
     def _write_program(self, encoder: Encoder) -> dict[str, int]:
@@ -237,61 +225,8 @@ class Processor:
         segment.present = True
         return segment
 
-    def _run(self, state: Any, label: str) -> None:
+    def _run(self, state: Any, label: str, hook: Any = None) -> None:
+        """Runs the program from a label to where it stops."""
         state.rip, state.rflags = self._labels[label], 2
         self._session.cpu.state = state
-        self._session.run([self._hook])
-
-    # --- what Bochs calls ---
-
-    def _make_hook(self) -> Any:
-        hook = self._library.Hook()
-        hook.prefetch_hint = self._stop_in_host
-        hook.exception, hook.interrupt = self._fault, self._deliver
-        hook.hlt = hook.mwait = hook.reset = self._halt
-        return hook
-
-    def _stop_in_host(self, session: Any, *_: object) -> None:
-        if HOST <= session.cpu.rip < HOST + _SIZE:
-            session.stop()
-
-    def _halt(self, session: Any, *_: object) -> None:
-        self._halted = True
-        session.stop()
-
-    def _begin(self, session: Any, *_: object) -> None:
-        """Called before an instruction, and twice before one that begins a page."""
-        rip = session.cpu.rip
-        if self._begun[-1:] != [rip]:
-            self._begun.append(rip)
-            self._repeated = 0
-        self._repeated += 1
-        if len(self._begun) > self._limit or self._repeated == _MOST_REPEATED:
-            session.stop()
-
-    def _fault(self, *_: object) -> None:
-        """Called for each exception; an instruction that cannot be fetched or decoded has not begun."""
-        if len(self._begun) == 1:
-            self._begun.append(-1)
-
-    def _deliver(self, _session: Any, _cpu: int, vector: int) -> None:
-        self._delivered.append(vector)
-
-    def _complete(self, session: Any, *_: object) -> None:
-        """Called behind an instruction that did not fault, or an iteration of it."""
-        if self._at_once and len(self._begun) == self._limit:
-            session.stop()
-
-    def _insert_ones(self, address: int, *_: object) -> None:
-        page = address & -PAGE
-        self._pages[page] = content = mmap.mmap(-1, PAGE)
-        content[:] = _ONES
-        self._memory.page_insert(page, _address(content))
-
-
-def _ignore(*_: object) -> None:
-    """An instruction that is not counted."""
-
-
-def _address(buffer: mmap.mmap) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        self._session.run([hook or self._host_hook])
