@@ -50,6 +50,16 @@ class ProofCache:
         """Remembers an answer, at once."""
         self._put("answers", _key(solver, question), verdict)
 
+    def has_questions(self) -> bool:
+        """Whether anything was proved of any group."""
+        if self._connection is None:
+            return False
+        try:
+            return self._connection.execute("SELECT key FROM groups LIMIT 1").fetchone() is not None
+        except sqlite3.Error:
+            self._give_up()
+            return False
+
     def questions(self, key: bytes) -> Questions | None:
         """What was proved of the group with that digest."""
         found = self._get("groups", key)

@@ -6,11 +6,14 @@ import argparse
 import importlib
 import os
 import sys
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+STARTED = time.monotonic()
+"""When the process began, but for the interpreter's own start."""
 EXIT_USAGE = 2
 EXIT_INTERNAL = 5
 EXIT_INTERRUPTED = 130
@@ -126,9 +129,9 @@ COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit status; the console script's entry point."""
-    argv = sys.argv[1:] if arguments is None else arguments
+    argv, began = (sys.argv[1:], STARTED) if arguments is None else (arguments, time.monotonic())
     try:
-        status = _dispatch(argv)
+        status = _dispatch(argv, began)
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
@@ -144,9 +147,10 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERNAL
 
 
-def _dispatch(argv: list[str]) -> int:
+def _dispatch(argv: list[str], began: float) -> int:
+    """Runs a command; `args.began` says when that began, by the monotonic clock."""
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    args = _parser(chosen).parse_args(argv)
+    args = _parser(chosen).parse_args(argv, argparse.Namespace(began=began))
     module = _module(args.command)
     return _run(module, args)
 

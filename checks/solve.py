@@ -78,7 +78,9 @@ class GroupRunner:
             return witnessed
         if goal.answers is not None:
             return self._answer(goal, goal.answers, witnessed)
-        return replace(witnessed, syntactic=True) if goal.is_syntactic else self._decide(goal, witnessed)
+        if goal.is_syntactic:
+            return replace(witnessed, syntactic=True)
+        return self._decide_parts(goal, witnessed) if goal.is_split else self._decide(goal, witnessed)
 
     def _without_hypotheses(self) -> GroupRunner:
         """A runner of the group's questions, which do not have its hypotheses."""
@@ -88,25 +90,27 @@ class GroupRunner:
         return self._free
 
     def _answer(self, goal: Goal, answers: Answers, witnessed: Result) -> Result:
-        """The answer to a question, conjunct by conjunct: one that fails answers it."""
+        """The answer to a question: a conjunct that fails answers it."""
         if goal.is_syntactic:
             return replace(witnessed, syntactic=True, witness=answers.holds)
+        last = self._decide_parts(goal, witnessed)
+        if last.status is Status.REFUTED:  # the state that refutes it satisfies the assumptions too
+            found = last.refutable.split()[-1] if last.refutable else ""
+            return replace(last, status=Status.PROVED, witness=answers.fails, satisfiable=found, refutable="")
+        return replace(last, witness=answers.holds) if last.status is Status.PROVED else last
+
+    def _decide_parts(self, goal: Goal, witnessed: Result) -> Result:
+        """The verdict on a goal conjunct by conjunct, up to the first that is not proved."""
         parts = goal.conclusion.children() if z3.is_and(goal.conclusion) else (goal.conclusion,)
         decided: list[Result] = []
         while len(decided) < len(parts) and all(one.status is Status.PROVED for one in decided):
             decided.append(self._decide(replace(goal, conclusion=parts[len(decided)]), witnessed))
-        last = replace(
+        return replace(
             decided[-1],
             seconds=sum(one.seconds for one in decided),
             rlimit=sum(one.rlimit for one in decided),
             refutable=" ".join(one.refutable for one in decided),
         )
-        if (
-            last.status is Status.REFUTED
-        ):  # the state that refutes it shows the assumptions to be satisfiable too
-            found = decided[-1].refutable
-            return replace(last, status=Status.PROVED, witness=answers.fails, satisfiable=found, refutable="")
-        return replace(last, witness=answers.holds) if last.status is Status.PROVED else last
 
     def _witness(self, goal: Goal, blank: Result) -> Result:
         """PROVED with the name of the first satisfiable witness, VACUOUS if there is none."""

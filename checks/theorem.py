@@ -82,8 +82,11 @@ class Goal:
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
 
-    A goal with `answers` is a question, free of the hypotheses of the group: either way it is decided it counts as
-    proved, and the result's `witness` is the answer.
+    The conjuncts of a conclusion that `is_split` are asked about one by one: where they have little in common, that
+    is easier.
+
+    A goal with `answers` is a question, free of the hypotheses of the group and asked about conjunct by conjunct:
+    either way it is decided it counts as proved, and the result's `witness` is the answer.
     """
 
     id: str
@@ -93,6 +96,7 @@ class Goal:
     minimise: Preferences | None = None
     explain: Explain | None = None
     answers: Answers | None = None
+    is_split: bool = False
 
     @property
     def is_syntactic(self) -> bool:

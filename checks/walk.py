@@ -32,11 +32,14 @@ def children(node: Any) -> Sequence[object]:
 
 def nodes(node: object) -> Iterator[object]:
     """The node and everything below it, callees not included."""
-    pending = [node]
+    pending: list[Any] = [node]
     while pending:
         one = pending.pop()
         yield one
-        pending.extend(reversed(children(one)))
+        if isinstance(one, tuple):
+            pending += one[::-1]
+        elif names := _child_fields(one.__class__):
+            pending += [getattr(one, name) for name in reversed(names)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,10 +162,8 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
     return 1 if counts["wrong"] else 0
 
 
-def _prove(
-    args: argparse.Namespace, loaded: Loaded, tasks: Sequence[Task]
-) -> tuple[list[Result], float, bool]:
-    """The results, the seconds it took, and whether it was interrupted."""
+def _prove(args: argparse.Namespace, loaded: Loaded, tasks: Sequence[Task]) -> tuple[list[Result], bool]:
+    """The results, and whether it was interrupted."""
     from rich.console import Console
 
     from checks.prover.pool import Pool
@@ -173,12 +171,11 @@ def _prove(
     from checks.prover.terminal import Progress
 
     interrupted = False
-    start = time.monotonic()
     total = sum(len(task.ids) for task in tasks)
     setup = _setup(args)
-    results, left = _recalled(loaded.program, tasks, setup)
-    pool = Pool(in_order(left, args.shuffle), setup, loaded, args.jobs or os.cpu_count() or 1)
-    with pool, Progress(Console(stderr=True), total) as progress:
+    results, left = _recalled(loaded.program, in_order(tasks, args.shuffle), setup)
+    pool = Pool(left, setup, loaded, args.jobs or os.cpu_count() or 1)
+    with pool, Progress(Console(stderr=True), total, args.began) as progress:
         for known in results:
             progress.show(known)
         try:
@@ -188,7 +185,7 @@ def _prove(
                     results.append(result)
         except KeyboardInterrupt:
             interrupted = True
-    return results, time.monotonic() - start, interrupted
+    return results, interrupted
 
 
 def _setup(args: argparse.Namespace) -> Setup:
@@ -210,7 +207,7 @@ def _setup(args: argparse.Namespace) -> Setup:
     )
 
 
-def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[list[Result], Sequence[Task]]:
+def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[list[Result], Iterable[Task]]:
     """What the cache knows, and the tasks that are left; the cache is closed, since processes are forked hereafter."""
     from checks.cache import ProofCache
     from checks.prover.memo import Memo
@@ -225,7 +222,7 @@ def _recalled(program: Program, tasks: Sequence[Task], setup: Setup) -> tuple[li
     return found
 
 
-def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float, interrupted: bool) -> int:
+def _report(args: argparse.Namespace, results: Sequence[Result], interrupted: bool) -> int:
     from checks.output import output_console
     from checks.prover import records
     from checks.prover.terminal import print_failures, print_table
@@ -234,7 +231,7 @@ def _report(args: argparse.Namespace, results: Sequence[Result], seconds: float,
 
     console = output_console()
     directory = args.spec or default_directory()
-    print_table(console, results, seconds, verbose=args.verbose)
+    print_table(console, results, time.monotonic() - args.began, verbose=args.verbose)
     failures = sorted((r for r in results if r.status is not Status.PROVED), key=lambda r: r.id)
     cases = _write_cases(args.cases, failures)
     print_failures(console, failures, cases, args.spec, verbose=args.verbose)

@@ -61,7 +61,7 @@ class EmulationFamily:
         if is_about_exceptions:
             goals.append(exceptions.exception_goal(emulation, program))
         promises = tuple(settings.terms.truth(condition) for _, condition in settings.promises())
-        return Group(group, context, tuple(goals), promises)
+        return Group(group, context, tuple(goals), promises, is_large=True)
 
     def _goal(self, emulation: Emulation, form: Form, exiting: Exiting) -> Goal:
         settings = emulation.player.settings

@@ -98,7 +98,8 @@ class Lemmas:
         reached = self.terms.disjunction(step.condition for step in self._steps)
         witness = Witness("finds a translation", self.terms.truth(reached))
         explain = partial(explained, name, tuple(self._steps))
-        return Goal(name, claim, hypotheses, (witness,), explain=explain)
+        is_split = lemma in BY_PATHS
+        return Goal(name, claim, hypotheses, (witness,), explain=explain, is_split=is_split)
 
     def follows(self, condition: Truth, claim: Truth, situation: Situation) -> Truth:
         """A claim about a path that ends with a translation, and what a counterexample to it looks like."""
@@ -394,3 +395,5 @@ LEMMAS: dict[str, Lemma] = {
     "used_4k": partial(used, leaf=0),
     "operand": operand,
 }
+BY_PATHS = tuple(LEMMAS[name] for name in ("used_1g", "used_2m", "used_4k"))
+"""Lemmas whose paths are asked about one by one: taken together, they are harder."""

@@ -38,23 +38,26 @@ class Memo:
         self._extractor = Extractor(self.program)
         self._code = {name: digest_of(files_of(modules_of(family))) for name, family in families().items()}
 
-    def recall(self, tasks: Iterable[Task]) -> tuple[list[Result], list[Task]]:
-        """The results that are known, and the tasks that are left, each with its key."""
+    def recall(self, tasks: Iterable[Task]) -> tuple[list[Result], Iterable[Task]]:
+        """The results that are known, and the tasks that are left, in order, each with its key.
+
+        Where nothing is known, the keys are made as the tasks are asked for, while others are being proved.
+        """
+        if not self.cache.has_questions():
+            return [], map(self._keyed, tasks)
         known: list[Result] = []
         left: list[Task] = []
-        for task in tasks:
-            keyed = replace(task, key=self._key(task))
+        for keyed in map(self._keyed, tasks):
             results = self._results(keyed)
             known += results or ()
             left += [keyed] if results is None else ()
         return known, left
 
-    def _key(self, task: Task) -> bytes:
-        """The digest of all that the goals of a task are made from."""
+    def _keyed(self, task: Task) -> Task:
+        """The task with its key, the digest of all that its goals are made from."""
         made_from = self._digests.of(self._extractor.of(task.roots))
-        return hashlib.sha256(
-            repr((self._code[task.family], made_from, task.group, sorted(task.ids))).encode()
-        ).digest()
+        text = repr((self._code[task.family], made_from, task.group, sorted(task.ids)))
+        return replace(task, key=hashlib.sha256(text.encode()).digest())
 
     def _results(self, task: Task) -> list[Result] | None:
         """The results, if each goal of the task is known to be proved."""

@@ -10,7 +10,7 @@ import multiprocessing
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -49,14 +49,12 @@ class _Worker:
 
 
 class Pool:
-    """Proves tasks, the first ones first, in up to `processes` processes."""
+    """Proves tasks, the first ones first, in up to `processes` processes.  A task is asked for when one is idle."""
 
-    def __init__(self, tasks: Sequence[Task], setup: Setup, loaded: Loaded, processes: int) -> None:
-        self._setup, self._loaded = setup, loaded
-        self._pending = list(reversed(tasks))
+    def __init__(self, tasks: Iterable[Task], setup: Setup, loaded: Loaded, processes: int) -> None:
+        self._setup, self._loaded, self._processes = setup, loaded, processes
+        self._pending = iter(tasks)
         self._workers: list[_Worker] = []
-        for _ in range(min(processes, len(tasks))):
-            self._workers.append(self._start())
 
     def __enter__(self) -> Self:
         return self
@@ -67,8 +65,8 @@ class Pool:
 
     def results(self, tick_seconds: float = 0.2) -> Iterator[Result | None]:
         """Results as they come, and None at least every `tick_seconds`, for a progress line to move."""
-        for worker in self._workers:
-            self._next(worker)
+        for _ in range(self._processes):
+            self._begin()
         while self._workers:
             ready = wait([worker.connection for worker in self._workers], timeout=tick_seconds)
             for worker in list(self._workers):
@@ -77,6 +75,14 @@ class Pool:
                 elif time.monotonic() > worker.deadline:
                     yield from self._replace(worker, Status.TIMEOUT, "the solver did not stop in time")
             yield None
+
+    def _begin(self) -> None:
+        """One more worker, if there is a task for it."""
+        task = next(self._pending, None)
+        if task is not None:
+            worker = self._start()
+            self._workers.append(worker)
+            worker.give(task, self._setup.limits.seconds)
 
     def _start(self) -> _Worker:
         ours, theirs = multiprocessing.Pipe()
@@ -93,22 +99,23 @@ class Pool:
 
     def _next(self, worker: _Worker) -> None:
         """The next task for an idle worker, or its end."""
-        if self._pending:
-            worker.give(self._pending.pop(), self._setup.limits.seconds)
+        task = next(self._pending, None)
+        if task is not None:
+            worker.give(task, self._setup.limits.seconds)
         else:
             worker.stop()
             self._workers.remove(worker)
 
     def _receive(self, worker: _Worker) -> Iterator[Result]:
         try:
-            message: Result | Done = worker.connection.recv()
+            message: Sequence[Result] | Done = worker.connection.recv()
         except (EOFError, OSError):
             yield from self._replace(worker, Status.ERROR, "the process that proved it died")
             return
-        if isinstance(message, Result):
-            worker.open_ids.discard(message.id)
+        if not isinstance(message, Done):
+            worker.open_ids.difference_update(result.id for result in message)
             worker.renew(self._setup.limits.seconds)
-            yield message
+            yield from message
             return
         for one in sorted(worker.open_ids):
             yield failed(message.task, one, Status.ERROR, message.error or "the group has no such goal")
@@ -121,7 +128,4 @@ class Pool:
         if worker.task is not None:
             for one in sorted(worker.open_ids):
                 yield failed(worker.task, one, status, why)
-        if self._pending:
-            successor = self._start()
-            self._workers.append(successor)
-            self._next(successor)
+        self._begin()

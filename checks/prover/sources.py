@@ -92,11 +92,10 @@ def _names(text: str) -> Iterator[str]:
             yield module
 
 
-def _files(name: str) -> Iterator[Path]:
+@cache
+def _files(name: str) -> tuple[Path, ...]:
     """The files that importing a module runs, if it is one of the project's: it, and the packages that it is in."""
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        place = _ROOT.joinpath(*parts[:end])
-        for path in (place / "__init__.py", place.with_suffix(".py")):
-            if path.is_file():
-                yield path
+    package, _, _ = name.rpartition(".")
+    place = _ROOT.joinpath(*name.split("."))
+    own = tuple(path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file())
+    return (*_files(package), *own) if package else own

@@ -41,12 +41,12 @@ SHOWN_EVERY = 0.1
 class Progress:
     """A line that shows how far the proofs are; nothing where the output is not a terminal.
 
-    It is drawn as results come, by no thread of its own, which would keep the process from being forked.
+    `start` is when the command began, by the monotonic clock. The line is drawn as results come, by no thread of its
+    own, which would keep the process from being forked.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
-        self._start = time.monotonic()
+    def __init__(self, console: Console, total: int, start: float) -> None:
+        self._console, self._total, self._start = console, total, start
         self._counts: Counter[Status] = Counter()
         self._shown = 0.0
         self._live = Live("", console=console, transient=True, auto_refresh=False)
@@ -63,7 +63,7 @@ class Progress:
         """Counts a result; None only moves the clock."""
         if result is not None:
             self._counts[result.status] += 1
-        if time.monotonic() - self._shown > SHOWN_EVERY:
+        if self._console.is_terminal and time.monotonic() - self._shown > SHOWN_EVERY:
             self._shown = time.monotonic()
             self._live.update(Text.from_markup(self._line()), refresh=True)
 

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Done:
     error: str = ""
 
 
+BATCH_SECONDS = 0.1
+"""So long a result may wait for others that are sent with it."""
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 """Parameters of mallopt.  glibc, malloc.h"""
 
@@ -93,12 +96,24 @@ def serve(
         try:
             # When a term is freed decides which number the next one gets, which decides on the order of others.
             with no_garbage_collection():
-                for result in worker.prove(task):
-                    connection.send(result)
+                for results in in_batches(worker.prove(task)):
+                    connection.send(results)
             connection.send(Done(task))
         except Exception:  # noqa: BLE001 - whatever went wrong with this group, the others can go on
             connection.send(Done(task, traceback.format_exc()))
         gc.collect(1)
+
+
+def in_batches(results: Iterable[Result], seconds: float = BATCH_SECONDS) -> Iterator[list[Result]]:
+    """The results as they come, those together that come soon after each other: sending them one by one costs more."""
+    held, sent = list[Result](), time.monotonic()
+    for result in results:
+        held.append(result)
+        if time.monotonic() - sent > seconds:
+            yield held
+            held, sent = [], time.monotonic()
+    if held:
+        yield held
 
 
 class _Worker:

@@ -8,7 +8,7 @@ times faster on them; what it leaves open goes to the combined `Solver`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import z3
@@ -16,7 +16,9 @@ from z3 import z3core
 
 from checks.solvers.answer import LOGIC, Answer, Limits
 from checks.solvers.work import rlimit_count
+from checks.symbolic.nodes import direct
 
+_assert = direct(z3core.Z3_solver_assert)
 LATEST = 3
 """So many models are tried, and one more."""
 
@@ -32,6 +34,13 @@ def script(conditions: Sequence[z3.BoolRef]) -> str:
         last.ctx.ref(), "", "", "unknown", "", len(others), array, last.as_ast()
     )
     return str(text)
+
+
+def assert_all(solver: z3.Solver, conditions: Iterable[z3.BoolRef]) -> None:
+    """Asserts conditions of the solver's context: `Solver.add` would ask first for the sort of each."""
+    context = solver.ctx.ref()
+    for one in conditions:
+        _assert(context, solver.solver, one.as_ast())
 
 
 @dataclass(slots=True)
@@ -70,7 +79,7 @@ class TermSolver:
             return self._check_alone(conditions, limits.second_rlimit, limits.seconds)
         first = self._first()
         first.push()
-        first.add(*conditions)
+        assert_all(first, conditions)
         answer = _check(first, limits.first_rlimit, limits.seconds)
         if answer.verdict != "unknown" or answer.reason == "timeout" or not limits.second_rlimit:
             return answer, first
@@ -84,7 +93,7 @@ class TermSolver:
     ) -> tuple[Answer, z3.Solver]:
         """The same by a solver of its own, which simplifies the question as a whole."""
         solver = z3.Solver(ctx=self.context)
-        solver.add(*self.hypotheses, *conditions)
+        assert_all(solver, (*self.hypotheses, *conditions))
         return _check(solver, rlimit, seconds), solver
 
     def release(self) -> None:
@@ -95,13 +104,12 @@ class TermSolver:
     def _first(self) -> z3.Solver:
         if self._shared is None:
             self._shared = z3.SolverFor(LOGIC, ctx=self.context)
-            self._shared.add(*self.hypotheses)
+            assert_all(self._shared, self.hypotheses)
         return self._shared
 
 
 def _check(solver: z3.Solver, rlimit: int, seconds: float) -> Answer:
-    solver.set("rlimit", rlimit)
-    solver.set("timeout", max(1, int(seconds * 1000)))
+    solver.set(rlimit=rlimit, timeout=max(1, int(seconds * 1000)))
     before, start = rlimit_count(solver), time.monotonic()
     verdict = str(solver.check())
     elapsed = time.monotonic() - start
