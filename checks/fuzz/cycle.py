@@ -12,6 +12,7 @@ Step = str
 DONE: Step = "done"  # the instruction was executed, or its event delivered
 REFUSED: Step = "refused"  # the engine leaves it to the reference; nothing has changed
 EXITED: Step = "exited"  # a VM exit
+ENTRY = "entry "  # followed by 1 if VM entry passes, against the specification, and by 0 if it does not
 NOT_MODELLED: Step = "not modelled"  # the bytes are in no row of the specification
 FAULT = "fault "  # followed by the vector: an event that is not to be delivered
 PAGE_FAULT = 14

@@ -14,9 +14,9 @@ from typing import Any
 
 from checks.fuzz.bases import MEMORY_SIZE
 from checks.fuzz.bochs.processor import EXITED as RUN_EXITED
-from checks.fuzz.bochs.processor import HOST_CR0, INSIDE, Processor, Run
+from checks.fuzz.bochs.processor import FAILED, HOST_CR0, INSIDE, Run, processor
 from checks.fuzz.bochs.watch import PAGE
-from checks.fuzz.cycle import DONE, EXITED, NOT_MODELLED, Cycle, Step
+from checks.fuzz.cycle import DONE, ENTRY, EXITED, NOT_MODELLED, Cycle, Step
 from checks.fuzz.generate import Scope
 from checks.fuzz.states import special_states
 from checks.walk import nodes, reachable_functions
@@ -31,9 +31,9 @@ _VMCALL = bytes.fromhex("0f01c1")
 _ENTRY_FAILURE = 1 << 31  # in the exit reason
 _TYPE, _READ_ONLY, _GUEST = 10, 1, 2  # where a field's encoding has its type, and types.  SDM 3C 25.11.2
 _EXIT_REASON, _GUEST_RIP, _ENTRY_INTERRUPTION = 0x4402, 0x681E, 0x4016
-_TIMER = 0x482E
 _RSP = 4
 _DOUBLE_FAULT = 8
+_TSC_UNSCALED = 1 << 48  # Bochs asks for more than 0, SDM 3C 27.2.1.1 does not
 _NO_VMCS = (1 << 64) - 1
 
 # State that an instruction may read and write if what it leaves behind is to be compared.
@@ -69,12 +69,16 @@ _NOT_COPIED = frozenset({"VMCS_LINK_POINTER", "VM_INSTRUCTION_ERROR", "VMX_PREEM
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """What an instruction starts from: all of memory, VMCS fields by encoding, general and other registers."""
+    """What an instruction starts from: all of memory, VMCS fields by encoding, general and other registers.
+
+    `is_valid` tells whether VM entry is to pass.
+    """
 
     memory: bytes
     fields: dict[int, int]
     registers: list[int]
     state: dict[str, int]
+    is_valid: bool
 
 
 class BochsCycle(Cycle):
@@ -95,13 +99,14 @@ def prepare(machine: Any) -> None:
     machine.vmcs.EXIT_CONTROLS |= _EXIT_CONTROLS
     machine.vmcs.ENTRY_CONTROLS |= _ENTRY_CONTROLS
     machine.vmcs.VMCS_LINK_POINTER = _NO_VMCS
+    machine.vmcs.TSC_MULTIPLIER = _TSC_UNSCALED
 
 
 class BochsEngine:
     """Executes instructions of guests.
 
-    What Bochs cannot start (a state that VM entry rejects) or tell (what a VMCALL cannot be put behind) counts as not
-    modelled.
+    A state that VM entry rejects on both sides counts as not modelled, and so does what Bochs cannot tell, since no
+    VMCALL can be put behind it.
     """
 
     name = "bochs"
@@ -113,14 +118,15 @@ class BochsEngine:
         self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
         self._functions = model.functions
         self._vmcall = model.namespace["VmExit"](reason=model.namespace["ExitReason_VMCALL"])
+        rules = [model.namespace[f"holds_{group}"] for group in ("control_rules", "host_rules")]
+        self._entry_rules = [*rules, model.functions["is_guest_valid"]]
         self._between = {model.namespace[f"ExitReason_{name}"] for name in _BETWEEN}
         self._names = {v.encoding: v.name for v in model.program.state_in("vmcs") if v.encoding is not None}
         program = model.program
         used = {name: state_used(program, i) for name, i in program.instructions.items()}
         self._instructions = [name for name, state in used.items() if _OUT_OF_REACH not in state]
         self._carried = {name for name, state in used.items() if state <= _CARRIED}
-        memory = self.machine.PHYSICAL
-        self._processor = Processor(Encoder(program), list(self._names), memory.address, memory.size)
+        self._processor = processor(Encoder(program))
 
     def instructions(self, program: ir.Program) -> Sequence[str]:  # noqa: ARG002
         """All but those that use ports."""
@@ -133,10 +139,16 @@ class BochsEngine:
         name = self._instruction()
         if name not in self._instructions or not m.IN_NON_ROOT or m.ACTIVITY_STATE != 0:
             return NOT_MODELLED
-        start = _Start(m.PHYSICAL.read_bytes(0, m.PHYSICAL.size), self._fields(), list(m.GPR), self._state())
+        start = self._start()
         code = range(m.RIP - len(_VMCALL) + 1, m.RIP + m.current.length)
         traps = m.RFLAGS & _TRAP or m.vmcs.PRIMARY_CONTROLS & _MONITOR_TRAP  # behind the instruction
         run = self._run(start, limit=1, at_once=not traps)
+        is_rejected = self._is_rejected(run)
+        if is_rejected == start.is_valid:
+            self._left_alone(start)
+            return f"{ENTRY}{int(not is_rejected)}"
+        if is_rejected:
+            return self._left_alone(start)
         if run.delivered[1:] not in ([], [_DOUBLE_FAULT]):  # a handler could not be fetched: another cycle
             return self._left_alone(start)
         if run.end == RUN_EXITED:
@@ -155,14 +167,26 @@ class BochsEngine:
         instruction = m.current.instruction
         return instruction.name if instruction is not None else ""
 
-    def _fields(self) -> dict[int, int]:
-        """The VMCS with the guest's state in it."""
+    def _start(self) -> _Start:
+        """The machine, its guest's state in the VMCS, and whether the specification lets VM entry pass."""
         m = self.machine
         kept, m.vmcs = m.vmcs, copy(m.vmcs)
         self._functions["save_guest"](m, self._vmcall)
-        saved, m.vmcs = m.vmcs, kept
-        fields = {encoding: int(getattr(saved, name)) for encoding, name in self._names.items()}
-        return fields | {_TIMER: m.PREEMPTION_TIMER_VALUE}
+        m.vmcs.VMX_PREEMPTION_TIMER_VALUE = m.PREEMPTION_TIMER_VALUE
+        for encoding, value in self._processor.host_state.items():
+            if encoding in self._names:
+                setattr(m.vmcs, self._names[encoding], value)
+        fields = {encoding: int(getattr(m.vmcs, name)) for encoding, name in self._names.items()}
+        is_valid = all(rules(m) for rules in self._entry_rules)
+        m.vmcs = kept
+        memory = m.PHYSICAL.read_bytes(0, m.PHYSICAL.size)
+        return _Start(memory, fields, list(m.GPR), self._state(), is_valid)
+
+    def _is_rejected(self, run: Run) -> bool:
+        """Whether Bochs did not enter the guest."""
+        return run.end == FAILED or (
+            run.end == RUN_EXITED and self._processor.fields()[_EXIT_REASON] & _ENTRY_FAILURE != 0
+        )
 
     def _state(self) -> dict[str, int]:
         m = self.machine
@@ -197,6 +221,7 @@ class BochsEngine:
         return DONE
 
     def _run(self, start: _Start, limit: int, *, at_once: bool = False) -> Run:
+        self._processor.share(self.machine.PHYSICAL.address, len(start.memory))
         self._processor.load(start.fields)
         return self._processor.enter(start.registers, start.state, limit, at_once=at_once)
 
@@ -210,7 +235,7 @@ class BochsEngine:
         m, fields = self.machine, self._processor.fields()
         reason, is_before = fields[_EXIT_REASON], fields[_GUEST_RIP] == m.RIP
         is_later = bool(run.delivered) and not is_before  # behind a handler's fetch, or between instructions
-        if reason & _ENTRY_FAILURE or is_later or (reason in self._between and not is_before):
+        if is_later or (reason in self._between and not is_before):
             return self._left_alone(start)
         if reason not in self._between:
             self._functions["count_time"](m)

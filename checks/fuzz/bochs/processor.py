@@ -108,30 +108,38 @@ class Run:
 class Processor:
     """Bochs, in VMX root operation from the start on.  Raises UsageError where it is not installed.
 
-    `memory` is the address in this process of `size` bytes that are the machine's memory; behind them there are ones.
+    There is only one in a process: see `processor`. `host_state` is what the fields of the host's state hold, by
+    encoding.
     """
 
-    def __init__(self, encoder: Encoder, encodings: Sequence[int], memory: int, size: int) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._library, self._memory = load()
-        self._encodings = (_INSTRUCTION_ERROR, *(e for e in encodings if e != _INSTRUCTION_ERROR))
+        self._shared = 0  # the address of the memory that guests see
+        self._encodings: tuple[int, ...] = ()
         self._host = mmap.mmap(-1, _SIZE)
         for offset in range(0, _SIZE, PAGE):
             self._memory.page_insert(HOST + offset, address_of(self._host) + offset)
-        for page in range(0, size, PAGE):
-            self._memory.page_insert(page, memory + page)
         self._beyond = Ones(self._memory)
         self._watch = Watch(range(HOST, HOST + _SIZE))
         self._host_hook = self._watch.of_host(self._library.Hook())
         self._guest_hook = self._watch.of_guest(self._library.Hook())
         self._labels = self._write_program(encoder)
-        self._host_state = {**HOST_STATE, _HOST_RIP: self._labels["exited"]}
+        self.host_state = {**HOST_STATE, _HOST_RIP: self._labels["exited"]}
         self._begin_anew()
+
+    def share(self, address: int, size: int) -> None:
+        """Gives guests `size` bytes of memory that lie at an address in this process; behind them they read ones."""
+        if address != self._shared:
+            self._shared = address
+            for page in range(0, size, PAGE):
+                self._memory.page_insert(page, address + page)
 
     def load(self, fields: Mapping[int, int]) -> None:
         """Makes a VMCS of these fields, by encoding; the host's state is this program's."""
+        self._encodings = (_INSTRUCTION_ERROR, *(e for e in fields if e != _INSTRUCTION_ERROR))
         self._clear_vmcs()
         self._beyond.restore()
-        written = {e: v for e, v in fields.items() if e >> 10 & 3 != _READ_ONLY} | self._host_state
+        written = {e: v for e, v in fields.items() if e >> 10 & 3 != _READ_ONLY} | self.host_state
         self._put(WRITES, *(word for pair in written.items() for word in pair))
         state = self._root()
         state.rcx = len(written)
@@ -166,7 +174,8 @@ class Processor:
         return EXITED if self._labels["exited"] <= rip < self._labels["leave"] else INSIDE
 
     def fields(self) -> dict[int, int]:
-        """The VMCS, by encoding; fields that Bochs does not have are 0."""
+        """The fields that were loaded, by encoding; those that Bochs does not have are 0."""
+        self._put(READS, *self._encodings)
         self._put(VALUES, *(0 for _ in self._encodings))
         state = self._session.cpu.state
         state.rcx = len(self._encodings)
@@ -194,7 +203,6 @@ class Processor:
         self._put(TABLE, *(page | _PRESENT_WRITABLE for page in range(HOST, HOST + _SIZE, PAGE)))
         self._put(POINTERS, VMXON, VMCS)
         self._put(VMXON, _REVISION)
-        self._put(READS, *self._encodings)
         program = assemble(_PROGRAM, encoder)
         self._host[CODE - HOST : CODE - HOST + len(program.code)] = program.code
         return program.symbols
@@ -230,3 +238,13 @@ class Processor:
         state.rip, state.rflags = self._labels[label], 2
         self._session.cpu.state = state
         self._session.run([hook or self._host_hook])
+
+
+_processors: list[Processor] = []
+
+
+def processor(encoder: Encoder) -> Processor:
+    """Bochs's processor, made when it is first asked for.  Raises UsageError where Bochs is not installed."""
+    if not _processors:
+        _processors.append(Processor(encoder))
+    return _processors[0]
