@@ -33,6 +33,7 @@ REPLAYERS = {
     "emulation": "checks.emulation.replay",
     "host_state": "checks.host_state.replay",
     "totality": "checks.totality.replay",
+    "function": "checks.function_case",
 }
 
 _ITEM = re.compile(r"(\w+)(?:\[(\d+(?:,\d+)*)\])?")
@@ -106,7 +107,9 @@ def read_case(path: Path) -> Case:
     """Reads a case from a file.  Raises CaseError, with the file's name."""
     try:
         return parse_case(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, RecursionError) as error:  # malformed JSON and UTF-8 are ValueErrors
+    except json.JSONDecodeError as error:
+        raise CaseError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # UTF-8 that is none is a ValueError
         raise CaseError(f"{path}: {error}") from None
     except CaseError as error:
         raise CaseError(f"{path}: {error}") from None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import time
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +17,10 @@ STARTED = time.monotonic()
 EXIT_USAGE = 2
 EXIT_INTERNAL = 5
 EXIT_INTERRUPTED = 130
+EXIT_NO_READER = 141
+
+OWN = ("checks", "fastmodel", "grammar", "refmodel", "spec")
+PACKAGES = {"elftools": "pyelftools", "iced_x86": "iced-x86", "z3": "z3-solver"}  # where the names differ
 
 DESCRIPTION = "A machine-checked specification of x86 virtualization: run it, prove it, fuzz it."
 
@@ -30,7 +34,7 @@ A first tour:
 
 Exit status: 0 success, 1 a difference, a refuted theorem or a guest that was stopped,
 2 usage or specification error, 3 unknown or time-out, 4 vacuous theorem, 5 internal error,
-130 interrupted.
+130 interrupted (Ctrl-C, SIGTERM), with what was found until then, 141 nobody reads the output.
 `nonroot COMMAND --help` explains each command with examples.
 """
 
@@ -48,7 +52,11 @@ COMMANDS = (
     Command(
         "check",
         "check specification files and report every error with its place",
-        ("nonroot check", "nonroot check spec/cpu/paging.isa"),
+        (
+            "nonroot check",
+            "nonroot check spec/cpu/paging.isa",
+            "nonroot check --spec DIR --encodings sample   the opcode tables against iced-x86",
+        ),
     ),
     Command(
         "fmt",
@@ -58,7 +66,7 @@ COMMANDS = (
     Command(
         "list",
         "list instructions, handlers, steps and policies",
-        ("nonroot list", "nonroot list handlers"),
+        ("nonroot list", "nonroot list theorems", "nonroot list --missing"),
     ),
     Command(
         "show",
@@ -82,7 +90,11 @@ COMMANDS = (
     Command(
         "prove",
         "prove the theorems",
-        ("nonroot prove", "nonroot prove 'trap.RDMSR.*' -j 2", "nonroot prove --json results.json"),
+        (
+            "nonroot prove",
+            "nonroot prove 'trap.RDMSR.*' -j 2",
+            "nonroot prove --json results.json --junit results.xml",
+        ),
     ),
     Command(
         "matrix",
@@ -117,7 +129,13 @@ COMMANDS = (
     Command(
         "fuzz",
         "compare two engines on random cases derived from the specification",
-        ("nonroot fuzz --seconds 30", "nonroot fuzz --cases 2000 --seed 7", "nonroot fuzz --corpus corpus"),
+        (
+            "nonroot fuzz --seconds 30",
+            "nonroot fuzz --cases 2000 --seed 7",
+            "nonroot fuzz --mode=ci --junit fuzz.xml --json fuzz.json   in continuous integration",
+            "nonroot fuzz --mode=batch --corpus corpus                  a long run, which can be gone on with",
+            "nonroot fuzz --engine unicorn --instruction ADC",
+        ),
     ),
     Command(
         "bench",
@@ -127,8 +145,14 @@ COMMANDS = (
 )
 
 
+def script() -> int:
+    """The console script: a command that is killed ends as after Ctrl-C, and keeps what it has found."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    return main()
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command and returns the exit status; the console script's entry point."""
+    """Runs one command and returns the exit status; without `arguments`, what the process was started for."""
     argv, began = (sys.argv[1:], STARTED) if arguments is None else (arguments, time.monotonic())
     try:
         status = _dispatch(argv, began)
@@ -139,9 +163,12 @@ def main(arguments: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has gone: nobody is left to tell.  Python would complain again at exit.
+        # The status is that of a program that SIGPIPE ends: what a proof has found must not look like success.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return EXIT_NO_READER
     except Exception:  # noqa: BLE001 - a bug of ours: no other status may stand for it
+        import traceback  # nobody else needs it
+
         traceback.print_exc()
         print("nonroot: internal error; please report it with the lines above", file=sys.stderr)
         return EXIT_INTERNAL
@@ -169,11 +196,23 @@ def _run(module: ModuleType, args: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"nonroot: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except ModuleNotFoundError as error:
+        package = _package(error.name or "")
+        if package is None:
+            raise
+        print(f"nonroot: {args.command} needs the package {package}: pip install {package}", file=sys.stderr)
+        return EXIT_USAGE
     except BrokenPipeError:
         raise
     except OSError as error:
         print(f"nonroot: {error.filename or args.command}: {error.strerror or error}", file=sys.stderr)
         return EXIT_USAGE
+
+
+def _package(module: str) -> str | None:
+    """The package that has a module that is missing; None if it should be one of ours."""
+    top = module.partition(".")[0]
+    return None if top in OWN else PACKAGES.get(top, top)
 
 
 def _module(name: str) -> ModuleType:
@@ -221,4 +260,4 @@ class _Version(argparse.Action):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

@@ -7,20 +7,25 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
-from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
+    from xml.etree import ElementTree as ET
+
     from rich.console import Console
 
 _UNLIMITED = 10_000  # columns
 
 
-def output_console() -> Console:
-    """Standard output.  Where it is no terminal, lines are as long as they need to be, for `grep`."""
+def output_console(*, has_panels: bool = False) -> Console:
+    """Standard output.  Where it is no terminal, lines are as long as they need to be, for `grep`; panels never are."""
     from rich.console import Console
 
-    found = Console(soft_wrap=True, highlight=False)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # the command line's business; rich would exit
+
+    found = Output(soft_wrap=not has_panels, highlight=False)
+    if not has_panels and not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = _UNLIMITED
     return found
 
@@ -47,5 +52,7 @@ def write_document(path: Path, document: Mapping[str, object]) -> None:
 
 def write_xml(path: Path, root: ET.Element) -> None:
     """Writes XML, as `write_text` does."""
+    from xml.etree import ElementTree as ET  # few commands write it
+
     ET.indent(root)
     write_text(path, ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n")

@@ -95,7 +95,7 @@ class GroupRunner:
             return replace(witnessed, syntactic=True, witness=answers.holds)
         last = self._decide_parts(goal, witnessed)
         if last.status is Status.REFUTED:  # the state that refutes it satisfies the assumptions too
-            found = last.refutable.split()[-1] if last.refutable else ""
+            found = last.refutable.rsplit(" ", maxsplit=1)[-1]
             return replace(last, status=Status.PROVED, witness=answers.fails, satisfiable=found, refutable="")
         return replace(last, witness=answers.holds) if last.status is Status.PROVED else last
 

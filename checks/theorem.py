@@ -82,6 +82,8 @@ class Goal:
     counterexample shall have zero or false if it can, the most important first. `explain` renders a model of
     the negation.
 
+    Where another goal of the group shows the assumptions to be satisfiable, `own_witnesses()` are those of this one.
+
     The conjuncts of a conclusion that `is_split` are asked about one by one: where they have little in common, that
     is easier.
 
@@ -96,6 +98,7 @@ class Goal:
     minimise: Preferences | None = None
     explain: Explain | None = None
     answers: Answers | None = None
+    own_witnesses: Callable[[], Sequence[Witness]] | None = None
     is_split: bool = False
 
     @property

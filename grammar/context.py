@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from lark import Token
-
 from grammar import ir
 from grammar.environment import Environment, fail, width_of
 from grammar.fold import fold
 from grammar.parse import Item
 from grammar.scope import Scope
 from grammar.source import Span
-from grammar.tree import Node
+from grammar.tree import Node, Token
 
 Expectation = ir.Type | None
 _SHOWN_BITS = 256  # of integers in messages

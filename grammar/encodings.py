@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from lark import Token
-
 from grammar import ir
 from grammar.environment import fail, parse_number, suggestion
 from grammar.parse import Item
 from grammar.source import Span
-from grammar.tree import Node
+from grammar.tree import Node, Token
 from grammar.widths import every_operand_size, operand_width
 
 KINDS = frozenset(

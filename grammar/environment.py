@@ -6,13 +6,11 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from lark import Token
-
 from grammar import ir
 from grammar.diagnostics import Diagnostic
 from grammar.parse import Item
 from grammar.source import Span
-from grammar.tree import Node
+from grammar.tree import Node, Token
 
 
 class CheckError(Exception):
@@ -89,7 +87,7 @@ class Environment:
         width = self.integer(item, node.children[0], integers or {})
         if not 1 <= width <= 32768:
             raise fail("width", f"a width of {width} bits is not possible", item.span(node))
-        return ir.Bits(width)
+        return ir.bits(width)
 
     def integer(self, item: Item, node: Node | Token, integers: dict[str, int]) -> int:
         """The value of an expression that is an integer when the file is checked, or a `CheckError`."""

@@ -16,10 +16,10 @@ from grammar.tree import Node
 
 # What an instruction's body may ask about the bytes that encode it; see docs/language.md.
 INSTRUCTION_PROPERTIES = {
-    "instruction_length": ir.Bits(64),
-    "address_size": ir.Bits(64),
-    "operand_size": ir.Bits(64),
-    "repeat": ir.Bits(8),
+    "instruction_length": ir.bits(64),
+    "address_size": ir.bits(64),
+    "operand_size": ir.bits(64),
+    "repeat": ir.bits(8),
 }
 
 
@@ -114,7 +114,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
         self.no_effects_here(node, f"reading the operand '{name}'")
         operand.reads = True
         self.scope.raises = True
-        return ir.OperandRead(ir.Bits(operand.width), name)
+        return ir.OperandRead(ir.bits(operand.width), name)
 
     # --- calls
 
@@ -126,7 +126,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             case "truncate", [value, width]:
                 return self._truncate(node, value, self.width(width))
             case "bit", [value]:
-                return ir.Extend(ir.Bits(1), self.condition(value), False)
+                return ir.Extend(ir.bits(1), self.condition(value), False)
             case "undefined", [value]:
                 inner = self.infer(value, expected)
                 return ir.Undefined(inner.type, inner, self.functions.undefined_site(self.item))
@@ -138,7 +138,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
         return call
 
     def _extend(self, node: Node, width: int, signed: bool) -> ir.Expr:
-        value = self.infer(node, ir.Bits(width)) if self.needs_context(node) else self.infer(node)
+        value = self.infer(node, ir.bits(width)) if self.needs_context(node) else self.infer(node)
         have = 1 if value.type == ir.BOOL else width_of(value.type)
         if have is None or have > width:
             raise fail(
@@ -149,10 +149,10 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             )
         if have == width and value.type != ir.BOOL:
             return self._plain(value)
-        return ir.Extend(ir.Bits(width), value, signed)
+        return ir.Extend(ir.bits(width), value, signed)
 
     def _plain(self, value: ir.Expr) -> ir.Expr:
-        plain = ir.Bits(width_of(value.type) or 1)
+        plain = ir.bits(width_of(value.type) or 1)
         return value if value.type == plain else fold(ir.Cast(plain, value))
 
     def _truncate(self, node: Node, inner: Node, width: int) -> ir.Expr:
@@ -160,7 +160,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
         have = width_of(value.type)
         if have is None or have < width:
             raise fail("width", f"{value.type} cannot be truncated to {width} bits", self.span(node))
-        return self._plain(value) if have == width else ir.Slice(ir.Bits(width), value, width - 1, 0)
+        return self._plain(value) if have == width else ir.Slice(ir.bits(width), value, width - 1, 0)
 
     def _holds(self, node: Node) -> ir.Expr:
         name = str(node.children[0])

@@ -9,11 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lark import Token
-
 from grammar.diagnostics import SpecificationError
 from grammar.parse import ParsedFile, parse
-from grammar.tree import Node
+from grammar.tree import Node, Token
 
 # Widths of the first column of clauses; the longest word of each kind and two blanks.
 _CLAUSE_COLUMN = 10
@@ -83,8 +81,8 @@ def _mark_rows(lines: list[_Line], parsed: ParsedFile) -> None:
             first = item.span(item.tree).line - 1
             for line in lines[first : first + len(item.lines)]:
                 line.in_clauses = True
-        for node in item.tree.iter_subtrees():
-            if node.data in _CELLS and isinstance(node, Node):
+        for node in item.tree.nodes():
+            if node.data in _CELLS:
                 lines[item.span(node).line - 1].kind = node.data
 
 

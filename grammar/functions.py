@@ -59,7 +59,7 @@ class FunctionTable:
 
     def undefined_site(self, item: Item) -> str:
         """A name that no other `undefined` of the program has; it does not change with other items."""
-        name = str(next(item.tree.scan_values(lambda token: token is not None)))
+        name = str(next(item.tree.tokens()))
         self._sites[name] += 1
         return f"{name}.{self._sites[name]}"
 

@@ -37,7 +37,7 @@ class OperatorChecker(Context):
         if operator in ("<<", ">>", ">>s"):
             value = self.infer(left, expected)
             self._vector(value, left, operator)
-            amount = self.infer(right, ir.Bits(16)) if self.needs_context(right) else self.infer(right)
+            amount = self.infer(right, ir.bits(16)) if self.needs_context(right) else self.infer(right)
             self._vector(amount, right, operator)
             return ir.Binary(value.type, operator, value, amount)
         is_comparison = operator in _COMPARISONS
@@ -45,7 +45,7 @@ class OperatorChecker(Context):
         if is_comparison and integers[0] is not None and integers[1] is not None:
             return ir.Literal(ir.BOOL, int(compare(operator, integers[0], integers[1])))
         # Two integers, as in `N == 8`, are compared as 64-bit numbers.
-        first, second = self._pair(node, left, right, ir.Bits(64) if is_comparison else expected)
+        first, second = self._pair(node, left, right, ir.bits(64) if is_comparison else expected)
         if first.type == ir.BOOL and operator not in _LOGICAL:
             raise fail("type", f"'{operator}' does not work on bool", self.span(node))
         if isinstance(first.type, ir.Struct):
@@ -87,11 +87,11 @@ class OperatorChecker(Context):
         for child in node.children:
             part = self.infer(child)
             if part.type == ir.BOOL:
-                part = ir.Extend(ir.Bits(1), part, False)
+                part = ir.Extend(ir.bits(1), part, False)
             self._vector(part, child, "++")
             parts.extend(part.parts if isinstance(part, ir.Concat) else [part])
         width = sum(width_of(p.type) or 0 for p in parts)
-        return ir.Concat(ir.Bits(width), tuple(parts))
+        return ir.Concat(ir.bits(width), tuple(parts))
 
     def _cast(self, node: Node, _expected: Expectation) -> ir.Expr:
         target = self.env.type(self.item, node.children[1], self.scope.integers)

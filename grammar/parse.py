@@ -5,24 +5,26 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from lark import Lark, Token
+from lark import Lark
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from grammar.cachedir import cache_directory
 from grammar.diagnostics import Diagnostic
+from grammar.driver import Driver, Wrong
 from grammar.layout import Layout
-from grammar.precedence import PrecedenceError, resolve
+from grammar.precedence import PrecedenceError, chain_tree
 from grammar.source import Span
-from grammar.tree import Node
+from grammar.tree import ABSENT, UNKNOWN, Node, Token
 
 # A file larger than this is not a specification; saying so beats parsing it for minutes.
 MAXIMUM_BYTES = 2_000_000
 MAXIMUM_ERRORS = 50
 MAXIMUM_DEPTH = 50
+_START = "item"  # of the grammar
 TOO_COMPLEX = "this item is too complex: an expression has too many operators"
 
 
@@ -35,21 +37,27 @@ class Item:
     file: str
     first_line: int
     lines: tuple[str, ...]
+    begins: tuple[int, ...]  # the offsets at which the lines begin
 
     def span(self, node: Node | Token) -> Span:
         """The place of a tree or token of this item; an empty tree stands where the item begins."""
-        place = node if isinstance(node, Token) else node.meta
-        line = getattr(place, "line", None)
-        if line is None:
+        if isinstance(node, Token):
+            return self._span(node)
+        if node.place is None:
+            node.place = self._span(node)
+        return node.place
+
+    def _span(self, node: Node | Token) -> Span:
+        if node.start == ABSENT:
             return Span(self.file, self.first_line, 1, self.first_line, 2)
-        offset = self.first_line - 1
-        return Span(
-            self.file,
-            line + offset,
-            place.column or 1,
-            (place.end_line or line) + offset,
-            place.end_column or 2,
-        )
+        line, column = self._place(node.start)
+        end_line, end_column = (line, 2) if node.end == UNKNOWN else self._place(node.end)
+        return Span(self.file, line, column, end_line, end_column)
+
+    def _place(self, offset: int) -> tuple[int, int]:
+        """The line and the column of an offset."""
+        line = bisect_right(self.begins, offset)
+        return self.first_line - 1 + line, offset - self.begins[line - 1] + 1
 
     def doc_of(self, node: Node | Token) -> str:
         """The `///` comment behind or directly above a member."""
@@ -69,20 +77,35 @@ class ParsedFile:
 
 
 @functools.cache
-def _parser() -> Lark:
+def _lark() -> Lark:
     grammar = Path(__file__).with_name("nonroot.lark")
     directory = cache_directory()
     return Lark(
         grammar.read_text(encoding="utf-8"),
         parser="lalr",
         lexer="contextual",
-        start="item",
+        start=_START,
         postlex=Layout(),
-        propagate_positions=True,
         maybe_placeholders=True,
-        tree_class=Node,
         cache=str(directory / "grammar.lark-cache") if directory else False,
     )
+
+
+@functools.cache
+def _driver() -> Driver:
+    return Driver(_lark(), _START, {"chain": chain_tree})
+
+
+def _tree(text: str) -> Node:
+    """The tree of an item.  Raises `UnexpectedInput`, or `PrecedenceError` if nothing else is wrong."""
+    try:
+        return _driver().parse(text)
+    except PrecedenceError:
+        _lark().parse(text)
+        raise
+    except Wrong:
+        _lark().parse(text)
+        raise AssertionError("lark takes a text that its tables refuse") from None
 
 
 def read_source(path: Path, name: str) -> tuple[str, list[Diagnostic]]:
@@ -128,9 +151,9 @@ def parse(text: str, file: str) -> ParsedFile:
             )
             continue
         try:
-            tree = resolve(cast(Node, _parser().parse(body + "\n")))
+            tree = _tree(body + "\n")
         except PrecedenceError as error:
-            errors.append(_precedence_error(error, file, start))
+            errors.append(_precedence_error(error, file, start, body))
             continue
         except RecursionError:
             errors.append(_too_deep(file, start, lines, TOO_COMPLEX))
@@ -140,7 +163,9 @@ def parse(text: str, file: str) -> ParsedFile:
             suspects |= set(re.findall(r"#?[A-Za-z_]\w*", lines[start]))
             suspects |= {m for line in lines[start:end] for m in re.findall(r"^\s+([A-Z_]\w*)\s", line)}
             continue
-        items.append(Item(tree, _doc_above(lines, start), file, start + 1, tuple(lines[start:end])))
+        own = lines[start:end]
+        begins = itertools.accumulate((len(line) + 1 for line in own), initial=0)
+        items.append(Item(tree, _doc_above(lines, start), file, start + 1, tuple(own), tuple(begins)))
     return ParsedFile(tuple(items), tuple(errors), frozenset(suspects))
 
 
@@ -227,10 +252,10 @@ _EXPECTED = {
 }
 
 
-def _precedence_error(error: PrecedenceError, file: str, start: int) -> Diagnostic:
-    token = error.token
-    line, column = start + (token.line or 1), token.column or 1
-    return Diagnostic("syntax", str(error), Span(file, line, column, line, column + len(token)))
+def _precedence_error(error: PrecedenceError, file: str, start: int, body: str) -> Diagnostic:
+    begin = error.token.start
+    line, column = start + 1 + body.count("\n", 0, begin), begin - body.rfind("\n", 0, begin)
+    return Diagnostic("syntax", str(error), Span(file, line, column, line, column + len(error.token)))
 
 
 _ITEM_WORDS = (

@@ -9,12 +9,12 @@ from grammar.source import Span
 from grammar.tree import Node
 
 OPERAND_ATTRIBUTES: dict[str, ir.Type] = {
-    "index": ir.Bits(4),
+    "index": ir.bits(4),
     "is_memory": ir.BOOL,
-    "address": ir.Bits(64),
-    "segment": ir.Bits(3),
-    "displacement": ir.Bits(64),
-    "addressing": ir.Bits(12),
+    "address": ir.bits(64),
+    "segment": ir.bits(3),
+    "displacement": ir.bits(64),
+    "addressing": ir.bits(12),
 }
 
 
@@ -29,13 +29,13 @@ class PartChecker(Context):
                 return ir.Read(self.env.state[name].type, name, self.indices(node, name, arguments))
             if name in self.env.items and self.env.items[name].tree.data == "memory":
                 address, width = self.memory_place(node, name, arguments)
-                return ir.ReadMemory(ir.Bits(width), name, address)
+                return ir.ReadMemory(ir.bits(width), name, address)
         value = self.infer(base)
         bits = width_of(value.type)
         if bits is None or len(arguments) != 1:
             raise fail("index", f"{value.type} cannot be indexed like this", self.span(node))
         index = (
-            self.infer(arguments[0], ir.Bits(16))
+            self.infer(arguments[0], ir.bits(16))
             if self.needs_context(arguments[0])
             else self.infer(arguments[0])
         )
@@ -74,7 +74,7 @@ class PartChecker(Context):
     def _slice(self, node: Node, _expected: Expectation) -> ir.Expr:
         value = self.infer(node.children[0])
         high, low = self.slice_bounds(node, value.type)
-        return ir.Slice(ir.Bits(high - low + 1), value, high, low)
+        return ir.Slice(ir.bits(high - low + 1), value, high, low)
 
     def slice_bounds(self, node: Node, type_: ir.Type) -> tuple[int, int]:
         """The bounds in `x[high..low]`."""
@@ -104,8 +104,8 @@ class PartChecker(Context):
         value = self.infer(base)
         if isinstance(value.type, ir.Bitfield) and (member := value.type.member(name)):
             if member.high == member.low:
-                return ir.Bit(ir.BOOL, value, ir.Literal(ir.Bits(16), member.low))
-            return ir.Slice(ir.Bits(member.high - member.low + 1), value, member.high, member.low)
+                return ir.Bit(ir.BOOL, value, ir.Literal(ir.bits(16), member.low))
+            return ir.Slice(ir.bits(member.high - member.low + 1), value, member.high, member.low)
         if isinstance(value.type, ir.Struct) and name in dict(value.type.fields):
             return ir.FieldOf(dict(value.type.fields)[name], value, name)
         raise fail(
@@ -180,7 +180,7 @@ class PartChecker(Context):
                 )
             width = member.high - member.low + 1
             result.append(
-                (member.high, member.low, self.check(node, ir.BOOL if width == 1 else ir.Bits(width)))
+                (member.high, member.low, self.check(node, ir.BOOL if width == 1 else ir.bits(width)))
             )
         return tuple(result)
 

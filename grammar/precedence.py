@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lark import Token
-from lark.tree import Meta
-
-from grammar.tree import Node
+from grammar.tree import Node, Token
 
 # From loose to tight, as in docs/language.md.  Comparisons do not chain.
 _LEVELS = (
@@ -37,15 +34,12 @@ class PrecedenceError(Exception):
         self.token = token
 
 
-def resolve(tree: Node) -> Node:
-    """The tree with each `chain` replaced by `unary`, `binary`, `concat`, `cast` and `within` nodes.
+def chain_tree(_data: str, elements: list[Any], _start: int, _end: int) -> Node:
+    """The tree of `unary`, `binary`, `concat`, `cast` and `within` nodes that a `chain` stands for.
 
     Raises `PrecedenceError`.
     """
-    for index, child in enumerate(tree.children):
-        if isinstance(child, Node):
-            tree.children[index] = resolve(child)
-    return _Chain(tree.children).tree() if tree.data == "chain" else tree
+    return _Chain(elements).tree()
 
 
 class _Chain:
@@ -112,10 +106,4 @@ class _Chain:
 
 def _node(data: str, first: Node | Token, children: list[Any], last: Node | Token) -> Node:
     """A node from the beginning of `first` to the end of `last`."""
-    start = first if isinstance(first, Token) else first.meta
-    end = last if isinstance(last, Token) else last.meta
-    meta = Meta()  # type: ignore[no-untyped-call]
-    meta.empty = False
-    meta.line, meta.column = start.line or 1, start.column or 1
-    meta.end_line, meta.end_column = end.end_line or 1, end.end_column or 1
-    return Node(data, children, meta)
+    return Node(data, children, first.start, last.end)

@@ -1,7 +1,8 @@
 """What the classes of the IR are: frozen dataclasses, but for where their methods come from.
 
 The decorator writes and compiles the text of six methods for each class. With some sixty classes that takes as long as
-reading a program from the cache does; here one set of methods serves them all.
+reading a program from the cache does; here one set of methods serves them all, but for the constructor, which is made
+when a class is first asked for a record.
 """
 
 from __future__ import annotations
@@ -32,13 +33,10 @@ class Record:
             setattr(cls, later, Later(later))
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        content = self.__dict__
-        content.update(zip(self._names, values, strict=False))
-        if named or len(values) != len(self._names):
-            given = {**self._defaults, **content, **named}
-            if len(values) > len(self._names) or given.keys() != set(self._names) or content.keys() & named:
-                raise TypeError(f"{type(self).__name__} is made of {', '.join(self._names)}")
-            content.update((name, given[name]) for name in self._names)
+        """The first record of a class brings the constructor that takes its fields."""
+        cls = type(self)
+        cls.__init__ = _constructor(cls._names, cls._defaults)  # type: ignore[method-assign]
+        cls.__init__(self, *values, **named)
 
     def __eq__(self, other: object) -> bool:
         if self.__class__ is not other.__class__:
@@ -73,3 +71,13 @@ class Later:
             raise AttributeError(self._name)
         vars(record).pop(self.SOURCE)()
         return vars(record)[self._name]
+
+
+def _constructor(names: tuple[str, ...], defaults: dict[str, Any]) -> Any:
+    """A method `__init__` with these parameters."""
+    parameters = ", ".join(f"{name}=defaults['{name}']" if name in defaults else name for name in names)
+    lines = [f"def __init__(self, {parameters}):", "    content = self.__dict__"]
+    lines += (f"    content['{name}'] = {name}" for name in names)
+    namespace: dict[str, Any] = {"defaults": defaults}
+    exec("\n".join(lines), namespace)  # names of fields
+    return namespace["__init__"]

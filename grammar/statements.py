@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from lark import Token
-
 from grammar import ir
 from grammar.context import Functions
 from grammar.environment import CheckError, Environment, fail, suggestion
@@ -16,7 +14,7 @@ from grammar.fold import fold
 from grammar.parse import Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
-from grammar.tree import Node
+from grammar.tree import Node, Token
 
 Statements = list[ir.Stmt]
 _MAXIMUM_ITERATIONS = 512
@@ -124,7 +122,7 @@ class StatementChecker(ExpressionChecker):
             operand = self.scope.operands[name]
             if operand.width is None:
                 raise fail("operand", f"the operand '{name}' has no value to write", self.span(target))
-            return ir.Bits(operand.width)
+            return ir.bits(operand.width)
         with _Unobserved(self.scope):
             return self.infer(target).type
 
@@ -228,7 +226,7 @@ class StatementChecker(ExpressionChecker):
         name, _, start_node, direction, stop_node, body = node.children
         start = self.env.integer(self.item, start_node, self.scope.integers)
         stop = self.env.integer(self.item, stop_node, self.scope.integers)
-        step = -1 if direction.type == "DOWNTO" else 1
+        step = -1 if direction.kind == "DOWNTO" else 1
         count = (stop - start) * step + 1
         if not 0 < count <= _MAXIMUM_ITERATIONS:
             raise fail(

@@ -176,6 +176,12 @@ class EndlessMemory(PhysicalMemory):
         super().__init__(size)
         self._beyond: dict[int, int] = {}
 
+    def is_same(self, other: EndlessMemory) -> bool:
+        """Whether the other memory, of the same size, has the same bytes."""
+        places = self._beyond.keys() | other._beyond.keys()
+        within = self.read_bytes(0, self.size) == other.read_bytes(0, other.size)
+        return within and all(self.read_8(at) == other.read_8(at) for at in places)
+
     def read_8(self, address: int) -> int:  # noqa: D102
         return self.data[address] if address < self.size else self._beyond.get(address, 0)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from grammar.cachedir import cache_directory, write_atomically
+from grammar.cachedir import cache_directory, keep, kept, write_atomically
 from grammar.ir import Enum, Program
 from grammar.widths import CODE_SIZES
 from refmodel.decoder import Decoder, NotModelled, opcode_rows
@@ -115,7 +115,7 @@ def build(program: Program, key: str | None = None, *, covered: bool = False) ->
         code = compile(text, name, "exec")
         if path is not None:
             write_atomically(path, text.encode())
-            write_atomically(_compiled(path), marshal.dumps(code))
+            keep(_compiled(path), marshal.dumps(code))
     filename = code.co_filename
     if path is None:  # otherwise a debugger finds the file
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
@@ -148,8 +148,8 @@ def _compiled(path: Path) -> Path:
 
 def _load(path: Path) -> tuple[str | None, CodeType | None]:
     """The text and code of an earlier run, None where there is none or it cannot be read."""
+    content = kept(_compiled(path))
     try:
-        code = marshal.loads(_compiled(path).read_bytes())
-        return path.read_text(), code if isinstance(code, CodeType) else None
-    except (OSError, ValueError, EOFError, TypeError):
+        return path.read_text(), None if content is None else marshal.loads(content)
+    except (OSError, ValueError):
         return None, None

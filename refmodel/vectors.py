@@ -88,7 +88,8 @@ def read_cases(path: Path) -> Iterator[tuple[Base, Case]]:
                 yield base, _case(base, value)
         except _WRONG_SHAPE as error:
             what = "the machine of the first line" if base is None else "a case"
-            raise CaseError(f"{path}:{line}: not {what}: {type(error).__name__}: {error}") from None
+            why = f"there is no {error}" if isinstance(error, KeyError) else error
+            raise CaseError(f"{path}:{line}: not {what}: {why}") from None
     if base is None:
         raise CaseError(f"{path}:1: the file is empty")
 

@@ -82,6 +82,22 @@ def test_wrong_usage_is_status_2_and_one_message(arguments: list[str], message: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("module", "package", "arguments"),
+    [
+        ("z3", "z3-solver", ["prove", "trap.CLTS*"]),
+        ("hypothesis", "hypothesis", ["fuzz", "--cases", "1"]),
+        ("iced_x86", "iced-x86", ["check", "--encodings", "sample"]),
+    ],
+)
+def test_a_missing_package_is_named(module: str, package: str, arguments: list[str]) -> None:
+    begin = f"import sys; sys.modules[{module!r}] = None; from checks.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", begin, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"nonroot: {arguments[0]} needs the package {package}: pip install {package}\n"
+
+
 def test_a_bug_of_ours_is_status_5(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,10 +124,25 @@ def test_an_interrupt_is_status_130(
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -m checks list | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0
+def test_a_command_that_is_killed_ends_as_after_an_interrupt(tmp_path: Path) -> None:
+    """SIGTERM, as `timeout` and a CI system send it, while a guest runs."""
+    guest = tmp_path / "endless.asm"
+    guest.write_text("mov al, '!'\nout 0xe9, al\nmov al, 10\nout 0xe9, al\nhere: jmp here\n")
+    command = [sys.executable, "-m", "checks", "run", str(guest)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "!\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "\ninterrupted\n"
+
+
+@pytest.mark.parametrize("command", ["list", "show MOV"])
+def test_a_reader_that_goes_away_is_no_error_and_no_success(command: str) -> None:
+    piped = ["bash", "-c", f"{sys.executable} -m checks {command} | true; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(piped, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 141
     assert done.stderr == ""
 
 

@@ -28,7 +28,8 @@ INTERRUPT, TRAP = 14, 15
 IF, TF, NT, RF = 1 << 9, 1 << 8, 1 << 14, 1 << 16
 DF, TS, NP, GP, PF = 8, 10, 11, 13, 14
 UD2, INT_80, INT3, IRETQ, CLI, STI, NOP = "0f 0b", "cd 80", "cc", "48 cf", "fa", "fb", "90"
-MOV_SS_AX, CPUID, INT1 = "8e d0", "0f a2", "f1"
+MOV_SS_AX, CPUID, INT1, SYSCALL, SYSRETQ = "8e d0", "0f a2", "f1", "0f 05", "48 0f 07"
+ENTRY = 0x7000
 SHUTDOWN = 2
 BLOCKING_BY_MOV_SS = 2
 
@@ -217,6 +218,31 @@ def test_a_load_of_the_stack_segment_holds_back_the_single_step_trap(model: Mode
     assert m.RIP == CODE + 2
     assert step(model, m, MOV_SS_AX) == 1
     assert frame(m, 1) == [CODE + 4]
+
+
+@pytest.mark.parametrize(("mask", "vector"), [(TF, -1), (0, 1)], ids=["TF in FMASK", "TF not in FMASK"])
+def test_a_system_call_is_followed_by_a_trap_if_tf_is_left(
+    model: Model, m: Any, mask: int, vector: int
+) -> None:
+    """As QEMU and KVM have it; kvm-unit-tests, x86/msr.c."""
+    m.RFLAGS |= TF
+    m.EFER |= 1
+    m.MSR[0xC0000081], m.MSR[0xC0000082], m.MSR[0xC0000084] = KERNEL_CODE << 32, ENTRY, mask
+    assert step(model, m, SYSCALL) == vector
+    if vector == 1:
+        assert frame(m, 1) == [ENTRY]
+
+
+@pytest.mark.parametrize(("flags", "vector"), [(TF, 1), (0, -1)], ids=["TF in R11", "TF not in R11"])
+def test_the_return_of_a_system_call_is_followed_by_a_trap_if_tf_is_loaded(
+    model: Model, m: Any, flags: int, vector: int
+) -> None:
+    m.RFLAGS |= TF ^ flags  # what TF was before does not count
+    m.EFER |= 1
+    m.GPR[1], m.GPR[11], m.MSR[0xC0000081] = CODE + 0x20, flags | 2, KERNEL_CODE << 48
+    assert step(model, m, SYSRETQ) == vector
+    if vector == 1:
+        assert frame(m, 1) == [CODE + 0x20]
 
 
 @pytest.mark.parametrize(("code", "pending"), [(CPUID, 1 << 14), (INT1, 0)], ids=["CPUID", "INT1"])

@@ -11,6 +11,7 @@ import pytest
 import z3
 
 import grammar
+from checks import function_case
 from checks.case import parse_case
 from checks.gallery.bugs import Bug, Patch, with_bug
 from checks.isolation import Isolation
@@ -47,7 +48,10 @@ def results(group: Group) -> Iterator[Result]:
 
 
 def first_refuted(program: ir.Program, subject: str) -> str | None:
-    """The name of the first goal that fails, with a counterexample; None if all are proved."""
+    """The name of the first goal that fails, with a counterexample; None if all are proved.
+
+    If the goal is about a function, the reference confirms the counterexample.
+    """
     group = group_of(program, subject)
     hasty = tuple(replace(goal, witnesses=(), minimise=None) for goal in group.goals)
     found = results(replace(group, goals=hasty))
@@ -57,6 +61,10 @@ def first_refuted(program: ir.Program, subject: str) -> str | None:
     assert result.status is Status.REFUTED
     assert result.counterexample is not None
     assert result.counterexample.rows
+    case = result.counterexample.case
+    if case is not None and case["kind"] == function_case.KIND:
+        broken = build(replace(program, instructions={}))
+        assert function_case.replay(parse_case(json.loads(json.dumps(case))), broken) == 0
     return result.id.rsplit(".", 1)[-1]
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
 import z3
+from broken_specification import refuted_case
 
 import grammar
+from checks.function_case import replay
 from checks.gallery.bugs import Bug, Patch, with_bug
 from checks.manual.expected import EXPECTATIONS
 from checks.manual.family import ManualFamily
 from checks.solve import GroupRunner, Limits
 from checks.theorem import Result, Status
 from grammar import ir
+from refmodel.model import Model, build
 
 PROGRAM = grammar.load()
 FAMILY = ManualFamily()
@@ -45,6 +49,12 @@ def faulty(functions: frozenset[str]) -> ir.Program:
     return with_bug(Bug("", "", "", "", "", tuple(Patch(*FAULTS[name]) for name in functions)), None)
 
 
+@cache
+def model_of(functions: frozenset[str]) -> Model:
+    """The reference with these faults, without instructions, which would take long to make."""
+    return build(replace(faulty(functions), instructions={}))
+
+
 def proved(program: ir.Program, function: str) -> Result:
     """The verdict on the only goal about a function."""
     (result,) = GroupRunner(FAMILY.build(program, f"manual.{function}", z3.Context()), Limits()).run()
@@ -64,6 +74,9 @@ def test_fault_is_refuted(function: str) -> None:
     assert result.counterexample is not None
     told = {row[0]: row[1] for row in result.counterexample.rows}
     assert told["returned"] != told["expected"]
+    case = refuted_case(result)
+    assert replay(case, model_of(USED_BY_OTHERS if apart else frozenset(FAULTS) - USED_BY_OTHERS)) == 0
+    assert replay(case, model_of(frozenset())) == 1
 
 
 def test_all_expectations_are_of_functions_of_the_specification() -> None:

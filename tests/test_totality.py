@@ -30,6 +30,8 @@ STRAYS = [
     ("handlers", "handler PAUSE\n  skip_instruction()", "handler PAUSE\n  kill(VMM)", "PAUSE", "ends no other"),
     ("handlers", "handler INVD\n  skip_instruction()", "handler INVD\n  switch_to(VMM)", "INVD", "is not switched"),
     ("handlers", "handler WBINVD\n  skip_instruction()", "handler WBINVD\n  #UD()", "WBINVD", "returns"),
+    ("handlers", "read_engine(last_device(CURRENT_VM)", "read_engine(0", "IO_INSTRUCTION", "uses no other's device"),
+    ("hypercalls", "  elif argument >= PAGE_LIMIT\n    return false\n", "", "VMCALL", "names pages that exist"),
 ]  # fmt: skip
 
 # Interrupts of the machine that a guest notices: file, text, wrong text, what arrives, what is broken.
@@ -75,6 +77,24 @@ WAYS_BACK = [
     ),
 ]
 
+# What the processor writes past translations: file, text, wrong text, function, what is broken.
+WRITES = [
+    (
+        "vmx/ept",
+        "convertible: secondary().EPT_VIOLATION_VE and",
+        "convertible:",
+        "ept_violation",
+        "no violation is for the guest",
+    ),
+    (
+        "vmx/vm_exit",
+        "  IN_NON_ROOT := false\n",
+        "  IN_NON_ROOT := false\n  PHYSICAL[0x1000, 8] := 1\n",
+        "vm_exit",
+        "memory is as before",
+    ),
+]
+
 # Ends of guests that are none, that leave the processor or the memory to the guest, or that others notice.
 ENDS = [
     ("vmm/schedule", "  IN_NON_ROOT := false\n", "", "give_up_guest.processor", "the host's IN_NON_ROOT"),
@@ -90,7 +110,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> ir.Program:
     """The specification with all of these faults."""
     folder = tmp_path_factory.mktemp("broken") / "spec"
     of_the_vmm = ((f"vmm/{file}", text, wrong) for file, text, wrong, *_ in (*FAULTS, *STRAYS))
-    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in (*ARRIVALS, *WAYS_BACK, *ENDS))))
+    return with_faults(folder, (*of_the_vmm, *(one[:3] for one in (*ARRIVALS, *WAYS_BACK, *ENDS, *WRITES))))
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +184,12 @@ def test_an_interrupt_that_a_guest_notices_is_refuted(
 
 
 @pytest.mark.parametrize(
-    ("goal", "what"), [*(one[3:] for one in WAYS_BACK), *((f"endings.{one[3]}", one[4]) for one in ENDS)]
+    ("goal", "what"),
+    [
+        *(one[3:] for one in WAYS_BACK),
+        *((f"endings.{one[3]}", one[4]) for one in ENDS),
+        *((f"memory.{one[3]}", one[4]) for one in WRITES),
+    ],
 )
 def test_a_wrong_way_back_or_end_is_refuted(
     family: TotalityFamily, broken: ir.Program, broken_model: Model, model: Model, goal: str, what: str

@@ -125,12 +125,9 @@ def _compare_encodings(args: argparse.Namespace) -> int:
     from rich.progress import track
 
     import grammar
+    from checks.encodings import Comparison, every_code, sampled_codes
     from grammar.widths import CODE_SIZES
 
-    try:
-        from checks.encodings import Comparison, every_code, sampled_codes
-    except ModuleNotFoundError as error:
-        raise UsageError(f"check --encodings needs {error.name} (pip install 'nonroot[oracles]')") from None
     program = grammar.load(args.spec)
     agreed = 0
     reasons: Counter[str] = Counter()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from grammar.ir import EncodingRow, Program
+
+_GAP = 1  # spaces behind a column, besides the one that divides it from the next
+_LEAST = 24  # characters that the last column should have
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,31 +32,62 @@ def run(args: argparse.Namespace) -> int:
     import grammar
     from checks.output import output_console
 
-    table = _missing if args.missing else _TABLES[args.what]
-    output_console().print(table(grammar.load(args.spec)))
+    listing = _missing if args.missing else _TABLES[args.what]
+    console = output_console()
+    console.print(_table(listing(grammar.load(args.spec)), console.width))
     return 0
 
 
-def _table(title: str, *columns: str) -> Table:
+@dataclass(frozen=True)
+class Listing:
+    """A table to be printed: its title, its columns, and a text for each column of each row."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def _table(listing: Listing, width: int) -> Table:
+    """The table of a listing for a console of a width.
+
+    All columns but the last are as wide as they need, if that leaves enough for the last: to let rich find out how to
+    share the width, and put spaces around each text, takes longer than everything else that this command does.
+    """
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=SIMPLE, title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    table = Table(box=SIMPLE, title=listing.title, title_justify="left", padding=0)
+    longest = [
+        max(map(len, "\n".join(cells).split("\n"))) + _GAP
+        for cells in zip(listing.columns, *listing.rows, strict=True)
+    ]
+    fits = sum(longest[:-1]) + len(longest) + _LEAST <= width
+    for column, needed in zip(listing.columns, longest, strict=True):
+        table.add_column(column, overflow="fold", width=needed if fits else None)
+    if fits:
+        table.columns[-1].width = min(longest[-1], width - sum(longest[:-1]) - len(longest) - 1)
+    for row in listing.rows:
+        table.add_row(*map(Text, row))
     return table
 
 
-def _instructions(program: Program) -> Table:
+def _instructions(program: Program) -> Listing:
     ways = _ways(program)
     counts = ", ".join(f"{count} {way}" for way, count in Counter(ways.values()).items())
     title = f"{len(program.instructions)} instructions; in the fast model: {counts}"
-    table = _table(title, "instruction", "encodings", "fast", "summary")
-    for instruction in program.instructions.values():
-        encodings = "\n".join(row_text(row) for row in instruction.rows)
-        summary = " ".join(instruction.doc.split("SDM")[0].split())
-        table.add_row(instruction.name, encodings, ways[instruction.name], summary)
-    return table
+    return Listing(
+        title,
+        ("instruction", "encodings", "fast", "summary"),
+        [
+            (i.name, "\n".join(map(row_text, i.rows)), ways[i.name], _line(i.doc.split("SDM")[0]))
+            for i in program.instructions.values()
+        ],
+    )
+
+
+def _line(doc: str) -> str:
+    return " ".join(doc.split())
 
 
 def _ways(program: Program) -> Mapping[str, str]:
@@ -63,32 +98,30 @@ def _ways(program: Program) -> Mapping[str, str]:
     return found
 
 
-def _handlers(program: Program) -> Table:
-    table = _table("Handlers of the VMM", "exit reason", "number", "place")
-    for handler in program.handlers.values():
-        table.add_row(handler.name, "" if handler.value is None else str(handler.value), str(handler.span))
-    return table
+def _handlers(program: Program) -> Listing:
+    return Listing(
+        "Handlers of the VMM",
+        ("exit reason", "number", "place"),
+        [(h.name, "" if h.value is None else str(h.value), str(h.span)) for h in program.handlers.values()],
+    )
 
 
-def _steps(program: Program) -> Table:
-    table = _table("Micro-steps", "step", "made by", "summary")
-    for step in program.steps.values():
-        table.add_row(step.name, "hardware" if step.hardware else "VMM", " ".join(step.doc.split()))
-    return table
+def _steps(program: Program) -> Listing:
+    return Listing(
+        "Micro-steps",
+        ("step", "made by", "summary"),
+        [(s.name, "hardware" if s.hardware else "VMM", _line(s.doc)) for s in program.steps.values()],
+    )
 
 
-def _policies(program: Program) -> Table:
-    table = _table("What the VMM promises", "policy", "summary")
-    for policy in program.policies.values():
-        table.add_row(policy.name, " ".join(policy.doc.split()))
-    return table
+def _policies(program: Program) -> Listing:
+    rows = [(policy.name, _line(policy.doc)) for policy in program.policies.values()]
+    return Listing("What the VMM promises", ("policy", "summary"), rows)
 
 
-def _missing(program: Program) -> Table:
-    table = _table("What is left out, and why", "part", "reason")
-    for part in program.missing.values():
-        table.add_row(part.name, " ".join(part.doc.split()))
-    return table
+def _missing(program: Program) -> Listing:
+    rows = [(part.name, _line(part.doc)) for part in program.missing.values()]
+    return Listing("What is left out, and why", ("part", "reason"), rows)
 
 
 def row_text(row: EncodingRow) -> str:
@@ -99,18 +132,16 @@ def row_text(row: EncodingRow) -> str:
     return " ".join([f"{prefixes}{opcode}{modrm}", *row.operands, *row.attributes])
 
 
-def _theorems(program: Program) -> Table:
+def _theorems(program: Program) -> Listing:
     from checks.families import families
 
     outlines = [outline for family in families().values() for outline in family.outlines(program)]
     count = sum(len(outline.ids) for outline in outlines)
-    table = _table(f"{count} theorems", "group", "theorems", "from", "to")
-    for outline in outlines:
-        table.add_row(outline.group, str(len(outline.ids)), outline.ids[0], outline.ids[-1])
-    return table
+    rows = [(o.group, str(len(o.ids)), o.ids[0], o.ids[-1]) for o in outlines]
+    return Listing(f"{count} theorems", ("group", "theorems", "from", "to"), rows)
 
 
-_TABLES: dict[str, Callable[[Program], Table]] = {
+_TABLES: dict[str, Callable[[Program], Listing]] = {
     "instructions": _instructions,
     "handlers": _handlers,
     "steps": _steps,

@@ -41,8 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--witnesses",
         action="store_true",
-        help="then run on the reference, for each instruction form, the state that shows its theorems not to be"
-        " vacuous: it must complete, fault or exit as the witness says",
+        help="then run on the reference the states that show the theorems not to be vacuous: an instruction must"
+        " complete, a step be taken, a guest be entered as the witness says (-v: one line each)",
     )
     parser.add_argument(
         "--faults",
@@ -88,7 +88,11 @@ def run(args: argparse.Namespace) -> int:
     earlier = _earlier(args.compare)
     proved = _prove(args, loaded, tasks)
     status = max(_report(args, *proved), _compare(proved[0], earlier))
-    return max(status, _replay_witnesses(loaded.program, tasks)) if args.witnesses else status
+    return (
+        max(status, _replay_witnesses(loaded.program, tasks, is_verbose=args.verbose))
+        if args.witnesses
+        else status
+    )
 
 
 def _earlier(path: Path | None) -> dict[str, dict[str, object]] | None:
@@ -130,9 +134,9 @@ def _refute_faults(names: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
+def _replay_witnesses(program: Program, tasks: Sequence[Task], *, is_verbose: bool) -> int:
     """Prints each witness that the reference contradicts, and how many it confirms; status 1 if there is one."""
-    from collections import Counter
+    from collections import Counter, defaultdict
 
     import z3
     from rich.console import Console
@@ -141,25 +145,30 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task]) -> int:
     from checks.extract import extract
     from checks.families import families
     from checks.solve import Limits
-    from checks.trap.witnesses import replay_witnesses
+    from checks.witnesses import replay_witnesses
     from refmodel.model import build
 
-    family, model, counts = families()["trap"], build(program), Counter[str]()
-    own = [t for t in tasks if t.family == family.name and t.roots is not None and t.roots.instructions]
-    for task in track(own, "running witnesses", console=Console(stderr=True), transient=True):
-        group = family.build(extract(program, task.roots), task.group, z3.Context(), task.ids)
+    known, model = families(), build(program)
+    counts, reasons = (defaultdict[str, Counter[str]](Counter) for _ in range(2))
+    for task in track(tasks, "running witnesses", console=Console(stderr=True), transient=True):
+        group = known[task.family].build(extract(program, task.roots), task.group, z3.Context(), task.ids)
         for found in replay_witnesses(group, model, Limits()):
+            family = found.goal.split(".")[0]
+            counts[family][found.kind] += 1
+            reasons[family].update([found.why_not] if found.why_not else [])
             if found.is_wrong:
                 print(
                     f"{found.goal}: the witness {found.witness}, the reference {found.outcome}",
                     file=sys.stderr,
                 )
-            if found.why_not:
-                print(f"{found.goal}: witness not run: {found.why_not}")
-            counts["wrong" if found.is_wrong else "not run" if found.why_not else found.witness] += 1
-    said = ", ".join(f"{count} {what}" for what, count in counts.most_common())
-    print(f"{counts.total()} witnesses on the reference: {said or 'none to run'}")
-    return 1 if counts["wrong"] else 0
+            if is_verbose:
+                print(f"{found.goal}: {found.kind}{': ' if found.why_not else ''}{found.why_not}")
+    for family, of_family in counts.items():
+        said = ", ".join(f"{count} {what}" for what, count in of_family.most_common())
+        print(f"{family}: {of_family.total()} witnesses on the reference: {said}")
+        for reason, count in reasons[family].most_common():
+            print(f"  {count} not run: {reason}")
+    return 1 if any(one["wrong"] for one in counts.values()) else 0
 
 
 def _prove(args: argparse.Namespace, loaded: Loaded, tasks: Sequence[Task]) -> tuple[list[Result], bool]:

@@ -35,15 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the instruction."""
-    from rich.console import Console
-
     import refmodel
+    from checks.output import output_console
     from grammar import default_directory
 
     model = refmodel.load(args.spec)
     instruction = find(model.program, args.instruction)
     directory = args.spec or default_directory()
-    console = Console()
+    console = output_console(has_panels=True)
     console.rule(instruction.name)
     specification = _specification(instruction, directory)
     code = _code(model.text, instruction, args.all_widths)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from checks.emulation.explain import HandlingExplainer
-from checks.emulation.machine import Instruction, is_handled
+from checks.emulation.machine import PORTS, PORTS_WIDTH, Instruction, is_handled
 from checks.emulation.runs import Handled, Player
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import equal
@@ -18,6 +18,9 @@ from checks.trap.forms import Form
 from checks.trap.operands import OperandSymbols
 from checks.trap.runs import Run
 from checks.trap.theorems import Claim, Theorem
+
+RESUMES, GETS_EVENT, IS_STOPPED, NEVER_EXITS = "resumes", "gets the event", "is stopped", "never exits"
+"""What a guest may experience."""
 
 
 @dataclass(slots=True)
@@ -67,7 +70,10 @@ class Emulation:
             self._runs_again(run),
             is_handled(self.player.settings.program, terms, handled.event),
         )
-        comparisons = list(self.comparer.guest_and_bare(where_it_stays(run, bare)))
+        sides = list(where_it_stays(run, bare))
+        comparisons = list(self.comparer.guest_and_bare(sides))
+        for pair in sides:
+            comparisons += self.comparer.memory(pair, PORTS, PORTS_WIDTH)
         return Claim(Theorem.EQUIVALENCE, run, bare, terms.conjunction(decisions), comparisons)
 
     def _runs_again(self, run: Run) -> Truth:
@@ -93,10 +99,10 @@ def _same_event(terms: Terms, a: Run, b: Run, fields: Sequence[str] | None) -> T
 def witnesses(terms: Terms, handled: Handled) -> Iterator[Witness]:
     """What a guest that exits may experience."""
     outcomes = (
-        ("resumes", handled.run.completes),
-        ("gets an event", handled.run.faults),
-        ("is stopped", handled.run.exits),
+        (RESUMES, handled.run.completes),
+        (GETS_EVENT, handled.run.faults),
+        (IS_STOPPED, handled.run.exits),
     )
     for name, condition in outcomes:
         yield Witness(name, terms.truth(terms.conjunction((handled.exited, condition))))
-    yield Witness("never exits", terms.truth(terms.negation(handled.exited)))
+    yield Witness(NEVER_EXITS, terms.truth(terms.negation(handled.exited)))

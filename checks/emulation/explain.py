@@ -6,8 +6,8 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from checks.trap.casefile import CaseExplainer, FormExplainer
-from checks.trap.concrete import Concrete, item
+from checks.trap.casefile import CaseExplainer, FormExplainer, vmm_items
+from checks.trap.concrete import Concrete
 from checks.trap.explain import Explainer, Sides
 from checks.trap.runs import Run
 from checks.trap.theorems import Claim
@@ -32,7 +32,8 @@ class EmulationExplainer(CaseExplainer):
 
     def other_state(self, sides: Sides) -> dict[str, int]:
         """The variables of the VMM that the run uses."""
-        return _vmm_state(sides)
+        run = sides.claim.left
+        return vmm_items(sides.concrete, run.start, run.evaluator.touched)
 
 
 @dataclass(slots=True)
@@ -52,17 +53,3 @@ class HandlingExplainer(EmulationExplainer, FormExplainer):
             return "is stopped"
         told = Explainer.outcome(self, concrete, run)
         return told if told != "exits" else "never runs again"
-
-
-def _vmm_state(sides: Sides) -> dict[str, int]:
-    """The variables of the VMM that the run of the guest uses, by item."""
-    run = sides.claim.left
-    found: dict[str, int] = {}
-    for variable in run.evaluator.program.state.values():
-        if variable.space != "state" or variable.name not in run.evaluator.touched.names:
-            continue
-        elements = run.start.elements(variable.name) if variable.indices else None
-        for point in run.evaluator.touched.points.get(variable.name, {"": ()}).values():
-            value = elements.read(point) if elements is not None else run.start.get(variable.name)
-            found[item(variable.name, sides.concrete.point(point))] = sides.concrete.number(value)
-    return found

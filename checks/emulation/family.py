@@ -12,9 +12,10 @@ import z3
 
 from checks.emulation import exceptions
 from checks.emulation.claims import Emulation
-from checks.emulation.machine import Machine
+from checks.emulation.machine import PORTS, PORTS_WIDTH, Machine
 from checks.emulation.runs import DIFFERS, Player
 from checks.host_state.built import Built
+from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import AbstractTerms
 from checks.theorem import Goal, Group, Outline
@@ -113,6 +114,8 @@ def start_of(exiting: Exiting, context: z3.Context, free: Container[str] = froze
             settings.bare.set(
                 variable.name, first.elements(variable.name) if variable.indices else first.get(variable.name)
             )
+    for state in (settings.first, settings.bare):
+        state.surroundings.memories[PORTS] = ByteMemory(settings.terms, PORTS_WIDTH, lambda _address: 0)
     settings.contract = replace(settings.contract, may_exit=False)
     return settings
 

@@ -27,6 +27,10 @@ from grammar import ir
 SOFTWARE_INTERRUPT = 4
 """The least type of an event that an instruction asks for.  SDM 3C 25.9.2"""
 
+WRITE_PORTS, PORTS = "write_visible_ports", "PORTS"
+PORTS_WIDTH = 18
+"""What a guest writes to ports, and the memory in which that is noted: four bytes for each, at addresses of 18 bits."""
+
 REASON_WIDTH = 16
 """Bits of a basic exit reason.  SDM 3C 25.9.1"""
 
@@ -160,13 +164,24 @@ def unknown_call(
     return evaluator.terms.equal(result, 1, 1) if isinstance(function.result, ir.Bool) else result
 
 
+def note_ports(
+    evaluator: Evaluator, function: ir.Function, arguments: Arguments, cursor: Cursor, exits: Exits
+) -> None:
+    """What is written to ports is noted; what the console and the device make of it is the same for both machines."""
+    port, value = cast(tuple[Vector, Vector], arguments)
+    memory, old = cursor.state.surroundings.memories[PORTS], cursor.state.elements(PORTS)
+    address = evaluator.terms.concat([(port, 16), (0, 2)])
+    unknown_call(evaluator, function, arguments, cursor, exits)
+    cursor.state.set(PORTS, memory.write(old, address, value, 32))
+
+
 BORDERS: dict[str, Override] = {
     "boundary_exits": _nothing,  # exits that are due before an instruction have goals of their own
     "deliver_exception": _end_with_event,
     "stop_guest": _end,
     "next_guest": _current_guest,
     # What a guest asks of the VMM has no counterpart on the bare machine, and its device is the same there.
-    **dict.fromkeys(("hypercall", "read_engine", "write_engine", "collect_faults"), unknown_call),
+    **dict.fromkeys(("hypercall", "read_engine", WRITE_PORTS), unknown_call),
 }
 
 

@@ -6,18 +6,21 @@ instruction by `cycle`. Both end where an event would be delivered to the guest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from checks.case import Case, value_of
+from checks.emulation.claims import GETS_EVENT, IS_STOPPED, NEVER_EXITS, RESUMES
 from checks.emulation.exceptions import DELIVERED, EVENT, LENGTH
 from checks.emulation.explain import COLUMNS
+from checks.emulation.machine import WRITE_PORTS
 from checks.emulation.runs import CYCLE, DIFFERS, RUN_ONE
+from checks.outcome import EXCLUDED
 from checks.output import output_console
 from checks.trap.contract import FAULT
 from checks.trap.replay import COMPLETES, Outcome, Player
@@ -33,42 +36,79 @@ class _EndError(Exception):
 
 
 @dataclass(slots=True)
-class _Exit:
-    """What the last VM exit carried."""
+class _Seen:
+    """What the last VM exit carried, and what was written to ports."""
 
     event: Any = None
+    ports: list[tuple[int, int]] = field(default_factory=list)
 
 
 def replay(case: Case, model: Model) -> int:
     """Runs the case; 0 if the reference violates the theorem too, 1 if it does not.  Raises CaseError."""
-    player, seen = Player(case, model), _Exit()
-    with _borders(model, seen, is_whole=bool(case.code)):
-        guest = _guest(player, model)
-        if seen.event is None:
-            raise CaseError(f"{case.id}: the instruction does not exit here")
-        bare = _bare(player, model, seen)
-    looks = player.looks("view", guest.machine)
-    ends_alike = guest.text == bare.text
-    rows = (
-        player.rows(looks, player.raw(looks, bare.machine))
-        if ends_alike and guest.text != "is stopped"
-        else []
-    )
-    rows = [row for row in rows if row[0] not in _IGNORED]
+    ends = _run_both(case, model)
+    if ends.bare is None:
+        raise CaseError(f"{case.id}: the instruction does not exit here")
     table = Table(box=SIMPLE)
     for column in ("", *COLUMNS):
         table.add_column(column)
-    table.add_row("it", guest.text, bare.text)
-    for row in rows:
+    table.add_row("it", ends.guest.text, ends.bare.text)
+    for row in ends.rows:
         table.add_row(*row)
     console = output_console()
     console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
     console.print(table)
-    is_violated = bool(rows) or not ends_alike
     console.print(
-        f"CONFIRMED: {case.text}" if is_violated else "not confirmed: the reference keeps the theorem here"
+        f"CONFIRMED: {case.text}" if ends.part else "not confirmed: the reference keeps the theorem here"
     )
-    return 0 if is_violated else 1
+    return 0 if ends.part else 1
+
+
+def outcome(case: Case, model: Model) -> str:
+    """What the guest experiences, if the bare machine does the same.  Raises CaseError."""
+    ends = _run_both(case, model)
+    if ends.bare is None:
+        return NEVER_EXITS
+    return EXCLUDED if ends.part else RESUMES if ends.guest.text == COMPLETES else ends.guest.text
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What a guest whose instruction exits experiences, and the bare machine; None if it does not exit.
+
+    `rows` are the differences where both end alike.
+    """
+
+    guest: Outcome
+    bare: Outcome | None
+    rows: list[tuple[str, str, str]]
+
+    @property
+    def part(self) -> bool:
+        """Whether there is a difference."""
+        return self.bare is not None and (bool(self.rows) or self.guest.text != self.bare.text)
+
+
+def _run_both(case: Case, model: Model) -> _Ends:
+    player, seen = Player(case, model), _Seen()
+    with _borders(model, seen, is_whole=bool(case.code)):
+        guest = _guest(player, model)
+        if seen.event is None:
+            return _Ends(guest, None, [])
+        written = tuple(seen.ports)
+        seen.ports.clear()
+        bare = _bare(player, model, seen)
+    if guest.text != bare.text or guest.text == IS_STOPPED:
+        return _Ends(guest, bare, [])
+    looks = player.looks("view", guest.machine)
+    rows = player.rows(looks, player.raw(looks, bare.machine))
+    rows = [row for row in rows if row[0] not in _IGNORED]
+    if written != tuple(seen.ports):
+        rows.append(("written to ports", _ports_in_words(written), _ports_in_words(seen.ports)))
+    return _Ends(guest, bare, rows)
+
+
+def _ports_in_words(written: Iterable[tuple[int, int]]) -> str:
+    return ", ".join(f"{port:#x}: {value:#x}" for port, value in written) or "nothing"
 
 
 def _guest(player: Player, model: Model) -> Outcome:
@@ -83,7 +123,7 @@ def _guest(player: Player, model: Model) -> Outcome:
     return outcome if is_back else Outcome("never runs again", machine)
 
 
-def _bare(player: Player, model: Model, seen: _Exit) -> Outcome:
+def _bare(player: Player, model: Model, seen: _Seen) -> Outcome:
     """The instruction on the bare machine, or what the guest's machine does instead."""
     machine = player.bare()
     instruction = _begin(player, model, machine)
@@ -136,7 +176,7 @@ def _install(machine: Any, body: Callable[[Any], None]) -> None:
 
 
 @contextmanager
-def _borders(model: Model, seen: _Exit, *, is_whole: bool) -> Iterator[None]:
+def _borders(model: Model, seen: _Seen, *, is_whole: bool) -> Iterator[None]:
     """Puts the borders of the theorem in place of some functions of the model.
 
     Of events that are delivered all counts if `is_whole`, otherwise what their delivery reads.
@@ -149,14 +189,18 @@ def _borders(model: Model, seen: _Exit, *, is_whole: bool) -> Iterator[None]:
 
     def deliver(_machine: Any, event: Any) -> None:
         ignored = () if is_whole else (name for name in event._fields if name not in DELIVERED)
-        _end("gets the event", event._replace(**dict.fromkeys(ignored, 0)))
+        _end(GETS_EVENT, event._replace(**dict.fromkeys(ignored, 0)))
+
+    def write_ports(_machine: Any, port: int, value: int) -> None:
+        seen.ports.append((port, value))
 
     borders: dict[str, Callable[..., Any]] = {
+        WRITE_PORTS: write_ports,
         "vm_exit": leave,
         "boundary_exits": lambda _machine: None,
         "next_guest": lambda machine: machine.CURRENT_VM,
         "deliver_exception": deliver,
-        "stop_guest": lambda _machine: _end("is stopped"),
+        "stop_guest": lambda _machine: _end(IS_STOPPED),
     }
     kept = {name: model.namespace[name] for name in borders}
     model.namespace.update(borders)

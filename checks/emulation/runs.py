@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from checks.emulation.machine import BORDERS, STOPPED, Instruction, Machine
+from checks.emulation.machine import BORDERS, STOPPED, WRITE_PORTS, Instruction, Machine, note_ports
 from checks.symbolic.paths import RETURN, Cursor, Exit, Exits, Paths
 from checks.symbolic.state import State
 from checks.symbolic.terms import Truth
@@ -98,7 +98,7 @@ class Player:
 
     def _machine(self, instruction: Instruction) -> Machine:
         """An evaluator with all borders in place."""
-        overrides = {**self.settings.contract.overrides(), **BORDERS}
+        overrides = {**self.settings.contract.overrides(), **BORDERS, WRITE_PORTS: note_ports}
         return Machine(
             self.settings.program, self.settings.terms, overrides=overrides, instruction=instruction
         )

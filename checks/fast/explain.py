@@ -22,7 +22,7 @@ from refmodel.encoder import Encoder
 
 COLUMNS = ("reference", "fast")
 BASE = "kernel"  # of checks/fuzz/bases.py: linear addresses of its pages are physical ones
-RSP = 4
+RSP, RBP = 4, 5
 OTHER_FLAGS = ~0xCD7 & (1 << 64) - 1  # all but the status flags, DF and bit 1, which reads as 1
 COMPLETES = "completes"
 WRONG = "the handler does something else than the specification"
@@ -53,6 +53,7 @@ class Explainer:
         wanted: list[tuple[Vector, int]] = [
             (cast(Vector, state.get("RIP")), CODE),
             (cast(Vector, read((RSP,))), STACK_TOP),
+            (cast(Vector, read((RBP,))), DATA),  # where LEAVE finds what it pops
             *((address, DATA) for address in symbols.addresses.values()),
         ]
         if "target" in symbols.values:

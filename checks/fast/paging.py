@@ -96,7 +96,7 @@ class Lemmas:
         claim = self.terms.truth(self.terms.conjunction(lemma(self)))
         hypotheses = tuple(self.terms.truth(h) for h in self.hypotheses)
         reached = self.terms.disjunction(step.condition for step in self._steps)
-        witness = Witness("finds a translation", self.terms.truth(reached))
+        witness = Witness("completes", self.terms.truth(reached))
         explain = partial(explained, name, tuple(self._steps))
         is_split = lemma in BY_PATHS
         return Goal(name, claim, hypotheses, (witness,), explain=explain, is_split=is_split)

@@ -97,11 +97,10 @@ class Step:
 
 
 def explained(goal_id: str, steps: tuple[Step, ...], model: z3.ModelRef) -> Counterexample:
-    """The counterexample under a model, with a case for the first claim that does not hold."""
+    """The counterexample under a model, with a case for the first claim that does not hold, or else for the first."""
     concrete = Concrete(model)
-    situation = next(
-        step.situation for step in steps if concrete.holds(step.condition) and not concrete.holds(step.claim)
-    )
+    reached = [step for step in steps if concrete.holds(step.condition)]
+    situation = next((one for one in reached if not concrete.holds(one.claim)), reached[0]).situation
     case = _case(goal_id, concrete, situation)
     rows = [("access", NAMES[situation.access])]
     rows += [(name, f"{value:#x}") for name, value in case.state.items()]

@@ -8,7 +8,22 @@ from checks.fuzz.engines import tested_engine
 from checks.fuzz.known import Known
 from checks.fuzz.program_comparison import PROGRAM, ProgramComparison
 from checks.fuzz.report import describe
+from checks.outcome import EXCLUDED
 from refmodel.model import Model
+
+_latest: list[Comparison] = []
+"""The comparison of the latest `outcome`: a run of many cases has one model and one engine."""
+
+
+def outcome(case: Case, model: Model) -> str:
+    """That both engines complete and agree, or what else happens.  Raises CaseError."""
+    if not _latest or _latest[0].model is not model or _latest[0].tested.name != case.columns[1]:
+        _latest[:] = [Comparison(model, tested_engine(case.columns[1]))]
+    (comparison,) = _latest
+    before = comparison.tally.executed
+    if comparison.decide(case) is not None:
+        return EXCLUDED
+    return "completes" if comparison.tally.executed > before else "is refused"
 
 
 def replay(case: Case, model: Model) -> int:

@@ -12,7 +12,7 @@ from grammar import ir
 from grammar.ir import Program
 from refmodel.generate.names import cache_attribute
 
-SCRATCH = frozenset({"NEXT_RIP"})  # registers that mean nothing between two instructions
+SCRATCH = frozenset({"NEXT_RIP", "SINGLE_STEP"})  # registers that mean nothing between two instructions
 
 
 class View:

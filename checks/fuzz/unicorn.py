@@ -12,7 +12,6 @@ from importlib import import_module
 from itertools import takewhile
 from typing import Any
 
-from checks.errors import UsageError
 from checks.fuzz.bases import CODE, GDT, MEMORY_SIZE, PAGE_SIZE, PML4, STACK_TOP, TABLE, memory_image
 from checks.fuzz.cycle import NOT_MODELLED, PAGE_FAULT, Cycle, Step
 from checks.fuzz.generate import Scope
@@ -46,11 +45,6 @@ _READ = _WRITTEN | {"CR0", "CR2", "CR3", "CR4", "IN_NON_ROOT", "SEGMENT_LIMIT", 
 _OWN_WAY = frozenset({"locate", "cpl", "segment_address", "offset_in_segment"})
 
 
-def missing_message() -> str:
-    """What to do where Unicorn is not installed."""
-    return "the engine unicorn needs the package unicorn: pip install 'nonroot[oracles]' (or: pip install unicorn)"
-
-
 class UnicornEngine:
     """Executes instructions at CPL 0 and 3 on the bare machine."""
 
@@ -64,11 +58,8 @@ class UnicornEngine:
     )
 
     def __init__(self, model: Model) -> None:
-        try:
-            self._library: Any = import_module("unicorn")
-            self._numbers: Any = import_module("unicorn.x86_const")
-        except ImportError:
-            raise UsageError(missing_message()) from None
+        self._library: Any = import_module("unicorn")
+        self._numbers: Any = import_module("unicorn.x86_const")
         self.cycle = Cycle(model, delivers=False)
         program = model.program
         self._instructions = [name for name, i in program.instructions.items() if _is_plain(program, i)]

@@ -163,6 +163,7 @@ def _goals(
             goal,
             terms.truth(terms.conjunction(places.values())),
             hypotheses,
+            run.witnesses(),
             minimise=partial(_minimise, canonical, run),
             explain=partial(run.broken, KIND, goal, places, summary, one.predicate.span, claim=one.name),
         )

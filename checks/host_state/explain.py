@@ -25,6 +25,9 @@ from grammar import ir
 KIND = "host_state"
 """The kind of the cases."""
 
+GOES_ON = "goes on"
+"""The witness of most goals."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -41,7 +44,7 @@ class Change:
     calls: Sequence[tuple[ir.Function, Sequence[Value]]] = ()
     used: Sequence[Evaluator] = ()
     hypotheses: tuple[z3.BoolRef, ...] = ()
-    witness: str = "goes on"
+    witness: str = GOES_ON
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Record, Value, equal, fresh
 from checks.theorem import Goal, Group
-from checks.totality.handlers import LIVES
 from checks.totality.havoc import any_state
+from checks.totality.requests import LIVES
 from checks.trap.contract import VM_EXIT
 from checks.walk import nodes, reachable_functions
 from grammar import ir

@@ -7,7 +7,7 @@ hold, whether it completes, faults or exits, they hold again. That RIP moves on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -24,7 +24,7 @@ from checks.trap.compare import Comparison
 from checks.trap.forms import Form
 from checks.trap.runs import Run, Settings
 from checks.trap.subject import Subject
-from checks.trap.theorems import Claim, Theorem
+from checks.trap.theorems import Claim, Theorem, witnesses_of
 from checks.walk import names_in, reachable_functions
 from grammar import ir
 
@@ -110,15 +110,17 @@ class Start:
             if holds is not True and not one.is_policy:
                 yield holds
 
-    def witnesses(self, run: Run, own: Iterable[Truth]) -> Iterator[Witness]:
-        """That an instruction of the group can run where all is assumed; one of them shows it for the others."""
+    def first_witnesses(self, run: Run, own: Sequence[Truth]) -> tuple[Witness, ...]:
+        """The witnesses of the first instruction of the group, which shows it for the others."""
         if self.shown:
-            return
+            return ()
         self.shown.append(run)
-        terms = self.settings.terms
+        return tuple(self.witnesses(run, own))
+
+    def witnesses(self, run: Run, own: Iterable[Truth]) -> Iterator[Witness]:
+        """That an instruction can run where all is assumed."""
         every = (*self.about(self.promises.every), *own)
-        for name, condition in (("completes", run.completes), ("faults", run.faults), ("exits", run.exits)):
-            yield Witness(name, terms.truth(terms.conjunction((*every, condition))))
+        yield from witnesses_of(self.settings.terms, run, every)
 
 
 def _goal(subject: Subject, start: Start, depending: Iterable[Promise]) -> Goal:
@@ -138,9 +140,10 @@ def _goal(subject: Subject, start: Start, depending: Iterable[Promise]) -> Goal:
         name,
         terms.truth(terms.implies(assumed, claim.conclusion(terms))),
         (),
-        tuple(start.witnesses(run, own)),
+        start.first_witnesses(run, own),
         partial(explainer.minimise, claim),
         partial(explainer.explain, claim),
+        own_witnesses=lambda: tuple(start.witnesses(run, own)),
     )
 
 

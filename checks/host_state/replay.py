@@ -10,16 +10,23 @@ from typing import Any
 from checks.case import Case, value_of
 from checks.host_state.built import BOOT
 from checks.host_state.cycle import AROUND, DELIVERY
+from checks.host_state.explain import GOES_ON
 from checks.host_state.instructions import IS_AFTER
 from checks.host_state.promises import CURRENT, ENTER, LOAD, RECORD, SAVE, THIS_CPU, mode_of, promises
 from checks.host_state.register_replay import is_lost
 from checks.host_state.registers import GROUP as REGISTERS
+from checks.outcome import EXCLUDED
+from checks.symbolic.paths import RETURN
 from checks.totality.calls import ScriptedCalls, Watch
 from checks.totality.havoc import EXECUTE
+from checks.totality.open_run import end_in_words
 from checks.trap.contract import VM_EXIT
 from checks.trap.replay import COMPLETES, Player
 from refmodel.model import Model
 from refmodel.vectors import CaseError
+
+STOPPED = "guest_stopped"
+"""The output of a guest's end."""
 
 
 def replay(case: Case, model: Model) -> int:
@@ -36,13 +43,48 @@ def replay(case: Case, model: Model) -> int:
     return 0 if lost else 1
 
 
+def outcome(case: Case, model: Model) -> str:
+    """What the case's instruction, function or calls do, if no promise breaks.  Raises CaseError."""
+    player = Player(case, model)
+    if any(_lost(player)):
+        return EXCLUDED
+    if case.code:
+        return player.run(player.machine({})).text
+    if _is_about_register(player):
+        return ""
+    return _end_on_the_way(player) if _is_around(player) else _end_of_calls(player)
+
+
+def _end_on_the_way(player: Player) -> str:
+    """How the function ends."""
+    raised = ScriptedCalls(player.case, player.model, _stop_before(None)).run(player.machine({}))
+    return end_in_words(RETURN if raised is None else type(raised).__name__.removesuffix("Abort"))
+
+
+def _end_of_calls(player: Player) -> str:
+    """Whether the guest is as alive as before after the calls."""
+    *calls, _ = player.case.instruction.split("; ")
+    machine = player.machine({})
+    stopped = list[int]()
+    machine.listeners[STOPPED] = lambda *_: stopped.append(1)
+    done = [_call(player, machine, name) for name in calls]
+    return "is stopped" if stopped or done[-1] is False else GOES_ON
+
+
+def _is_about_register(player: Player) -> bool:
+    return player.case.id.startswith(f"{REGISTERS}.")
+
+
+def _is_around(player: Player) -> bool:
+    return player.case.id.startswith((f"{AROUND}.", f"{DELIVERY}."))
+
+
 def _lost(player: Player) -> Iterable[str]:
     if player.case.code:
         return _lost_by_instruction(player)
-    if player.case.id.startswith(f"{REGISTERS}."):
+    if _is_about_register(player):
         return [player.case.instruction] if is_lost(player) else []
-    is_around = player.case.id.startswith((f"{AROUND}.", f"{DELIVERY}."))
-    return _lost_on_the_way(player) if is_around else _lost_by_calls(player)
+    return _lost_on_the_way(player) if _is_around(player) else _lost_by_calls(player)
 
 
 def _lost_by_instruction(player: Player) -> list[str]:
@@ -118,13 +160,13 @@ def _save(player: Player, machine: Any) -> None:
     player.model.functions[SAVE](machine, event)
 
 
-def _call(player: Player, machine: Any, name: str) -> None:
-    """Calls a function with the arguments that the case gives it."""
+def _call(player: Player, machine: Any, name: str) -> Any:
+    """Calls a function with the arguments that the case gives it: what it returns."""
     function = player.model.program.functions.get(name)
     if function is None:
         raise CaseError(f"the specification has no function '{name}'")
     arguments = (value_of(player.case, player.model, f"{name}.{p.name}", p.type) for p in function.parameters)
-    player.model.functions[name](machine, *arguments)
+    return player.model.functions[name](machine, *arguments)
 
 
 def _holds(player: Player, machine: Any, name: str, *, is_running: bool) -> bool:

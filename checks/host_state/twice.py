@@ -120,7 +120,8 @@ class Twice:
     def returned(cls, program: ir.Program, terms: Terms, built: Built) -> Twice:
         """The state before a VM exit, and that in which the guest runs again after another did."""
         vm, guest = program.state[CURRENT].type, RunningGuest.of(program, terms, built)
-        guest.state.set("NEXT_RIP", guest.state.get("RIP"))
+        guest.state.set("NEXT_RIP", guest.state.get("RIP"))  # it is between two instructions
+        guest.state.set("SINGLE_STEP", value=False)
         left, current, other = LeftGuest.of(guest), guest.state.get(CURRENT), fresh(terms, "other", vm)
         switcher = Evaluator(program, terms)
         away, symbols = _switched(switcher, left.state, other), Symbols(terms)

@@ -8,19 +8,23 @@ from typing import TypeAlias, cast
 
 import z3
 
-from checks.isolation.explain import Call, case_of, explain
+from checks.function_case import IT_RETURNS
+from checks.isolation.explain import Call, Called, called_case, case_of, explain
 from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns
-from checks.isolation.world import FRAME_WIDTH, Sightings, World
+from checks.isolation.world import FRAME_WIDTH, World
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Point, Value
-from checks.theorem import Counterexample, Goal, Group, Witness
+from checks.theorem import Counterexample, Explain, Goal, Group, Witness
 from grammar import ir
 
 Proof: TypeAlias = Callable[[World, Patterns, str], Group]
 """What builds a group of that name."""
+
+THERE_IS = "there is such a translation"
+"""The witness of a lemma."""
 
 
 def symbols(world: World, function: str, names: Sequence[str]) -> list[Value]:
@@ -43,7 +47,7 @@ def lemma(
     conclusion, looked = world.look(claim[0], world.before, *claim[1])
     instances = Instances(world, patterns)
     assumptions = [cast(Truth, condition), *instances.at((seen, looked), list(values.items()))]
-    witness = Witness("there is such a translation", world.all_of(assumptions))
+    witness = Witness(THERE_IS, world.all_of(assumptions))
     text = f"{claim[0]} can be false"
     told = explain(world, text, world.program.functions[claim[0]].span, values)
     calls = (claim,) if given is None else (given, claim)
@@ -56,29 +60,51 @@ def lemma(
     return Goal(name, truth, witnesses=(witness,), explain=render)
 
 
-def run_function(world: World, function: ir.Function, arguments: Point) -> tuple[Vector, Cursor, Sightings]:
-    """The result of a function, where control is after it, and what it looked at."""
+def run_function(world: World, function: ir.Function, arguments: Point) -> Called:
+    """A run of a function."""
     evaluator, cursor = world.evaluator(), Cursor(world.before.copy(), {})
-    result = cast(Vector, evaluator.call(function, arguments, cursor, []))
-    return result, cursor, world.sightings(evaluator.touched)
+    result = cast(Value, evaluator.call(function, arguments, cursor, []))
+    return Called(function, arguments, result, cursor, world.sightings(evaluator.touched))
 
 
 def group_about(
     world: World,
     name: str,
-    function: ir.Function,
+    called: Called,
     conclusions: Mapping[str, tuple[Sequence[Truth], Truth]],
     values: dict[str, Value],
 ) -> Group:
-    """Goals about one run of a function that returns: by name, the assumptions and the conclusion."""
+    """Goals about one run of a function that returns: by name, the assumptions and the conclusion.
+
+    Where what the function calls was replaced, there are no cases.
+    """
+    function = called.function
     assumed = [truth for assumptions, _ in conclusions.values() for truth in assumptions]
-    witness = Witness(f"{function.source} returns", world.all_of(assumed))
-    told = explain(world, f"{function.source} can reach what is not the guest's", function.span, values)
+    witness = Witness(IT_RETURNS, world.all_of(assumed))
+    text = f"{function.source} can reach what is not the guest's"
     goals = tuple(
-        Goal(f"{name}.{goal}", world.follows(assumptions, conclusion), witnesses=(witness,), explain=told)
+        Goal(
+            f"{name}.{goal}",
+            world.follows(assumptions, conclusion),
+            witnesses=(witness,),
+            explain=explain_called(world, f"{name}.{goal}", called, text, values),
+        )
         for goal, (assumptions, conclusion) in conclusions.items()
     )
     return Group(name, world.context, goals)
+
+
+def explain_called(
+    world: World, goal: str, called: Called, text: str, values: Mapping[str, Value]
+) -> Explain:
+    """What to tell about a model in which a function does what it should not."""
+    told = explain(world, text, called.function.span, values)
+
+    def render(model: z3.ModelRef) -> Counterexample:
+        case = called_case(world, model, goal, called, text) if not world.overrides else None
+        return replace(told(model), case=case)
+
+    return render
 
 
 @dataclass(slots=True)

@@ -56,7 +56,8 @@ def dma_translation(world: World, patterns: Patterns, name: str) -> Group:
     """Where there is a guest, `dma_translate` blocks, or returns the same offset in a frame of the device's guest."""
     function = world.program.functions["dma_translate"]
     device, address, access = (world.symbol(p.name, p.type) for p in function.parameters)
-    result, cursor, seen = run_function(world, function, (device, address, access))
+    called = run_function(world, function, (device, address, access))
+    result, cursor, seen = cast(Vector, called.result), called.after, called.seen
     landed, landed_seen = world.look("is_memory_of_owner", world.before, device, frame_of(world, result))
     page = frame_of(world, cast(Vector, address))
     assumed = _assumed(world, patterns, (seen, landed_seen), device, [("offset", page)])
@@ -65,7 +66,7 @@ def dma_translation(world: World, patterns: Patterns, name: str) -> Group:
         "lands_in_own_frame": (given, cast(Truth, landed)),
         "keeps_offset": (given, same_offset(world, result, cast(Vector, address))),
     }
-    return group_about(world, name, function, conclusions, {"device": device, "address": address})
+    return group_about(world, name, called, conclusions, {"device": device, "address": address})
 
 
 def dma_writing(world: World, _patterns: Patterns, name: str) -> Group:
@@ -74,29 +75,27 @@ def dma_writing(world: World, _patterns: Patterns, name: str) -> Group:
     world.overrides["dma_translate"] = contract.translate
     function = world.program.functions["dma_write"]
     device, address, value = (world.symbol(p.name, p.type) for p in function.parameters)
-    _, cursor, _ = run_function(world, function, (device, address, value))
+    called = run_function(world, function, (device, address, value))
     frame, index = symbols(world, "read_second_level", ("table", "index"))
     given = [world.truth("is_memory_of_owner", world.before, device, f) for f in contract.frames]
-    unchanged = world.equal_words(world.before, cursor.state, (frame, index))
+    unchanged = world.equal_words(world.before, called.after.state, (frame, index))
     is_own = world.truth("is_memory_of_owner", world.before, device, frame)
     conclusion = world.terms.disjunction((unchanged, is_own))
     values = {"device": device, "address": address, "table": frame, "index": index}
-    return group_about(world, name, function, {"writes_own_frames": (given, conclusion)}, values)
+    return group_about(world, name, called, {"writes_own_frames": (given, conclusion)}, values)
 
 
 def interrupt_remapping(world: World, patterns: Patterns, name: str) -> Group:
     """Where there is a guest, `remap_interrupt` blocks, or the interrupt is one that the device may send."""
     function = world.program.functions["remap_interrupt"]
     device, address, data = (world.symbol(p.name, p.type) for p in function.parameters)
-    result, cursor, seen = run_function(world, function, (device, address, data))
-    is_own, own_seen = world.look("is_interrupt_of", world.before, device, result)
+    called = run_function(world, function, (device, address, data))
+    is_own, own_seen = world.look("is_interrupt_of", world.before, device, called.result)
     index, _ = world.look("interrupt_index", world.before, address, data)
     entry = world.terms.extract(cast(Vector, index), 7, 0)
-    assumed = _assumed(world, patterns, (seen, own_seen), device, [("vector", entry)])
-    conclusions = {"is_the_devices_own": ([*assumed, cursor.alive], cast(Truth, is_own))}
-    return group_about(
-        world, name, function, conclusions, {"device": device, "address": address, "data": data}
-    )
+    assumed = _assumed(world, patterns, (called.seen, own_seen), device, [("vector", entry)])
+    conclusions = {"is_the_devices_own": ([*assumed, called.after.alive], cast(Truth, is_own))}
+    return group_about(world, name, called, conclusions, {"device": device, "address": address, "data": data})
 
 
 def _assumed(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import z3
 
 from checks.case import Case
+from checks.function_case import RAISES, RESULT, WORD, function_case
 from checks.isolation.world import FRAME_WIDTH, MEMORY, Sightings, World
+from checks.symbolic.paths import Cursor
 from checks.symbolic.state import State
 from checks.symbolic.terms import Vector
-from checks.symbolic.values import Value, width_of
+from checks.symbolic.values import Point, Value, leaves, width_of
 from checks.theorem import Counterexample, Explain
+from checks.trap.concrete import Concrete
 from checks.walk import names_in, reachable_functions, state_read
 from grammar import ir
 from grammar.source import Span
@@ -76,6 +80,8 @@ def _shown(model: z3.ModelRef, value: Value, type_: ir.Type) -> str:
     if isinstance(result, z3.ExprRef) and not z3.is_bv_value(result):
         return str(result) if z3.is_true(result) or z3.is_false(result) else "any"
     number = result.as_long() if isinstance(result, z3.BitVecNumRef) else int(cast(int, result))
+    if isinstance(type_, ir.Bool):
+        return str(bool(number))
     if isinstance(type_, ir.Enum):
         return next((name for name, code in type_.members if code == number), f"{number:#x}")
     return f"{number:#x}"
@@ -96,6 +102,17 @@ def far_frames(world: World, seen: Iterable[Sightings]) -> tuple[z3.BoolRef, ...
                     {v.get_id(): v for v, w in pairs if w == FRAME_WIDTH and isinstance(v, z3.BitVecRef)}
                 )
     return tuple(z3.UGE(frame, MOST_FRAMES) for frame in frames.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A run of a function: its arguments and result, where control is after it, and what it looked at."""
+
+    function: ir.Function
+    arguments: Point
+    result: Value
+    after: Cursor
+    seen: Sightings
 
 
 Call: TypeAlias = tuple[str, Sequence[Value]]
@@ -123,6 +140,37 @@ def case_of(
     ).document()
 
 
+def called_case(
+    world: World,
+    model: z3.ModelRef,
+    goal: str,
+    called: Called,
+    text: str,
+) -> dict[str, object]:
+    """The model as a case of a function, which returns or raises as the model says, and leaves the words in sight."""
+    function, concrete = called.function, Concrete(model)
+    state, memory = _state(world, model, [called.seen], {"state", "register", "vmcs"})
+    given = zip(function.parameters, called.arguments, strict=True)
+    expected = {
+        name: concrete.number(part)
+        for p, argument in given
+        for name, part, _ in leaves(argument, p.type, f"{function.name}.{p.name}")
+    }
+    if concrete.holds(called.after.alive):
+        assert function.result is not None
+        expected |= {n: concrete.number(v) for n, v, _ in leaves(called.result, function.result, RESULT)}
+        for point in called.seen[MEMORY].values():
+            address = _number(model, point[0]) << 12 | _number(model, point[1]) << 3
+            word = world.read(called.after.state, MEMORY, *point)
+            expected[f"{WORD}{address}]"] = _number(model, word)
+    else:
+        expected[RAISES] = 1
+    resets = {v.name: v.reset for v in world.program.state.values()}
+    changed = {name: value for name, value in state.items() if value != resets[name.split("[")[0]]}
+    words = {address: word.to_bytes(8, "little") for address, word in memory.items()}
+    return function_case(goal, function.name, changed, words, expected, text)
+
+
 def _is_about_caches(program: ir.Program, name: str) -> bool:
     """Steps of the hardware are; of others, those that have to be asked in a state with caches."""
     if name in program.steps:
@@ -139,7 +187,8 @@ def _state(
     world: World, model: z3.ModelRef, seen: Iterable[Sightings], spaces: Container[str]
 ) -> tuple[dict[str, int], dict[int, int]]:
     """The values of state by item, and of words of memory by address."""
-    scalars = (v.name for v in world.program.state.values() if v.space in spaces and not v.indices)
+    plain = (v for v in world.program.state.values() if not v.indices and not isinstance(v.type, ir.Struct))
+    scalars = (v.name for v in plain if v.space in spaces)
     state = {name: _number(model, world.before.get(name)) for name in scalars}
     memory = {}
     for sightings in seen:

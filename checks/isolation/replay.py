@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from checks.case import Case, apply, get_item
-from checks.isolation.steps import HANDED_OVER_ZERO, OTHERS_UNCHANGED, owner_of_actor
+from checks.isolation.claims import THERE_IS
+from checks.isolation.steps import HANDED_OVER_ZERO, IS_TAKEN, OTHERS_UNCHANGED, owner_of_actor
+from checks.outcome import EXCLUDED
 from grammar import ir
 from refmodel.memory import EndlessMemory
 from refmodel.model import Model, build
@@ -30,6 +32,24 @@ def replay(case: Case, model: Model) -> int:
 
     Raises CaseError if the case names no step and no theorem.
     """
+    return 0 if _run(case, model).fails else 1
+
+
+def outcome(case: Case, model: Model) -> str:
+    """Whether the step is taken, or all predicates hold, where no claim breaks.  Raises CaseError."""
+    run = _run(case, model)
+    return EXCLUDED if run.fails else run.text
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What was found: whether the claim breaks, and what happened, in the words of a witness."""
+
+    fails: bool
+    text: str
+
+
+def _run(case: Case, model: Model) -> _Run:
     calls = [
         (name, [int(n) for n in numbers.split(",") if n.strip()])
         for name, numbers in _CALL.findall(case.instruction)
@@ -38,15 +58,14 @@ def replay(case: Case, model: Model) -> int:
     if not calls or any(n not in {*program.functions, *program.invariants, *_OF_STEPS} for n, _ in calls):
         raise CaseError(f"not a case of a step or a predicate: {case.instruction!r}")
     if any(_is_ghost(program, name) for name in case.state):
-        model = build(_with_caches(program))
+        model = _with_caches(program)
     machine = model.machine(EndlessMemory(_MEMORY))
     apply(case, machine, model)
     is_about_step = len(calls) == 2 and calls[0][0] in program.steps
-    fails = _step_breaks(model, machine, *calls) if is_about_step else _is_false(model, machine, calls)
-    return 0 if fails else 1
+    return _take(model, machine, *calls) if is_about_step else _ask(model, machine, calls)
 
 
-def _step_breaks(model: Model, machine: Any, call: _Call, about: _Call) -> bool:
+def _take(model: Model, machine: Any, call: _Call, about: _Call) -> _Run:
     """Takes the step: whether the claim held before and does not after."""
     (step, arguments), (claim, point) = call, about
     asked = _Claim(model, machine, claim, point, _actor(model.program, machine, step, arguments))
@@ -57,15 +76,15 @@ def _step_breaks(model: Model, machine: Any, call: _Call, about: _Call) -> bool:
     print(
         f"{claim}({', '.join(map(hex, point))}): {'holds before and not after' if fails else 'does not break'}"
     )
-    return fails
+    return _Run(fails, IS_TAKEN if taken else "the step is refused")
 
 
-def _is_false(model: Model, machine: Any, calls: Sequence[_Call]) -> bool:
+def _ask(model: Model, machine: Any, calls: Sequence[_Call]) -> _Run:
     """Asks predicates: whether all hold but the last."""
     said = [bool(model.functions[name](machine, *point)) for name, point in calls]
     for (name, point), holds in zip(calls, said, strict=True):
         print(f"{name}({', '.join(map(hex, point))}) {'holds' if holds else 'does not hold'}")
-    return all(said[:-1]) and not said[-1]
+    return _Run(all(said[:-1]) and not said[-1], THERE_IS if all(said) else "a condition does not hold")
 
 
 def _is_ghost(program: ir.Program, item: str) -> bool:
@@ -73,8 +92,18 @@ def _is_ghost(program: ir.Program, item: str) -> bool:
     return variable is not None and variable.space == "ghost"
 
 
-def _with_caches(program: ir.Program) -> ir.Program:
-    """The program, but for its instructions, with what exists for proofs only as state of the machine."""
+_known: list[tuple[ir.Program, Model]] = []
+"""The latest reference that was made so: a run of many cases has one program."""
+
+
+def _with_caches(program: ir.Program) -> Model:
+    """The reference, but for instructions, with what exists for proofs only as state of the machine."""
+    if not _known or _known[0][0] is not program:
+        _known[:] = [(program, build(_extended(program)))]
+    return _known[0][1]
+
+
+def _extended(program: ir.Program) -> ir.Program:
     state = {
         name: replace(one, space="state") if one.space == "ghost" else one
         for name, one in program.state.items()

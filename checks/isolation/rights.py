@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from checks.isolation.claims import Proof, run_function
-from checks.isolation.explain import explain
+from checks.function_case import IT_RAISES, IT_RETURNS
+from checks.isolation.claims import Proof, explain_called, run_function
 from checks.isolation.patterns import Patterns
 from checks.isolation.walks import EPT_TRANSLATE, LEVELS
 from checks.isolation.world import MEMORY, World
@@ -37,23 +37,31 @@ def rights(world: World, _patterns: Patterns, name: str) -> Group:
     terms, function = world.terms, world.program.functions[EPT_TRANSLATE]
     arguments = {p.name: world.symbol(p.name, p.type) for p in function.parameters}
     access = cast(Vector, arguments["access"])
-    _, cursor, _ = run_function(world, function, tuple(arguments.values()))
-    completes = [cast(Truth, world.look("ept_enabled", world.before)[0]), cursor.alive]
+    called = run_function(world, function, tuple(arguments.values()))
+    completes = [cast(Truth, world.look("ept_enabled", world.before)[0]), called.after.alive]
     values = {"address": arguments["address"]}
-    told = explain(world, f"{EPT_TRANSLATE} can complete without the right", function.span, values)
+    text = f"{EPT_TRANSLATE} can complete without the right"
     goals, good = [], list[Truth]()
     for level, reached, entry in _walk(world, cast(Vector, arguments["address"])):
         assumed = [*completes, reached]
-        witness = Witness(f"an access goes through level {level}", world.all_of(assumed))
+        witness = Witness(IT_RETURNS, world.all_of(assumed))
         wanted = terms.conjunction((_permits(world, entry, arguments), _is_well_formed(world, entry, level)))
         permitted = world.follows(assumed, wanted)
         good.append(terms.implies(reached, wanted))
-        goals.append(Goal(f"{name}.level{level}", permitted, witnesses=(witness,), explain=told))
+        goal = f"{name}.level{level}"
+        told = explain_called(world, goal, called, text, values)
+        goals.append(Goal(goal, permitted, witnesses=(witness,), explain=told))
     is_access = terms.disjunction(terms.equal(access, code, 2) for code in (READ, WRITE, EXECUTE))
-    refused = [is_access, completes[0], terms.negation(cursor.alive), terms.negation(_has_apic_page(world))]
-    witness = Witness("an access is refused", world.all_of(refused))
+    refused = [
+        is_access,
+        completes[0],
+        terms.negation(called.after.alive),
+        terms.negation(_has_apic_page(world)),
+    ]
+    witness = Witness(IT_RAISES, world.all_of(refused))
     justified = world.follows(refused, terms.negation(terms.conjunction(good)))
-    told = explain(world, f"{EPT_TRANSLATE} can refuse what all entries permit", function.span, values)
+    text = f"{EPT_TRANSLATE} can refuse what all entries permit"
+    told = explain_called(world, f"{name}.{REFUSES}", called, text, values)
     goals.append(Goal(f"{name}.{REFUSES}", justified, witnesses=(witness,), explain=told))
     return Group(name, world.context, tuple(goals))
 

@@ -21,6 +21,7 @@ from grammar import ir
 
 OTHERS_UNCHANGED = "others_unchanged"
 HANDED_OVER_ZERO = "handed_over_zero"
+IS_TAKEN = "the step is taken"
 
 FUNCTIONS = frozenset({"is_data_of_others", "read_entry"})
 """The functions of the specification that the statements use."""
@@ -61,7 +62,7 @@ class StepProof:
             truth = world.follows(assumptions, conclusion)
             told = self._explained(f"{name}.{goal}", point, seen)
             goals.append(Goal(f"{name}.{goal}", truth, minimise=partial(self._far, seen), explain=told))
-        witness = Witness("the step is taken", world.all_of(assumed))
+        witness = Witness(IS_TAKEN, world.all_of(assumed))
         witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
         requirements = tuple(world.proposition(r) for r in self.run.requirements)
         return Group(name, world.context, witnessed, requirements)

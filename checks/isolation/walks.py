@@ -54,7 +54,8 @@ def ept_translation(world: World, patterns: Patterns, name: str) -> Group:
     before = world.before
     function = world.program.functions[EPT_TRANSLATE]
     arguments = tuple(world.symbol(p.name, p.type) for p in function.parameters)
-    result, cursor, seen = run_function(world, function, arguments)
+    called = run_function(world, function, arguments)
+    result, cursor, seen = cast(Vector, called.result), called.after, called.seen
     (cpu,) = symbols(world, "runs_with_own_tables", ("cpu",))
     point = tuple(symbols(world, "read_entry", ("table", "index")))
     vm = world.read(before, "RUNNING", cpu)
@@ -74,7 +75,7 @@ def ept_translation(world: World, patterns: Patterns, name: str) -> Group:
         "marks_own_tables": ([*given, *to_mark], marks),
     }
     values = {"address": arguments[0], "cpu": cpu, "vm": vm, "table": point[0], "index": point[1]}
-    return group_about(world, name, function, conclusions, values)
+    return group_about(world, name, called, conclusions, values)
 
 
 def _policies(world: World) -> list[Value]:
@@ -100,7 +101,8 @@ def guest_translation(world: World, _patterns: Patterns, name: str) -> Group:
     world.overrides[EPT_TRANSLATE] = contract.translate
     function = world.program.functions["translate"]
     arguments = tuple(world.symbol(p.name, p.type) for p in function.parameters)
-    result, cursor, seen = run_function(world, function, arguments)
+    called = run_function(world, function, arguments)
+    result, cursor, seen = cast(Vector, called.result), called.after, called.seen
     given = [cursor.alive, *(world.truth("is_data_of", before, vm, f) for f in contract.frames)]
     reads = terms.conjunction(world.truth("is_data_of", before, vm, f) for f, _ in seen[MEMORY].values())
     unchanged = world.equal_words(before, cursor.state, (frame, index))
@@ -111,7 +113,7 @@ def guest_translation(world: World, _patterns: Patterns, name: str) -> Group:
         "writes_own_frames": (given, writes),
         "lands_in_own_frame": (given, landed),
     }
-    return group_about(world, name, function, conclusions, {"vm": vm, "frame": frame, "index": index})
+    return group_about(world, name, called, conclusions, {"vm": vm, "frame": frame, "index": index})
 
 
 PROOFS: dict[str, tuple[Proof, tuple[str, ...]]] = {

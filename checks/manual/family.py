@@ -13,12 +13,15 @@ from functools import partial
 import z3
 
 from checks.extract import Roots
+from checks.function_case import IT_RETURNS, RESULT, RIGHT, function_case
 from checks.manual.expected import EXPECTATIONS
 from checks.manual.machine import Machine
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
 from checks.symbolic.values import fresh, lifted
 from checks.theorem import Counterexample, Goal, Group, Outline, Witness
+from checks.totality.open_run import start_bytes, start_items
+from checks.trap.concrete import Concrete
 from grammar import ir
 
 
@@ -47,7 +50,8 @@ class ManualFamily:
         machine = Machine.arbitrary(program, context)
         terms, cursor = machine.terms, Cursor(machine.state.copy(), {})
         given = {p.name: fresh(terms, f"argument.{p.name}", p.type) for p in function.parameters}
-        value = Evaluator(program, terms).call(function, tuple(given.values()), cursor, [])
+        evaluator = Evaluator(program, terms)
+        value = evaluator.call(function, tuple(given.values()), cursor, [])
         shown = {p.name: lifted(terms, given[p.name], p.type) for p in function.parameters}
         expected = EXPECTATIONS[function.name](machine, *shown.values())
         returns = terms.truth(cursor.alive)
@@ -55,16 +59,29 @@ class ManualFamily:
         if value is not None:
             shown["returned"] = lifted(terms, value, function.result)
             returns = z3.And(returns, shown["returned"] == expected)
-        witness = Witness("it returns", terms.truth(cursor.alive))
-        goal = Goal(group, returns, witnesses=(witness,), explain=partial(_explain, function, shown))
+        witness = Witness(IT_RETURNS, terms.truth(cursor.alive))
+        explain = partial(_explain, group, function, shown, machine, evaluator)
+        goal = Goal(group, returns, witnesses=(witness,), explain=explain)
         return Group(group, context, (goal,))
 
 
-def _explain(function: ir.Function, shown: dict[str, z3.ExprRef], model: z3.ModelRef) -> Counterexample:
-    rows = tuple((name, _number(model.eval(value, model_completion=True))) for name, value in shown.items())
+def _explain(
+    goal: str,
+    function: ir.Function,
+    shown: dict[str, z3.ExprRef],
+    machine: Machine,
+    evaluator: Evaluator,
+    model: z3.ModelRef,
+) -> Counterexample:
+    concrete = Concrete(model)
+    rows = tuple((name, f"{concrete.number(value):#x}") for name, value in shown.items())
     summary = f"{function.name} does not return what the manual says"
-    return Counterexample(summary, ("what", "value"), rows, function.span)
-
-
-def _number(value: z3.ExprRef) -> str:
-    return f"{value.as_long():#x}" if isinstance(value, z3.BitVecNumRef) else str(value)
+    state = machine.read_values(concrete) | dict(start_items(concrete, machine.state, [evaluator]))
+    expected = {f"{function.name}.{p.name}": concrete.number(shown[p.name]) for p in function.parameters} | {
+        RIGHT: concrete.number(shown["expected"])
+    }
+    if "returned" in shown:
+        expected[RESULT] = concrete.number(shown["returned"])
+    memory = dict(start_bytes(concrete, machine.state, [evaluator]))
+    case = function_case(goal, function.name, state, memory, expected, summary)
+    return Counterexample(summary, ("what", "value"), rows, function.span, case)

@@ -13,6 +13,7 @@ from checks.symbolic.memory import ByteMemory
 from checks.symbolic.state import State, Surroundings
 from checks.symbolic.terms import Terms, Vector
 from checks.symbolic.values import Value, lifted
+from checks.trap.concrete import Concrete
 from grammar import ir
 
 MEMORY = "PHYSICAL"
@@ -51,6 +52,10 @@ class Machine:
     def flag(self, name: str) -> z3.BoolRef:
         """A register that is true or false."""
         return cast(z3.BoolRef, self._value(name, self.state.get(name)))
+
+    def read_values(self, concrete: Concrete) -> dict[str, int]:
+        """The values of what was read, by item."""
+        return {name: concrete.number(value) for name, value in self.read.items()}
 
     def byte(self, address: z3.BitVecRef) -> z3.BitVecRef:
         """The byte at a host-physical address of 64 bits."""

@@ -82,6 +82,7 @@ def serve(
     pipes, or it would keep them open when the parent is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     keep_freed_memory()
     for other in others:
         other.close()
@@ -99,6 +100,8 @@ def serve(
                 for results in in_batches(worker.prove(task)):
                     connection.send(results)
             connection.send(Done(task))
+        except BrokenPipeError:
+            return  # the parent is gone
         except Exception:  # noqa: BLE001 - whatever went wrong with this group, the others can go on
             connection.send(Done(task, traceback.format_exc()))
         gc.collect(1)

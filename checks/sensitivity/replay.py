@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from checks.case import Case
+from checks.outcome import OF_AN_ANSWER
 from checks.sensitivity.questions import CLAIMS, Question, without_exits
 from checks.trap.replay import compare, print_verdict
 from grammar import ir
@@ -24,6 +25,11 @@ def replay(case: Case, model: Model) -> int:
     print_verdict(case, verdict)
     print(f"CONFIRMED: {case.text}" if is_shown else "not confirmed: the reference shows no difference here")
     return 0 if is_shown else 1
+
+
+def outcome(case: Case, model: Model) -> str:
+    """Whether the reference shows the answer.  Raises CaseError."""
+    return OF_AN_ANSWER if replay(case, model) == 0 else "shows no difference"
 
 
 def _without_exits_of(name: str, model: Model) -> Model:

@@ -56,8 +56,7 @@ def _load(solver: str) -> Any:
     try:
         return importlib.import_module(solver)
     except ImportError as error:
-        hint = f"install it with `pip install {solver}`, or all solvers with `pip install 'nonroot[solvers]'`"
-        raise SolverError(f"the solver {solver} is not installed: {hint}") from error
+        raise SolverError(f"the solver {solver} is not installed: pip install {solver}") from error
 
 
 def _version(package: Any) -> str:

@@ -17,7 +17,7 @@ from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Record, equal, fresh
-from checks.theorem import Goal, Witness
+from checks.theorem import Goal
 from checks.totality.exits import IS_HANDLED, Exiting
 from checks.totality.havoc import CALLS, Havoc, any_state
 from checks.totality.open_run import KIND, OpenRun
@@ -47,14 +47,10 @@ def arrival_goal(exiting: Exiting, function: ir.Function, name: str, terms: Term
     claims = dict(_claims(program, terms, start, exits))
     summary = f"a guest notices what arrives: {function.name}"
     explain = partial(run.broken, KIND, name, claims, summary, function.span)
-    witnesses = (
-        Witness(what, terms.truth(terms.disjunction(e.condition for e in exits if e.kind == kind)))
-        for what, kind in (("exits", VM_EXIT), ("waits", RETURN))
-    )
     return Goal(
         name,
         terms.truth(terms.conjunction(claims.values())),
-        witnesses=tuple(witnesses),
+        witnesses=run.witnesses(),
         minimise=run.minimise,
         explain=explain,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from checks.case import Case, set_item, value_of
 from checks.totality.havoc import EXECUTE
 from grammar import ir
+from refmodel.generate.names import Names
 from refmodel.model import Model
 from refmodel.runtime import Abort
 from refmodel.vectors import CaseError
@@ -36,7 +37,7 @@ class ScriptedCalls:
         arguments = (self._value(f"{self.name}.{p.name}", p.type) for p in function.parameters)
         with self._stubs(machine):
             try:
-                self.model.namespace[self.name](machine, *arguments)
+                self.model.namespace[Names.function(self.name)](machine, *arguments)
             except Abort as abort:
                 return abort
         return None
@@ -44,7 +45,7 @@ class ScriptedCalls:
     @contextmanager
     def _stubs(self, machine: Any) -> Iterator[None]:
         """Puts what the case says in place of the functions that it names, and of `execute`."""
-        stubs = {name: self._stub(name) for name in self.names if name != EXECUTE}
+        stubs = {Names.function(name): self._stub(name) for name in self.names if name != EXECUTE}
         kept = {name: self.model.namespace[name] for name in stubs}
         members = {EXECUTE: self._stub(EXECUTE), "__slots__": ()}
         machine.__class__ = type("Scripted", (type(machine),), members)

@@ -24,9 +24,10 @@ from checks.symbolic.values import Value, equal, fresh, width_of
 from checks.theorem import Goal, Witness
 from checks.totality.entries import LIVE, RUNNING, VMM
 from checks.totality.exits import Exiting
-from checks.totality.handlers import LIVES, RETURNS, kept_by_others, life
+from checks.totality.handlers import RETURNS, kept_by_others, life
 from checks.totality.havoc import Havoc, any_state
 from checks.totality.open_run import KIND, OpenRun, is_same
+from checks.totality.requests import LIVES
 from checks.trap.contract import VM_EXIT
 from grammar import ir
 
@@ -41,6 +42,9 @@ IS_ENDED, IS_LEFT, IS_GONE = "is not alive", "is not running", "leaves its memor
 OTHERS_GO_ON = "other processors go on"
 CLAIMS = frozenset({IS_ENDED, IS_LEFT, IS_GONE, OTHERS_GO_ON})
 """Claims; others are the names of what is kept for each guest."""
+
+ENDS_GUEST = "ends a guest"
+"""The witness."""
 
 OF_THE_HOST = "the host's "
 """The first words of claims about the registers of the processor."""
@@ -98,7 +102,7 @@ def ending_goal(exiting: Exiting, subject: tuple[ir.Function, str], name: str, t
         name,
         terms.truth(terms.conjunction(claims.values())),
         tuple(terms.truth(one) for one in devices.assumed),
-        (Witness("ends a guest", terms.truth(terms.conjunction(ending.can_be_gone()))),),
+        (Witness(ENDS_GUEST, terms.truth(terms.conjunction(ending.can_be_gone()))),),
         minimise=run.minimise,
         explain=partial(run.broken, KIND, name, claims, summary, function.span),
     )

@@ -20,9 +20,10 @@ from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Value, choose, equal
 from checks.theorem import Goal, Witness
 from checks.totality.exits import Exiting
-from checks.totality.handlers import LIVES, life
+from checks.totality.handlers import life
 from checks.totality.havoc import Havoc, any_state
-from checks.totality.open_run import KIND, OpenRun
+from checks.totality.open_run import KIND, OpenRun, end_in_words
+from checks.totality.requests import LIVES
 from grammar import ir
 
 ENTERING = ("resume",)
@@ -57,7 +58,7 @@ def entry_goal(exiting: Exiting, function: ir.Function, name: str, terms: Terms)
     return Goal(
         name,
         terms.truth(terms.conjunction(claims.values())),
-        witnesses=(Witness("enters", terms.truth(end.condition)),),
+        witnesses=(Witness(end_in_words(ENTRY), terms.truth(end.condition)),),
         minimise=run.minimise,
         explain=partial(run.broken, KIND, name, claims, summary, function.span),
     )

@@ -17,7 +17,7 @@ from checks.emulation.machine import Machine, is_handled
 from checks.emulation.runs import RUN_ONE
 from checks.host_state.built import Built
 from checks.symbolic.evaluate import Evaluator, Override
-from checks.symbolic.paths import Cursor, Exit
+from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.terms import Terms
 from checks.symbolic.values import Record, fresh
 from checks.theorem import Counterexample, Goal
@@ -83,6 +83,7 @@ def exit_goal(exiting: Exiting, function: ir.Function, name: str, terms: Terms) 
     cursor, exits = Cursor(start.copy(), {}), list[Exit]()
     arguments = tuple(fresh(terms, p.name, p.type) for p in function.parameters)
     machine.call(function, arguments, cursor, exits)
+    cursor.leave(RETURN, None, None, exits)
     run = OpenRun(function, arguments, start, havoc, exits, (machine,))
     passed_on = {id(event) for event in havoc.events}
     own = [e for e in exits if e.kind == VM_EXIT and id(e.value) not in passed_on]
@@ -93,6 +94,7 @@ def exit_goal(exiting: Exiting, function: ir.Function, name: str, terms: Terms) 
         name,
         terms.truth(handled),
         tuple(terms.truth(one) for one in havoc.assumed),
+        run.witnesses(),
         minimise=run.minimise,
         explain=partial(_explain, run, name, own),
     )

@@ -18,10 +18,11 @@ from checks.totality.entries import ENTERING, entry_goal
 from checks.totality.exits import ARRIVING, Exiting, exit_goal
 from checks.totality.handlers import handler_goal
 from checks.totality.ignored import TYPES, ignored_goal
+from checks.totality.memory import WRITING, memory_goal
 from grammar import ir
 
-EXITS, HANDLERS, ARRIVALS, IGNORED, ENTRIES, ENDINGS = (
-    f"totality.{one}" for one in ("exits", "handlers", "arrivals", "ignored", "entries", "endings")
+EXITS, HANDLERS, ARRIVALS, IGNORED, ENTRIES, ENDINGS, UNWRITTEN = (
+    f"totality.{one}" for one in ("exits", "handlers", "arrivals", "ignored", "entries", "endings", "memory")
 )
 """The groups."""
 
@@ -60,6 +61,7 @@ class TotalityFamily:
             IGNORED: {name: program.handlers[name] for name in TYPES if name in program.handlers},
             ENTRIES: {name: functions[name] for name in ENTERING if name in functions},
             ENDINGS: endings(program),
+            UNWRITTEN: {name: functions[name] for name in WRITING if name in functions},
         }
 
     def _of(self, program: ir.Program) -> Exiting:
@@ -75,4 +77,5 @@ _MAKERS: dict[str, Callable[..., Goal]] = {
     IGNORED: ignored_goal,
     ENTRIES: entry_goal,
     ENDINGS: ending_goal,
+    UNWRITTEN: memory_goal,
 }

@@ -1,70 +1,51 @@
 """Each handler returns, and nothing of another guest has changed but by the VMM's steps.
 
 The steps keep the invariant (`isolation.…`), and alone write the state that it is about. Here they may do anything to
-what they write, with one promise: those that begin or end a guest are asked for the current one only.
+what they write, if they are asked for something of the current guest's (`requests.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import z3
 
 from checks.emulation.machine import Machine, written_by
-from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import RETURN, Cursor, Exit, Exits
+from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
-from checks.symbolic.values import Value, equal, fresh
+from checks.symbolic.values import equal, fresh
 from checks.theorem import Counterexample, Goal
 from checks.totality.exits import Exiting
 from checks.totality.havoc import Havoc, any_state
 from checks.totality.open_run import KIND, OpenRun
+from checks.totality.requests import (
+    CURRENT,
+    LIVES,
+    NAMES_PAGE,
+    NO_PAGE,
+    OPERATES,
+    OTHER_DEVICE,
+    OTHER_GUEST,
+    Requests,
+)
 from checks.walk import nodes, reachable_functions
 from grammar import ir
 
-CURRENT = "CURRENT_VM"
-LIVES = "VM_STATE"
 SWITCH = "vmptrld"
-"""The current guest, whether guests are alive, and the output that makes another VMCS the current one."""
+"""The output that makes another VMCS the current one."""
 
-RETURNS, ENDS_NO_OTHER, IS_NOT_SWITCHED = "returns", "ends no other", "is not switched"
+RETURNS, IS_NOT_SWITCHED = "returns", "is not switched"
+ENDS_NO_OTHER, USES_NO_OTHER, NAMES_PAGES = (
+    "ends no other",
+    "uses no other's device",
+    "names pages that exist",
+)
 """Claims about a handler; the others are the names of state."""
 
-OTHER_GUEST = "other guest"
-"""The kind of exit from a run that ends because a step would begin or end another guest."""
-
-
-@dataclass(slots=True)
-class Steps:
-    """The VMM's steps, left open: `written` is what they write."""
-
-    havoc: Havoc
-    written: frozenset[str]
-
-    def call(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> Value | None:
-        """What a step may do."""
-        call = self.havoc.begin(function.name, cursor)
-        if ends_guests(self.havoc.program, function):
-            for parameter, argument in zip(function.parameters, arguments, strict=True):
-                if parameter.name == "vm":
-                    is_own = equal(evaluator.terms, argument, cursor.state.get(CURRENT), parameter.type)
-                    evaluator.abort(OTHER_GUEST, evaluator.terms.negation(is_own), 0, cursor, exits)
-        return self.havoc.go_on(call, evaluator, function, cursor, exits)
-
-
-def ends_guests(program: ir.Program, function: ir.Function) -> bool:
-    """Whether a step begins or ends the guest that its parameter `vm` names."""
-    return LIVES in written_by(program, [function.body])
+ASKED = {ENDS_NO_OTHER: OTHER_GUEST, USES_NO_OTHER: OTHER_DEVICE, NAMES_PAGES: NO_PAGE}
+"""Claims about what is asked for, and the kinds of exit where they do not hold."""
 
 
 def life(program: ir.Program, part: str) -> int:
@@ -77,24 +58,25 @@ def life(program: ir.Program, part: str) -> int:
 def handler_goal(exiting: Exiting, handler: ir.Handler, name: str, terms: Terms) -> Goal:
     """The handler returns, for the same guest, and other guests have what they had."""
     program, aborts = exiting.program, exiting.aborts
-    steps = Steps(
-        Havoc(program, terms, aborts), written_by(program, [s.body for s in program.steps.values()])
-    )
-    kept = frozenset({CURRENT, LIVES, *_per_guest(program, steps.written)})
-    machine = Machine(program, terms, overrides=dict.fromkeys(_open(program, kept, aborts), steps.call))
+    requests = Requests(Havoc(program, terms, aborts))
+    written = written_by(program, [step.body for step in program.steps.values()])
+    kept = frozenset({CURRENT, LIVES, *_per_guest(program, written)})
+    machine = Machine(program, terms, overrides=dict.fromkeys(_open(program, kept, aborts), requests.call))
     start = any_state(program, terms, exiting.built)
     cursor, exits = Cursor(start.copy(), {}), list[Exit]()
     function = program.functions[f"handle_{handler.name}"]
     machine.call(function, (), cursor, exits)
     claims = {
         **_claims(program, terms, handler, exits),
-        **dict(kept_by_others(program, machine, start, cursor.state, steps.written)),
+        **dict(kept_by_others(program, machine, start, cursor.state, written)),
     }
     cursor.leave(RETURN, None, None, exits)
-    run = OpenRun(function, (), start, steps.havoc, exits, (machine,))
+    run = OpenRun(function, (), start, requests.havoc, exits, (machine,))
     return Goal(
         name,
         terms.truth(terms.conjunction(claims.values())),
+        tuple(terms.truth(one) for one in requests.assumed),
+        witnesses=run.witnesses(),
         minimise=partial(_minimise, run, machine),
         explain=partial(_explain, run, handler, name, claims),
     )
@@ -109,20 +91,28 @@ def _claims(
         return terms.negation(terms.disjunction(e.condition for e in left))
 
     return {
-        RETURNS: never(e for e in exits if e.kind not in (RETURN, OTHER_GUEST)),
-        ENDS_NO_OTHER: never(e for e in exits if e.kind == OTHER_GUEST),
+        RETURNS: never(e for e in exits if e.kind not in (RETURN, *ASKED.values())),
+        **{claim: never(e for e in exits if e.kind == kind) for claim, kind in ASKED.items()},
         IS_NOT_SWITCHED: SWITCH not in _outputs(program, handler),
     }
 
 
 def _open(program: ir.Program, kept: frozenset[str], aborts: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """The functions that handlers call and that are left open: the steps, and what does not write what is claimed."""
+    """The functions that handlers call and that are left open: the steps, what is asked for in a guest's name, and what
+    writes something, but not what is claimed, and does not lead there.
+    """
+    asked = OPERATES | NAMES_PAGE
     handlers = [program.functions[f"handle_{name}"].body for name in program.handlers]
     reached = reachable_functions(program, handlers, frozenset(program.steps))
+    written = [(f, written_by(program, [f.body])) for f in reached if not aborts[f.name]]
     harmless = {
-        f.source for f in reached if not aborts[f.name] and kept.isdisjoint(written_by(program, [f.body]))
+        f.source
+        for f, names in written
+        if names
+        and kept.isdisjoint(names)
+        and asked.isdisjoint(one.source for one in reachable_functions(program, [f.body]))
     }
-    return frozenset(program.steps) | harmless
+    return frozenset(program.steps) | harmless | asked
 
 
 def _outputs(program: ir.Program, handler: ir.Handler) -> frozenset[str]:

@@ -13,7 +13,7 @@ from typing import cast
 from checks.emulation.machine import Machine
 from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.terms import Terms, Vector
-from checks.theorem import Goal, Witness
+from checks.theorem import Goal
 from checks.totality.entries import YIELDS
 from checks.totality.exits import Exiting
 from checks.totality.havoc import Havoc, any_state
@@ -51,7 +51,7 @@ def ignored_goal(exiting: Exiting, handler: ir.Handler, name: str, terms: Terms)
         name,
         terms.truth(terms.conjunction(claims.values())),
         (terms.truth(terms.equal(terms.extract(information, *TYPE_BITS), TYPES[handler.name], 3)),),
-        (Witness("ends", terms.truth(terms.disjunction(e.condition for e in exits))),),
+        run.witnesses(),
         minimise=run.minimise,
         explain=partial(run.broken, KIND, name, claims, summary, handler.span),
     )

@@ -10,18 +10,21 @@ import z3
 
 from checks.case import Case
 from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import Exit
+from checks.symbolic.paths import RETURN, Exit
 from checks.symbolic.state import Elements, State
 from checks.symbolic.terms import Truth
 from checks.symbolic.values import Point, Value, equal, fresh, leaves
-from checks.theorem import Counterexample
+from checks.theorem import Counterexample, Witness
 from checks.totality.havoc import CALLS, Havoc, OpenCall
 from checks.trap.concrete import Concrete, item
+from checks.trap.contract import FAULT, VM_EXIT
 from grammar import ir
 from grammar.source import Span
 
 KIND = "totality"
 """The kind of the cases of this family."""
+
+_WORDS = {RETURN: "returns", FAULT: "faults", VM_EXIT: "exits"}
 
 MEMORY = "PHYSICAL"
 
@@ -47,6 +50,16 @@ class OpenRun:
         ]
         return [value for value in values if isinstance(value, z3.ExprRef)]
 
+    def witnesses(self) -> tuple[Witness, ...]:
+        """That the run ends in each way in which it may; that it returns comes first."""
+        terms = self.start.surroundings.terms
+        kinds = dict.fromkeys(sorted((one.kind for one in self.ends), key=lambda kind: kind != RETURN))
+        conditions = {kind: [e.condition for e in self.ends if e.kind == kind] for kind in kinds}
+        return tuple(
+            Witness(end_in_words(kind), terms.truth(terms.disjunction(ways)))
+            for kind, ways in conditions.items()
+        )
+
     def broken(
         self,
         kind: str,
@@ -61,7 +74,7 @@ class OpenRun:
         """What does not hold of `places`, and the case: it says `claim`, or else the first of them."""
         concrete = Concrete(model)
         wrong = [name for name, holds in places.items() if not concrete.holds(holds)]
-        case = self.case(concrete, kind, goal, claim or wrong[0], summary)
+        case = self.case(concrete, kind, goal, claim or (wrong or [*places])[0], summary)
         return Counterexample(summary, ("broken",), tuple((name,) for name in wrong), where, case)
 
     def case(self, concrete: Concrete, kind: str, goal: str, claim: str, text: str) -> dict[str, object]:
@@ -117,6 +130,11 @@ class OpenRun:
                 item(variable.name, concrete.point(point)),
                 concrete.number(cast(Elements, value).read(point)),
             )
+
+
+def end_in_words(kind: str) -> str:
+    """How a run ends: it returns, raises something, or ends at a call."""
+    return _WORDS.get(kind, f"calls {kind}")
 
 
 def used_items(state: State, used: Iterable[Evaluator]) -> Iterator[tuple[ir.StateVariable, Point]]:

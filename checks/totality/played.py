@@ -7,7 +7,19 @@ from typing import Any
 
 from checks.case import Case, apply
 from checks.totality.calls import ScriptedCalls
-from checks.totality.handlers import CURRENT, SWITCH, ends_guests
+from checks.totality.handlers import SWITCH
+from checks.totality.requests import (
+    CURRENT,
+    LEVELS,
+    NAMES_PAGE,
+    NO_PAGE,
+    OPERATES,
+    OTHER_DEVICE,
+    OTHER_GUEST,
+    OWNER,
+    PAGE_INDEX,
+    ends_guests,
+)
 from checks.trap.replay import MEMORY_BYTES
 from grammar import ir
 from refmodel.memory import EndlessMemory
@@ -19,8 +31,8 @@ from refmodel.vectors import CaseError
 class Played:
     """A run of the case's function: `start` is the machine before it, and `machine` the one that it changes.
 
-    `called` are the calls that do what the case says, `switched` the guests whose VMCS is made the current one, `ended`
-    those that a step would begin or end, `raised` what comes out.
+    `called` are the calls that do what the case says, `switched` the guests whose VMCS is made the current one,
+    `asked` what is asked for that is not the current guest's, by kind, `raised` what comes out.
     """
 
     def __init__(self, case: Case, model: Model) -> None:
@@ -31,7 +43,7 @@ class Played:
         self.vm: int = self.start.CURRENT_VM
         self.called: list[str] = []
         self.switched: list[int] = []
-        self.ended: list[int] = []
+        self.asked: set[str] = set()
         self.machine.listeners[SWITCH] = self.switched.append
         self.raised: Abort | None = None
 
@@ -58,6 +70,15 @@ class Played:
     def is_same(self, name: str, other: Any) -> bool:
         """Whether state is the same on another machine."""
         return bool(self._value(name, self.machine) == self._value(name, other))
+
+    def is_told(self) -> bool:
+        """Whether a VM exit comes out that may become a virtualization exception."""
+        exit_ = self.model.namespace["VmExitAbort"]
+        return isinstance(self.raised, exit_) and bool(self.raised.value.convertible)
+
+    def is_memory_unchanged(self) -> bool:
+        """Whether memory is what it was."""
+        return bool(self.machine.PHYSICAL.is_same(self.start.PHYSICAL))
 
     def is_unnoticed(self) -> bool:
         """Whether all state that is not indexed is what it was."""
@@ -89,10 +110,22 @@ class Played:
             raise CaseError(f"the specification has no state '{name}'")
         return self.model.program.state[name]
 
-    def _watch(self, _machine: Any, name: str, arguments: tuple[Any, ...]) -> None:
-        """Notes the call, and a guest that a step would begin or end."""
+    def _watch(self, machine: Any, name: str, arguments: tuple[Any, ...]) -> None:
+        """Notes the call, and what it asks for that is not the guest's."""
         self.called.append(name)
         function = self.model.program.functions.get(name)
-        if function is not None and ends_guests(self.model.program, function):
-            named = zip(function.parameters, arguments, strict=True)
-            self.ended += [value for parameter, value in named if parameter.name == "vm"]
+        if function is None:
+            return
+        named = {p.name: value for p, value in zip(function.parameters, arguments, strict=True)}
+        if name in OPERATES and getattr(machine, OWNER)[named["device"]] != machine.CURRENT_VM:
+            self.asked.add(OTHER_DEVICE)
+        if name in NAMES_PAGE and not self._has_own_entry(machine, named["page"]):
+            self.asked.add(NO_PAGE)
+        if "vm" in named and ends_guests(self.model.program, function) and named["vm"] != self.vm:
+            self.asked.add(OTHER_GUEST)
+
+    def _has_own_entry(self, machine: Any, page: int) -> bool:
+        """Whether the indices into the tables make up the whole number of the page."""
+        indices = [self.model.functions[PAGE_INDEX](machine, page, level) for level in LEVELS]
+        whole = sum(int(index) << 9 * place for place, index in enumerate(reversed(indices)))
+        return whole == page

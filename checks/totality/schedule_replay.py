@@ -34,8 +34,9 @@ from checks.totality.entries import (
     YIELDS,
     YIELDS_NO_MORE,
 )
-from checks.totality.handlers import CURRENT, LIVES, life
+from checks.totality.handlers import life
 from checks.totality.played import Played
+from checks.totality.requests import CURRENT, LIVES
 from checks.trap.contract import VM_EXIT
 
 
@@ -78,6 +79,11 @@ def of_an_end(run: Played) -> bool:
         OTHERS_GO_ON: all(running[cpu] == ran[cpu] for cpu in others),
     }
     return bool(claims[run.claim])
+
+
+def is_ended(run: Played) -> bool:
+    """Whether the guest lived, and lives no more."""
+    return _is(run, run.start, run.vm, LIVE) and not _is(run, run.machine, run.vm, LIVE)
 
 
 def is_back_with_host(run: Played, name: str) -> bool:

@@ -10,11 +10,14 @@ from typing import ClassVar, Protocol, cast
 import z3
 
 from checks.case import Case
+from checks.symbolic.expressions import Touched
 from checks.symbolic.paths import Cursor
+from checks.symbolic.state import State
 from checks.symbolic.values import Value
-from checks.trap.concrete import Written, write_instruction
+from checks.trap.concrete import Concrete, Written, item, write_instruction
 from checks.trap.contract import LINEAR
 from checks.trap.explain import Explainer, Sides
+from checks.trap.initial import BareSource
 from checks.trap.mapping import Mapping4, physical_bytes
 from checks.trap.operands import OperandSymbols
 from checks.trap.theorems import Claim, Theorem
@@ -55,7 +58,8 @@ class CaseExplainer(Explainer):
 
         `what` is run: an instruction, or a function with `arguments`.
         """
-        claim, state = sides.claim, sides.left | self.other_state(sides) | written.registers
+        claim, state = sides.claim, sides.left | self._seen_state(sides) | self.other_state(sides)
+        state |= written.registers
         wrong, columns = self.wording(claim)
         mapping = self._mapping(sides)
         if mapping is not None:
@@ -76,6 +80,13 @@ class CaseExplainer(Explainer):
             columns=columns,
             text=wrong,
         ).document()
+
+    def _seen_state(self, sides: Sides) -> dict[str, int]:
+        """The variables of the VMM that the guest sees in the place of registers: the bare machine has their values."""
+        source = self.settings.bare.surroundings.source
+        if not isinstance(source, BareSource):
+            return {}
+        return vmm_items(sides.concrete, source.seen, source.evaluator.touched)
 
     def _other_start(self, sides: Sides) -> dict[str, int]:
         """What the replay needs to make the other start state.
@@ -126,3 +137,15 @@ class FormExplainer(CaseExplainer):
             return self.operands.form.name, None
         name = self.operands.form.instruction.name
         return f"{written.code.hex(' ')}  {written.text}", self.case(sides, name, written)
+
+
+def vmm_items(concrete: Concrete, state: State, touched: Touched) -> dict[str, int]:
+    """The variables of the VMM that were used of a state, by item."""
+    found: dict[str, int] = {}
+    for variable in state.surroundings.program.state_in("state"):
+        if variable.name in touched.names:
+            elements = state.elements(variable.name) if variable.indices else None
+            for point in touched.points.get(variable.name, {"": ()}).values():
+                value = elements.read(point) if elements is not None else state.get(variable.name)
+                found[item(variable.name, concrete.point(point))] = concrete.number(value)
+    return found

@@ -71,7 +71,7 @@ class Comparer:
             for variable in self.ownership.seen({*pair.left.changed, *pair.right.changed}):
                 for point in self._points(variable):
                     yield self._parts(pair, variable, variable.view, point)
-            yield from self._memory(pair, LINEAR, LINEAR_WIDTH)
+            yield from self.memory(pair, LINEAR, LINEAR_WIDTH)
 
     def hosts(self, sides: Iterable[Sides]) -> Iterator[Comparison]:
         """What the VMM owns in both states."""
@@ -80,7 +80,7 @@ class Comparer:
                 for point in self._points(variable):
                     yield self._parts(pair, variable, variable.host, point)
             for memory in self.ownership.program.memories.values():
-                yield from self._memory(pair, memory.name, memory.address.width)
+                yield from self.memory(pair, memory.name, memory.address.width)
 
     def guest_and_bare(self, sides: Iterable[Sides]) -> Iterator[Comparison]:
         """What the guest sees in the left state, and what the right one, of the bare machine, has."""
@@ -91,7 +91,7 @@ class Comparer:
                     elements = pair.right.elements(variable.name).read if point else None
                     right = elements(point) if elements is not None else pair.right.get(variable.name)
                     yield self._comparison(pair, variable.name, point, left, right, variable.type)
-            yield from self._memory(pair, LINEAR, LINEAR_WIDTH)
+            yield from self.memory(pair, LINEAR, LINEAR_WIDTH)
 
     def starts(self, variables: Iterable[ir.StateVariable], first: Run, second: Run) -> Iterator[Comparison]:
         """What the guest sees of the variables at the start of two runs, at every point that they use."""
@@ -131,7 +131,8 @@ class Comparer:
         bindings = {p.name: v for p, v in zip(variable.indices, point, strict=True)}
         return run.evaluator.pure(part, state, **bindings)
 
-    def _memory(self, pair: Sides, name: str, width: int) -> Iterator[Comparison]:
+    def memory(self, pair: Sides, name: str, width: int) -> Iterator[Comparison]:
+        """A byte, at an arbitrary address of so many bits, of a memory that differs."""
         a, b = pair.left.elements(name), pair.right.elements(name)
         if a is not b:
             point = (self.terms.symbol(f"{name}.address", width),)

@@ -51,6 +51,12 @@ def replay(case: Case, model: Model) -> int:
     return 0 if is_violated else 1
 
 
+def outcome(case: Case, model: Model) -> str:
+    """What the first run of the case does.  Raises CaseError."""
+    player = Player(case, model)
+    return player.run(player.machine({})).text
+
+
 def compare(theorem: str, case: Case, model: Model) -> Verdict:
     """What a theorem (C, I or E) compares, on the reference.  Raises CaseError."""
     return _THEOREMS[theorem](Player(case, model))

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, cast
@@ -109,13 +109,7 @@ class FormProof:
     def goals(self, name: str, explainer: Explainer) -> Iterator[Goal]:
         """The claims as goals, whose ids begin with `name`."""
         terms = self.settings.terms
-        run = self.claims[0].left
-        hints = _hints(terms, run)
-        witnesses = tuple(
-            Witness(n, terms.truth(condition), hints)
-            for n, condition in _outcomes(terms, run)
-            if condition is not False
-        )
+        witnesses = tuple(witnesses_of(terms, self.claims[0].left))
         hypotheses = tuple(terms.truth(h) for h in self.hypotheses)
         for claim in self.claims:
             yield Goal(
@@ -126,6 +120,14 @@ class FormProof:
                 partial(explainer.minimise, claim),
                 partial(explainer.explain, claim),
             )
+
+
+def witnesses_of(terms: Terms, run: Run, assumed: Iterable[Truth] = ()) -> Iterator[Witness]:
+    """What a run can do where `assumed` holds."""
+    hints, every = _hints(terms, run), tuple(assumed)
+    for name, condition in _outcomes(terms, run):
+        if condition is not False:
+            yield Witness(name, terms.truth(terms.conjunction((*every, condition))), hints)
 
 
 def _outcomes(terms: Terms, run: Run) -> Iterator[tuple[str, Truth]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from grammar.record import Record
 
 
@@ -80,5 +82,13 @@ Vector = Bits | Newtype | Enum | Bitfield
 Type = Bool | Bits | Newtype | Enum | Bitfield | Struct
 
 BOOL = Bool()
+
+
+@cache
+def bits(width: int) -> Bits:
+    """The type `bits(width)`, the same object each time: a program has many expressions of it."""
+    return Bits(width)
+
+
 # The type of a call of a function that returns nothing.
 NOTHING = Struct("nothing", ())
