@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 from grammar.cachedir import cache_directory, keep, kept, write_atomically
@@ -77,6 +77,24 @@ class Model:
         names = {value: name for name, value in kind.members} if isinstance(kind, Enum) else {}
         value = getattr(error, "value", (0,))[0]
         return f"not in the specification: {names.get(value, str(value)).lower().replace('_', ' ')}"
+
+    def redefine(self, program: Program, part: Program) -> None:
+        """Puts the functions, predicates and instructions of a part of another program in place of this one's.
+
+        The functions stay the same objects with other code, so whoever knows them calls the new ones.
+        """
+        from refmodel.generate.module import definitions
+
+        text = definitions(program, part)
+        made = dict(self.namespace)
+        exec(compile(text, "<redefined>", "exec"), made)  # the text comes from our own generator
+        for name, new in made.items():
+            old = self.namespace.get(name)
+            if isinstance(old, FunctionType) and old is not new:
+                old.__code__ = new.__code__
+            elif old is None:
+                self.namespace[name] = new
+        self.program = program
 
     def broken_rules(self, machine: Any) -> list[str]:
         """The VM-entry checks that the machine's current VMCS does not pass, as `group.rule`."""

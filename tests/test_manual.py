@@ -22,6 +22,7 @@ from refmodel.model import Model, build
 PROGRAM = grammar.load()
 FAMILY = ManualFamily()
 
+ENTRY, GUEST = "vmx/entry_checks.isa", "vmx/guest_checks.isa"
 CR, MSR, CONTROLS = "instructions/control_registers.isa", "instructions/msr.isa", "vmx/controls.isa"
 FAULTS = {
     "is_canonical": ("cpu/memory.isa", "sign_extend(address[47..0], 64)", "sign_extend(address[46..0], 64)"),
@@ -37,9 +38,33 @@ FAULTS = {
     "is_cr3_target": ("vmx/bitmaps.isa", "CR3_TARGET_COUNT > 1 and", "CR3_TARGET_COUNT > 0 and"),
     "is_system_call_msr": (MSR, "IA32_STAR, IA32_LSTAR, IA32_CSTAR, IA32_FMASK,", "IA32_STAR, IA32_LSTAR,"),
     "virtual_tpr_place": ("vmx/virtual_apic.isa", "VIRTUAL_APIC_ADDRESS +", "APIC_ACCESS_ADDRESS +"),
+    "is_allowed": (ENTRY, "value & ~may_be_1 == 0", "value & may_be_1 == may_be_1"),
+    "is_page_address": (ENTRY, "address[11..0] == 0", "address[10..0] == 0"),
+    "is_ept_pointer": (ENTRY, "MEMORY_TYPE in {0, 6}", "MEMORY_TYPE in {0, 4}"),
+    "is_efer_for": (ENTRY, "and efer.LME == ia32e_mode", ""),
+    "is_injectable_vector": (ENTRY, "then vector < 32", "then vector <= 32"),
+    "is_injectable_error": (ENTRY, "in {8, 10, 11, 12, 13, 14, 17}", "in {8, 9, 10, 11, 12, 13, 14, 17}"),
+    "is_injectable_length": (ENTRY, "ENTRY_INSTRUCTION_LENGTH <= 15", "ENTRY_INSTRUCTION_LENGTH < 15"),
+    "is_msr_area": (
+        "vmx/msr_areas.isa",
+        "<< 4) as host_physical) - 1\n  return",
+        "<< 4) as host_physical)\n  return",
+    ),
+    "is_valid_pat": (MSR, "in {0, 1, 4, 5, 6, 7}", "in {0, 1, 3, 4, 5, 6, 7}"),
+    "can_wake": (GUEST, "vector in {1, 18}", "vector in {1, 2}"),
+    "is_after_instruction": (GUEST, "STATE.BLOCKING_BY_MOV_SS)\n\n", "STATE.BLOCKING_BY_SMI)\n\n"),
+    "is_single_stepping": (GUEST, "DEBUGCTL_BTF : bits(8) = 1", "DEBUGCTL_BTF : bits(8) = 0"),
+    "is_limit_valid": (
+        GUEST,
+        "(limit[11..0] == 0xFFF or not rights.G)",
+        "(limit[11..0] != 0 or not rights.G)",
+    ),
+    "is_data_valid": (GUEST, "rights.DPL >= selector[1..0]", "rights.DPL > selector[1..0]"),
+    "is_code_privilege_valid": (GUEST, "code.TYPE in {9, 11}", "code.TYPE in {9, 10}"),
+    "unrestricted_cr0": (GUEST, "Cr0 { PE: true, PG: true }", "Cr0 { PG: true }"),
 }
 """By function: a file of the specification, what is there, and a fault."""
-USED_BY_OTHERS = frozenset({"bitmap_bit", "secondary"})
+USED_BY_OTHERS = frozenset({"bitmap_bit", "secondary", "is_limit_valid"})
 """Their faults are faults of other functions too, so they are made apart."""
 
 

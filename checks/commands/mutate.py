@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from checks.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from checks.mutate.campaign import Campaign, Setup
+    from checks.mutate.campaign import Campaign, Run
     from checks.mutate.fates import Verdict
     from checks.mutate.memory import Memory
 
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sample", type=int, metavar="N", help="judge N of all mutants only, chosen at random"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="chooses the sample (0)")
+    parser.add_argument(
+        "--find-tests",
+        action="store_true",
+        help="where no theorem and no listed test notices a mutant, look for a test that does, and list it",
+    )
     parser.add_argument("--no-cache", action="store_true", help="judge again what earlier runs have judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write tables of the results")
@@ -45,38 +51,96 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Judges mutants: 0 if each is killed, equivalent or explained, 1 if some survived, 130 if interrupted.
+    """Judges mutants: 0 if each is killed, noticed by a test, equivalent or explained, 1 if some survived,
+    130 if interrupted.
 
-    It is 1 too if an explanation in the list explains nothing any more.
+    It is 1 too if an explanation or a test in the lists is not needed any more.
     """
     import grammar
-    from checks.mutate.campaign import Campaign, Setup
-    from checks.mutate.explanations import explanations, stale
-    from checks.mutate.report import document, markdown, write_json
+    from checks.mutate.campaign import Campaign
+    from checks.output import output_console
+
+    _check(args)
+    campaign = Campaign(grammar.load(args.spec), args.family)
+    chosen = _chosen(campaign, args)
+    run = _run_of(args, campaign, chosen)
+    found, interrupted = _judge(args, run)
+    _report(output_console(), found, len(chosen))
+    if args.find_tests:
+        from checks.mutate.tested.listed import write_tests
+
+        write_tests(run.listed)
+    unneeded = [] if args.family else _unneeded(run, found)
+    _write(args, campaign, found)
+    if interrupted:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 1 if unneeded or any(verdict.fate.is_open for verdict in found) else 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises UsageError for options that make no sense."""
     from checks.mutate.targets import FAMILIES
-    from checks.output import output_console, write_text
 
     unknown = set(args.family) - set(FAMILIES)
     if unknown:
         raise UsageError(f"mutate: there is no family '{min(unknown)}' ({', '.join(FAMILIES)})")
     if args.jobs < 1 or (args.sample is not None and args.sample < 1):
         raise UsageError("mutate: -j and --sample must be above 0")
-    campaign = Campaign(grammar.load(args.spec), args.family)
-    chosen = _chosen(campaign, args)
-    found, interrupted = _judge(args, campaign, Setup(args.spec, args.family), chosen)
-    _report(output_console(), found, len(chosen))
-    unneeded = stale(explanations(), campaign.mutants.values(), found) if not args.family else []
-    for one in unneeded:
+    if args.find_tests and args.family:
+        raise UsageError(
+            "mutate: --find-tests looks among what no family of theorems notices: not with --family"
+        )
+
+
+def _run_of(args: argparse.Namespace, campaign: Campaign, chosen: frozenset[int]) -> Run:
+    """The run over some mutants; by one family of theorems alone, no tests are asked."""
+    from checks.mutate.campaign import Run, Setup
+
+    tests = None if args.family else _tests()
+    if args.find_tests and tests is None:
+        raise UsageError("mutate: --find-tests needs the project's tests, and pytest")
+    setup = Setup(args.spec, args.family, tests, args.find_tests)
+    return Run(campaign, set(chosen), setup, _memory(args, campaign))
+
+
+def _tests() -> Path | None:
+    """The folder of the tests; None, which is said, if they cannot be run."""
+    from checks.mutate.tested.listed import FOLDER
+
+    if FOLDER.is_dir() and find_spec("pytest") is not None:
+        return FOLDER
+    print(
+        "without the project's tests and pytest: what only a test notices counts as survived", file=sys.stderr
+    )
+    return None
+
+
+def _unneeded(run: Run, found: Sequence[Verdict]) -> Sequence[object]:
+    """The explanations, and the tests, that are listed for nothing; they are told."""
+    from checks.mutate.explanations import stale
+    from checks.mutate.tested.listed import unneeded_tests
+
+    mutants = run.campaign.mutants.values()
+    old = stale(run.campaign.explanations, mutants, found)
+    for one in old:
         print(f"explains nothing, and is to be removed: {one}", file=sys.stderr)
+    tests = unneeded_tests(run.listed, mutants, found) if run.setup.tests is not None else []
+    for item, test in tests:
+        print(f"notices no mutant of {item}, and is to be removed: {test}", file=sys.stderr)
+    return [*old, *tests]
+
+
+def _write(args: argparse.Namespace, campaign: Campaign, found: Sequence[Verdict]) -> None:
+    """The files that were asked for."""
+    from checks.mutate.report import document, markdown, write_json
+    from checks.output import write_text
+
     if args.markdown is not None:
         text = markdown(document(found), len(campaign.mutants), _command(args))
         write_text(args.markdown, text)
     if args.json is not None:
         write_json(found, args.json)
-    if interrupted:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    return 1 if unneeded or any(verdict.fate.is_open for verdict in found) else 0
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -113,23 +177,18 @@ def _memory(args: argparse.Namespace, campaign: Campaign) -> Memory | None:
     return Memory.of(campaign.program, campaign.mutants, ProofCache(directory / NAME))
 
 
-def _judge(
-    args: argparse.Namespace, campaign: Campaign, setup: Setup, chosen: frozenset[int]
-) -> tuple[list[Verdict], bool]:
+def _judge(args: argparse.Namespace, run: Run) -> tuple[list[Verdict], bool]:
     """The verdicts, and whether an interrupt ended it."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from checks.mutate.campaign import Run
-
     found: list[Verdict] = []
-    run = Run(campaign, set(chosen), _memory(args, campaign))
     columns = (MofNCompleteColumn(), TextColumn("mutants, {task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(chosen))
+        task = progress.add_task("", total=len(run.alive))
         try:
-            for verdict in run.verdicts(setup, args.jobs):
+            for verdict in run.verdicts(args.jobs):
                 found.append(verdict)
                 caught = sum(one.fate.is_caught for one in found)
                 progress.update(task, advance=1, description=f"{caught} killed")

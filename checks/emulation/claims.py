@@ -8,7 +8,7 @@ from functools import partial
 
 from checks.emulation.explain import HandlingExplainer
 from checks.emulation.machine import PORTS, PORTS_WIDTH, Instruction, is_handled
-from checks.emulation.runs import Handled, Player
+from checks.emulation.runs import Handled, Player, waits_for_ever
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import equal
 from checks.theorem import Goal, Witness
@@ -68,6 +68,7 @@ class Emulation:
             terms.disjunction((run.completes, run.faults, run.exits)),
             _same_event(terms, run, bare, fields),
             self._runs_again(run),
+            terms.implies(run.completes, terms.negation(waits_for_ever(terms, bare.completed))),
             is_handled(self.player.settings.program, terms, handled.event),
         )
         sides = list(where_it_stays(run, bare))

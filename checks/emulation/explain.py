@@ -6,6 +6,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from checks.emulation.runs import waits_for_ever
 from checks.trap.casefile import CaseExplainer, FormExplainer, vmm_items
 from checks.trap.concrete import Concrete
 from checks.trap.explain import Explainer, Sides
@@ -13,6 +14,7 @@ from checks.trap.runs import Run
 from checks.trap.theorems import Claim
 
 COLUMNS = ("under the VMM", "bare machine")
+WAITS = "waits for ever"
 WRONG = "what the VMM makes of the exit is not what the bare machine does"
 
 
@@ -51,5 +53,9 @@ class HandlingExplainer(EmulationExplainer, FormExplainer):
         """What a run did."""
         if concrete.holds(run.exits):
             return "is stopped"
+        if concrete.holds(run.completes) and concrete.holds(
+            waits_for_ever(self.settings.terms, run.completed)
+        ):
+            return WAITS
         told = Explainer.outcome(self, concrete, run)
         return told if told != "exits" else "never runs again"

@@ -1,5 +1,5 @@
 """The family `emulation`: handling an exit equals execution on the bare machine, for every form that can exit, and for
-exceptions that exit.
+events: exceptions that exit, and exits in the middle of a delivery.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import PurePath
 
 import z3
 
-from checks.emulation import exceptions
+from checks.emulation import events
 from checks.emulation.claims import Emulation
 from checks.emulation.machine import PORTS, PORTS_WIDTH, Machine
-from checks.emulation.runs import DIFFERS, Player
+from checks.emulation.runs import ACTIVE, DIFFERS, Player
 from checks.host_state.built import Built
 from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor, Exits
@@ -28,9 +28,6 @@ from checks.trap.subject import Subject, begin
 from checks.walk import names_in
 from grammar import ir
 
-ACTIVE = 0
-"""An instruction executes, so the processor is in the active state.  SDM 3C 25.4.2"""
-
 
 @dataclass(slots=True)
 class EmulationFamily:
@@ -44,14 +41,14 @@ class EmulationFamily:
         for file, forms in self._of(program).groups.items():
             yield Outline(f"{self.name}.{file}", tuple(f"{self.name}.{form.name}" for form in forms))
         if DIFFERS in program.functions:
-            yield Outline(f"{self.name}.{exceptions.NAME}", (f"{self.name}.{exceptions.NAME}",))
+            yield Outline(events.GROUP, tuple(events.GOALS))
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
     ) -> Group:
         """The goals of one group: those of `ids`, or all."""
-        exiting, is_about_exceptions = self._of(program), group == f"{self.name}.{exceptions.NAME}"
-        settings = start_of(exiting, context, exceptions.CONTROLS if is_about_exceptions else frozenset())
+        exiting, is_about_events = self._of(program), group == events.GROUP
+        settings = start_of(exiting, context, events.CONTROLS if is_about_events else frozenset())
         comparer = Comparer(exiting.prepared.ownership, settings.terms, each_below=17)
         emulation = Emulation(Player(settings), comparer, exiting.built.constants.keys())
         goals = [
@@ -59,8 +56,9 @@ class EmulationFamily:
             for form in exiting.groups.get(group.removeprefix(f"{self.name}."), ())
             if ids is None or f"{self.name}.{form.name}" in ids
         ]
-        if is_about_exceptions:
-            goals.append(exceptions.exception_goal(emulation, program))
+        if is_about_events:
+            wanted = (make for name, make in events.GOALS.items() if ids is None or name in ids)
+            goals += [make(emulation, program) for make in wanted]
         promises = tuple(settings.terms.truth(condition) for _, condition in settings.promises())
         return Group(group, context, tuple(goals), promises, is_large=True)
 
@@ -105,7 +103,7 @@ def start_of(exiting: Exiting, context: z3.Context, free: Container[str] = froze
     `free` are the fields of the VMCS that may be anything.
     """
     constants = {name: value for name, value in exiting.built.constants.items() if name not in free}
-    known = {**constants, "ACTIVITY_STATE": ACTIVE}
+    known = {**constants, "ACTIVITY_STATE": ACTIVE}  # an instruction executes
     settings = Settings.create(exiting.prepared.ownership, AbstractTerms(context), known)
     settings.bare.set("ACTIVITY_STATE", ACTIVE)
     for variable in exiting.prepared.program.state.values():  # the declared differences may depend on it

@@ -16,14 +16,14 @@ from rich.table import Table
 
 from checks.case import Case, value_of
 from checks.emulation.claims import GETS_EVENT, IS_STOPPED, NEVER_EXITS, RESUMES
-from checks.emulation.exceptions import DELIVERED, EVENT, LENGTH
-from checks.emulation.explain import COLUMNS
+from checks.emulation.events import DELIVERED, EVENTS, LENGTH
+from checks.emulation.explain import COLUMNS, WAITS
 from checks.emulation.machine import WRITE_PORTS
-from checks.emulation.runs import CYCLE, DIFFERS, RUN_ONE
+from checks.emulation.runs import ACTIVE, CYCLE, DIFFERS, HALTED, IF, RUN_ONE
 from checks.outcome import EXCLUDED
 from checks.output import output_console
-from checks.trap.contract import FAULT
-from checks.trap.replay import COMPLETES, Outcome, Player
+from checks.trap.contract import VM_EXIT
+from checks.trap.replay import COMPLETES, EXITS, Outcome, Player
 from refmodel.model import Model
 from refmodel.vectors import CaseError
 
@@ -133,7 +133,11 @@ def _bare(player: Player, model: Model, seen: _Seen) -> Outcome:
             instruction(machine)
 
     _install(machine, body)
-    return _run(player, model, machine, CYCLE)
+    outcome = _run(player, model, machine, CYCLE)
+    wakes = machine.ACTIVITY_STATE == ACTIVE or (
+        machine.ACTIVITY_STATE == HALTED and machine.RFLAGS >> IF & 1
+    )
+    return outcome if outcome.text != COMPLETES or wakes else Outcome(WAITS, machine)
 
 
 def _begin(player: Player, model: Model, machine: Any) -> Callable[[Any], None]:
@@ -144,10 +148,13 @@ def _begin(player: Player, model: Model, machine: Any) -> Callable[[Any], None]:
         machine.instruction_length = decoded.length
         return lambda machine: decoded.run(machine, *decoded.operands)
     machine.instruction_length = case.expected.get(LENGTH, 0)
-    event = value_of(case, model, EVENT, model.program.aborts[FAULT].type)
+    kind = next(
+        kind for kind, name in EVENTS.items() if any(at.startswith(f"{name}.") for at in case.expected)
+    )
+    event = value_of(case, model, EVENTS[kind], model.program.aborts[kind].type)
 
     def raise_event(_machine: Any) -> None:
-        raise model.namespace[f"{FAULT}Abort"](event)
+        raise model.namespace[f"{kind}Abort"](event)
 
     return raise_event
 
@@ -158,6 +165,8 @@ def _run(player: Player, model: Model, machine: Any, function: str) -> Outcome:
     except _EndError as end:
         text, *value = end.args
         return Outcome(f"{text}: {player.words(value[0])}" if value else text, machine)
+    except model.namespace[f"{VM_EXIT}Abort"]:
+        return Outcome(EXITS, machine)  # of the bare machine: there is no such thing
     except model.outside as error:
         raise CaseError(model.what_is_outside(error)) from None
     return Outcome(COMPLETES, machine)

@@ -8,7 +8,7 @@ from typing import cast
 from checks.emulation.machine import BORDERS, STOPPED, WRITE_PORTS, Instruction, Machine, note_ports
 from checks.symbolic.paths import RETURN, Cursor, Exit, Exits, Paths
 from checks.symbolic.state import State
-from checks.symbolic.terms import Truth
+from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Record
 from checks.trap.contract import FAULT, VM_EXIT
 from checks.trap.runs import Run, Settings
@@ -20,6 +20,11 @@ HANDLE_EVENT = "handle_event"
 DIFFERS = "differs"
 SAVE = "save_guest"
 """The functions of the specification that these runs call: see `spec/cpu/cycle.isa` and `spec/vmm/`."""
+
+ACTIVE, HALTED = 0, 1
+"""Activity states.  SDM 3C 25.4.2"""
+IF = 9
+"""The bit of RFLAGS that lets interrupts in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +142,10 @@ def _execute(begin: Instruction, body: Instruction, machine: Machine, cursor: Cu
         merged = Paths(machine.terms).merge_exits(returned, None, cursor)
         cursor.alive, cursor.state = merged.condition, merged.state
         cursor.state.set("RIP", cursor.state.get("NEXT_RIP"))
+
+
+def waits_for_ever(terms: Terms, state: State) -> Truth:
+    """The processor is not active, and no interrupt wakes it: a guest that goes on would notice.  SDM 3C 25.4.2"""
+    activity, flags = (cast(Vector, state.get(name)) for name in ("ACTIVITY_STATE", "RFLAGS"))
+    is_halted = terms.conjunction((terms.equal(activity, HALTED, 32), terms.bit(flags, IF, 64, 64)))
+    return terms.negation(terms.disjunction((terms.equal(activity, ACTIVE, 32), is_halted)))

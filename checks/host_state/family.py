@@ -10,7 +10,6 @@ import z3
 from checks.host_state.built import Built
 from checks.host_state.cycle import FUNCTIONS, CycleGoals
 from checks.host_state.handlers import HandlerGoals
-from checks.host_state.registers import GROUP as REGISTERS
 from checks.host_state.registers import register_group, register_ids
 from checks.host_state.start import GROUP, start_group, start_ids
 from checks.theorem import Group, Outline
@@ -30,9 +29,8 @@ class HostStateFamily:
         if ids:
             yield Outline(GROUP, ids)
             prepared = self._of(program)
-            for group, own in (*prepared.handlers.ids().items(), *prepared.cycle.ids().items()):
-                yield Outline(group, own)
-            yield Outline(REGISTERS, register_ids(program))
+            every = (prepared.handlers.ids(), prepared.cycle.ids(), register_ids(program))
+            yield from (Outline(group, own) for ids in every for group, own in ids.items())
 
     def build(
         self, program: ir.Program, group: str, context: z3.Context, ids: frozenset[str] | None = None
@@ -41,8 +39,8 @@ class HostStateFamily:
         if group == GROUP:
             return start_group(program, context)
         prepared = self._of(program)
-        if group == REGISTERS:
-            return register_group(program, context, prepared.built, ids)
+        if group in register_ids(program):
+            return register_group(program, group, context, prepared.built, ids)
         if group in FUNCTIONS:
             return prepared.cycle.build(group, context, prepared.built, ids)
         return prepared.handlers.build(group, context, prepared.built, ids)

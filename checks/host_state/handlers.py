@@ -15,6 +15,7 @@ from typing import TypeAlias, cast
 import z3
 
 from checks.emulation.machine import BORDERS, Arguments, Machine, unknown_call, written_by
+from checks.emulation.runs import RUN_ONE
 from checks.host_state.built import Built
 from checks.host_state.dependencies import ALL, Dependencies, bits_written
 from checks.host_state.explain import Change, Kept
@@ -23,7 +24,7 @@ from checks.host_state.running import RunningGuest
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import State
-from checks.symbolic.terms import Terms, Truth
+from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Record, Value, equal, fresh
 from checks.theorem import Goal, Group
 from checks.totality.havoc import any_state
@@ -39,8 +40,9 @@ EXIT_FUNCTION, LEAVE, IS_FAILURE = "vm_exit", "after_exit", "is_entry_failure"
 RUNNING = "RUNNING"
 """The names of the specification that these goals are made with: see `spec/vmx/vm_exit.isa`, `spec/vmm/`."""
 
+INFORMATION, NMI_UNBLOCKING = "ENTRY_INTERRUPTION_INFORMATION", 12
 INJECTED = {
-    "ENTRY_INTERRUPTION_INFORMATION": "interruption_information",
+    INFORMATION: "interruption_information",
     "ENTRY_EXCEPTION_ERROR_CODE": "interruption_error",
 }
 """The fields of the event to inject, and where the record of a VM exit has the event that exited."""
@@ -119,9 +121,9 @@ class LeftGuest:
         program, terms = guest.promises.program, guest.promises.terms
         event = cast(Record, fresh(terms, "event", program.aborts[VM_EXIT].type))
         machine = Machine(program, terms, overrides={**BORDERS, IS_FAILURE: _is_none})
-        cursor = Cursor(guest.state.copy(), {})
-        machine.call(program.functions[EXIT_FUNCTION], (event,), cursor, [])
-        machine.call(program.functions[LEAVE], (), cursor, [])
+        name, body = _on_exit(program)
+        cursor = Cursor(guest.state.copy(), {name: event}, {name: event.type})
+        machine.run(body, cursor, [])
         return cls(guest, event, cursor.state, guest.promises.of_waiting(cursor.state), machine)
 
     @property
@@ -131,12 +133,26 @@ class LeftGuest:
         return (functions[EXIT_FUNCTION], (self.event,)), (functions[LEAVE], ())
 
     def could_be_injected(self) -> Iterator[Truth]:
-        """If an event exited, it is one that VM entry could inject: all that the processor raises are."""
+        """If an event exited, it is one that VM entry could inject: all that the processor raises are.
+
+        But for a bit of the exit that an entry does not accept: that an IRET had unblocked NMIs.  SDM 3C 25.8.3, 25.9.2
+        """
         promises, state = self.guest.promises, self.state.copy()
         for name, part in INJECTED.items():
             state.set(name, self.event.field(part))
+        information = cast(Vector, state.get(INFORMATION))
+        state.set(
+            INFORMATION, promises.terms.arithmetic("&", information, 0xFFFFFFFF & ~(1 << NMI_UNBLOCKING), 32)
+        )
         depending = Dependencies(promises.program).at_waiting(dict.fromkeys(INJECTED, ALL))
         yield from promises.of_waiting(state, {one.name for one in depending}).values()
+
+
+def _on_exit(program: ir.Program) -> tuple[str, tuple[ir.Stmt, ...]]:
+    """What `run_one` does at a VM exit before the handler runs, and the name that it has for the exit."""
+    attempt = next(s for s in program.functions[RUN_ONE].body if isinstance(s, ir.Attempt))
+    on_exit = next(c for c in attempt.catches if c.kind == VM_EXIT)
+    return on_exit.name, tuple(s for s in on_exit.body if not isinstance(s, ir.Dispatch))
 
 
 def _is_none(_e: Evaluator, _f: ir.Function, _arguments: Arguments, _cursor: Cursor, _exits: Exits) -> Value:

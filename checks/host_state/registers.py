@@ -15,7 +15,7 @@ For each register, at an arbitrary index:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, cast
@@ -38,7 +38,9 @@ from checks.totality.open_run import start_items
 from checks.trap.concrete import Concrete, item
 from grammar import ir
 
-GROUP = "host_state.registers"
+GROUP, BEGINNING = "host_state.registers", "host_state.beginning"
+"""The groups: that about new guests alone is about what makes them."""
+START = "start"
 NOT_OWN = ir.Literal(ir.BOOL, 0)
 """The owner of what is the VMM's whatever the controls."""
 
@@ -46,41 +48,48 @@ OTHER = 2
 """A guest that is not the one which runs, which has number 1."""
 
 
-def register_ids(program: ir.Program) -> tuple[str, ...]:
-    """The ids of all goals: every register that the specification declares has a class."""
+def register_ids(program: ir.Program) -> Mapping[str, tuple[str, ...]]:
+    """The ids of all goals, by group: every register that the specification declares has a class."""
     if SWITCH not in program.functions:
-        return ()
-    return tuple(f"{GROUP}.{v.name}.{kind}" for v in program.state_in("register") for kind in _kinds(v))
+        return {}
+    pairs = [(v.name, kind) for v in program.state_in("register") for kind in _kinds(v)]
+    return {
+        group: tuple(
+            f"{GROUP}.{name}.{kind}" for name, kind in pairs if (kind == START) == (group == BEGINNING)
+        )
+        for group in (GROUP, BEGINNING)
+    }
 
 
 def _kinds(variable: ir.StateVariable) -> Iterator[str]:
     yield "class"
     if variable.view is not None:
         yield "entry"
-        yield "start"
+        yield START
     if variable.owner != NOT_OWN:
         yield "return"
 
 
 def register_group(
-    program: ir.Program, context: z3.Context, built: Built, ids: frozenset[str] | None
+    program: ir.Program, group: str, context: z3.Context, built: Built, ids: frozenset[str] | None
 ) -> Group:
-    """The goals: those of `ids`, or all."""
+    """The goals of one of the groups: those of `ids`, or all."""
     terms = Terms(context)
     makers: dict[str, Callable[[], _Maker]] = {
         "class": lambda: _Classes.of(program, terms, built),
         "entry": lambda: Twice.entered(program, terms, built),
-        "start": lambda: Twice.begun(program, terms, built),
+        START: lambda: Twice.begun(program, terms, built),
         "return": lambda: Twice.returned(program, terms, built),
     }
     goals: list[Goal] = []
     for kind, make in makers.items():
         names = {f"{GROUP}.{v.name}.{kind}": v for v in program.state_in("register") if kind in _kinds(v)}
-        wanted = {name: v for name, v in names.items() if ids is None or name in ids}
+        own = register_ids(program)[group]
+        wanted = {name: v for name, v in names.items() if name in own and (ids is None or name in ids)}
         if wanted:
             maker = make()
             goals += [maker.goal(name, variable) for name, variable in wanted.items()]
-    return Group(GROUP, context, tuple(goals))
+    return Group(group, context, tuple(goals))
 
 
 class _Maker(Protocol):

@@ -6,14 +6,12 @@ returns what that function has to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias, cast
+from typing import cast
 
 import z3
 
-from checks.manual.machine import Machine
-
-Expectation: TypeAlias = Callable[..., z3.ExprRef]
+from checks.manual.entry import ENTRY, Expectation
+from checks.manual.machine import Machine, bit
 
 CS = 1
 SYSTEM_CALL_MSRS = (0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000102, 0xC0000103)
@@ -22,14 +20,10 @@ CR4_FEATURES = (*range(12), 13, 16, 17, 18, 20, 21)
 """VME to UMIP, VMXE, FSGSBASE, PCIDE, OSXSAVE, SMEP, SMAP; this processor reserves the others.  SDM 3A 2.5"""
 
 
-def _bit(value: z3.BitVecRef, number: int) -> z3.BoolRef:
-    return cast(z3.BoolRef, z3.Extract(number, number, value) == 1)
-
-
 def _bit_of_byte(machine: Machine, address: z3.BitVecRef, number: z3.BitVecRef) -> z3.BoolRef:
     """Bit `number`, of 3 bits, of the byte at an address."""
     shifted = z3.LShR(machine.byte(address), z3.ZeroExt(5, number))
-    return _bit(shifted, 0)
+    return bit(shifted, 0)
 
 
 def is_canonical(_: Machine, address: z3.BitVecRef) -> z3.ExprRef:
@@ -42,8 +36,8 @@ def is_valid_cr0(machine: Machine, value: z3.BitVecRef) -> z3.ExprRef:
     """Bits 63 to 32 are reserved, NW needs CD, PG stays in 64-bit mode, and PE too, since there is no real mode here.
     VMX operation fixes PE, NE and PG.  SDM 2B "MOV—Move to/from Control Registers", 3D A.7
     """
-    pe, ne, nw, cd, pg = (_bit(value, number) for number in (0, 5, 29, 30, 31))
-    is_64_bit = _bit(machine.element("SEGMENT_RIGHTS", CS), 13)
+    pe, ne, nw, cd, pg = (bit(value, number) for number in (0, 5, 29, 30, 31))
+    is_64_bit = bit(machine.element("SEGMENT_RIGHTS", CS), 13)
     fixed = z3.Implies(machine.flag("IN_NON_ROOT"), z3.And(pe, ne, pg))
     return z3.And(z3.Extract(63, 32, value) == 0, pe, z3.Implies(nw, cd), z3.Implies(is_64_bit, pg), fixed)
 
@@ -52,28 +46,28 @@ def is_valid_cr4(machine: Machine, value: z3.BitVecRef) -> z3.ExprRef:
     """No reserved bit is set; in IA-32e mode PAE stays and LA57 does not change; PCIDE is set only while the PCID is 0.
     VMX operation fixes VMXE.  SDM 2B "MOV—Move to/from Control Registers", 3A 4.10.1, 3D A.8
     """
-    reserved = [z3.Not(_bit(value, number)) for number in range(64) if number not in CR4_FEATURES]
-    sets_pcide = z3.And(_bit(value, 17), z3.Not(_bit(machine.register("CR4"), 17)))
+    reserved = [z3.Not(bit(value, number)) for number in range(64) if number not in CR4_FEATURES]
+    sets_pcide = z3.And(bit(value, 17), z3.Not(bit(machine.register("CR4"), 17)))
     pcid = z3.Extract(11, 0, machine.register("CR3"))
     return z3.And(
         *reserved,
-        _bit(value, 5),
-        _bit(value, 12) == _bit(machine.register("CR4"), 12),
+        bit(value, 5),
+        bit(value, 12) == bit(machine.register("CR4"), 12),
         z3.Implies(sets_pcide, pcid == 0),
-        z3.Implies(machine.flag("IN_NON_ROOT"), _bit(value, 13)),
+        z3.Implies(machine.flag("IN_NON_ROOT"), bit(value, 13)),
     )
 
 
 def has_host_nmis(machine: Machine) -> z3.ExprRef:
     """ "NMI exiting" (bit 3) is set, and "virtual NMIs" (bit 5) is not.  SDM 3C 25.6.1"""
     controls = machine.register("PIN_BASED_CONTROLS")
-    return z3.And(_bit(controls, 3), z3.Not(_bit(controls, 5)))
+    return z3.And(bit(controls, 3), z3.Not(bit(controls, 5)))
 
 
 def secondary(machine: Machine) -> z3.ExprRef:
     """The secondary controls count as 0 unless bit 31 of the primary ones is set.  SDM 3C 25.6.2"""
     controls = machine.register("SECONDARY_CONTROLS")
-    return z3.If(_bit(machine.register("PRIMARY_CONTROLS"), 31), controls, controls ^ controls)
+    return z3.If(bit(machine.register("PRIMARY_CONTROLS"), 31), controls, controls ^ controls)
 
 
 def visible_tsc(machine: Machine) -> z3.ExprRef:
@@ -82,9 +76,9 @@ def visible_tsc(machine: Machine) -> z3.ExprRef:
     """
     counter, multiplier = machine.register("TSC"), machine.register("TSC_MULTIPLIER")
     product = z3.ZeroExt(64, counter) * z3.ZeroExt(64, multiplier)
-    is_scaled = _bit(cast(z3.BitVecRef, secondary(machine)), 25)
+    is_scaled = bit(cast(z3.BitVecRef, secondary(machine)), 25)
     scaled = z3.If(is_scaled, z3.Extract(111, 48, product), counter)
-    is_offset = z3.And(machine.flag("IN_NON_ROOT"), _bit(machine.register("PRIMARY_CONTROLS"), 3))
+    is_offset = z3.And(machine.flag("IN_NON_ROOT"), bit(machine.register("PRIMARY_CONTROLS"), 3))
     return z3.If(is_offset, scaled + machine.register("TSC_OFFSET"), counter)
 
 
@@ -98,19 +92,21 @@ def is_msr_intercepted(machine: Machine, index: z3.BitVecRef, access: z3.BitVecR
     """Four bitmaps of 1 KiB: reads of MSRs 0 to 1FFF, reads of C0000000 to C0001FFF, writes of the former, writes of
     the latter. Other MSRs exit, and all do if "use MSR bitmaps" (primary bit 28) is not set.  SDM 3C 25.6.9, 26.1.3
     """
-    group, is_high, byte, bit = (z3.Extract(*bits, index) for bits in ((31, 13), (31, 31), (12, 3), (2, 0)))
+    group, is_high, byte, number = (
+        z3.Extract(*bits, index) for bits in ((31, 13), (31, 31), (12, 3), (2, 0))
+    )
     is_write = z3.If(access == 1, z3.BitVecVal(1, 1, index.ctx), 0)
     offset = z3.ZeroExt(52, z3.Concat(is_write, is_high, byte))
-    is_used = _bit(machine.register("PRIMARY_CONTROLS"), 28)
+    is_used = bit(machine.register("PRIMARY_CONTROLS"), 28)
     has_none = z3.And(group != 0, group != 0xC0000000 >> 13)
     return z3.Or(
-        z3.Not(is_used), has_none, _bit_of_byte(machine, machine.register("MSR_BITMAP") + offset, bit)
+        z3.Not(is_used), has_none, _bit_of_byte(machine, machine.register("MSR_BITMAP") + offset, number)
     )
 
 
 def is_port_in_bitmap(machine: Machine, port: z3.BitVecRef) -> z3.ExprRef:
     """Bitmap A has a bit for each port below 8000, bitmap B for the others.  SDM 3C 25.6.4"""
-    is_high = _bit(port, 15)
+    is_high = bit(port, 15)
     bitmap = z3.If(is_high, machine.register("IO_BITMAP_B"), machine.register("IO_BITMAP_A"))
     byte = z3.ZeroExt(52, z3.Extract(14, 3, port))
     return _bit_of_byte(machine, bitmap + byte, z3.Extract(2, 0, port))
@@ -123,7 +119,7 @@ def io_exits(machine: Machine, port: z3.BitVecRef, size: z3.BitVecRef) -> z3.Exp
     controls = machine.register("PRIMARY_CONTROLS")
     last = z3.ZeroExt(1, port) + z3.ZeroExt(14, size - 1)
     ports = [z3.And(z3.UGT(size, i), is_port_in_bitmap(machine, port + i)) for i in range(4)]
-    return z3.If(_bit(controls, 25), z3.Or(_bit(last, 16), *ports), _bit(controls, 24))
+    return z3.If(bit(controls, 25), z3.Or(bit(last, 16), *ports), bit(controls, 24))
 
 
 def is_cr3_target(machine: Machine, value: z3.BitVecRef) -> z3.ExprRef:
@@ -150,5 +146,5 @@ EXPECTATIONS: dict[str, Expectation] = {
         *(bitmap_bit, is_msr_intercepted, is_port_in_bitmap, io_exits, is_cr3_target),
         *(is_system_call_msr, virtual_tpr_place),
     )
-}
+} | ENTRY
 """By the name of the function of the specification."""

@@ -69,3 +69,13 @@ class Machine:
 
 def _byte(terms: Terms, memory: z3.FuncDeclRef, width: int, address: Vector) -> Vector:
     return cast(Vector, terms.apply(memory, [terms.vector(address, width)]))
+
+
+def bit(value: z3.BitVecRef, number: int) -> z3.BoolRef:
+    """Whether a bit is set."""
+    return cast(z3.BoolRef, z3.Extract(number, number, value) == 1)
+
+
+def bits(value: z3.BitVecRef, high: int, low: int) -> z3.BitVecRef:
+    """Some bits as a number."""
+    return z3.Extract(high, low, value)

@@ -7,14 +7,14 @@ import signal
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import TypeAlias
 
 import grammar
 from checks.mutate.explanations import explanations
-from checks.mutate.fates import Found, Verdict
+from checks.mutate.fates import Fate, Found, Verdict
 from checks.mutate.judge import Judge, Tried
 from checks.mutate.memory import Memory
 from checks.mutate.operators import kind_of
@@ -22,6 +22,9 @@ from checks.mutate.places import Mutant
 from checks.mutate.scope import candidates
 from checks.mutate.survivors import Survivors
 from checks.mutate.targets import Target, Targets
+from checks.mutate.tested.listed import listed_tests
+from checks.mutate.tested.pool import pool
+from checks.mutate.tested.search import Search
 from grammar import ir
 
 Finished: TypeAlias = "Future[Tried]"
@@ -29,10 +32,16 @@ Finished: TypeAlias = "Future[Tried]"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a campaign is made from in each process: the specification, and the names of families (none is all)."""
+    """What a campaign is made from in each process: the specification, and the names of families (none is all).
+
+    `tests` is the folder of the tests that run on mutants which no theorem notices, None if none do; with
+    `finds_tests` those that are not listed run too.
+    """
 
     specification: Path | None
     families: Sequence[str] = ()
+    tests: Path | None = None
+    finds_tests: bool = False
 
 
 class Campaign:
@@ -45,6 +54,7 @@ class Campaign:
         self.judge = Judge(program, Targets(program, families), self.mutants)
         self.targets = list(self.judge.targets.all())
         self.explanations = explanations()
+        self.is_whole = not families
 
     def first(self) -> frozenset[int]:
         """The first mutant of each operator in each item: what is judged if nothing else is asked for."""
@@ -62,31 +72,52 @@ class Campaign:
 
     def survivors(self, memory: Memory | None = None) -> Survivors:
         """What judges the mutants that no theorem notices."""
-        return Survivors(self.program, self.mutants, self.explanations, memory)
+        return Survivors(self.program, self.mutants, self.explanations, memory, self.is_whole)
 
 
 @dataclass(slots=True)
 class Run:
     """One run of a campaign over some mutants: `alive` are those without a verdict so far.
 
-    First come those that are shown to do what the original does, then the groups, then what is left.
+    First come those that are shown to do what the original does, then the groups, then what is left: what can be
+    proved of it, then the tests.
     """
 
     campaign: Campaign
     alive: set[int]
+    setup: Setup
     memory: Memory | None = None
     groups: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    listed: dict[str, list[str]] = field(default_factory=listed_tests)
 
-    def verdicts(self, setup: Setup, jobs: int) -> Iterator[Verdict]:
+    def verdicts(self, jobs: int) -> Iterator[Verdict]:
         """The verdicts as they come."""
         survivors = self.campaign.survivors(self.memory)
         for verdict in survivors.equivalent(frozenset(self.alive)):
             self.alive.discard(self.campaign.numbers[verdict.mutant])
             yield verdict
-        attempts = self._here() if jobs == 1 else self._in_processes(setup, jobs)
+        attempts = self._here() if jobs == 1 else self._in_processes(jobs)
         for target, tried in attempts:
             yield from self._settled(target, tried)
-        yield from survivors.left({number: self.groups[number] for number in sorted(self.alive)})
+        left = list(survivors.left({number: self.groups[number] for number in sorted(self.alive)}))
+        yield from (verdict for verdict in left if verdict.fate is Fate.EQUIVALENT)
+        open_ = {self.campaign.numbers[v.mutant]: v for v in left if v.fate is not Fate.EQUIVALENT}
+        yield from self._tested(open_, jobs)
+
+    def _tested(self, verdicts: Mapping[int, Verdict], jobs: int) -> Iterator[Verdict]:
+        """The verdicts on what no theorem notices: that a test does, or else what they were."""
+        if self.setup.tests is None or not verdicts:
+            yield from verdicts.values()
+            return
+        with pool(self.setup.specification, self.setup.tests, jobs) as processes:
+            search = Search(self.campaign.program, self.campaign.mutants, self.listed, processes)
+            for number, found in search.all(verdicts, finds_more=self.setup.finds_tests):
+                verdict = verdicts[number]
+                yield (
+                    verdict
+                    if found is None
+                    else replace(verdict, fate=Fate.TESTED, by=found.test, seconds=found.seconds)
+                )
 
     def _settled(self, target: Target, tried: Tried) -> Iterator[Verdict]:
         for number in tried.met:
@@ -111,12 +142,12 @@ class Run:
                     or self._remember(target, concerned, self.campaign.judge.attempt(target, concerned)),
                 )
 
-    def _in_processes(self, setup: Setup, jobs: int) -> Iterator[tuple[Target, Tried]]:
+    def _in_processes(self, jobs: int) -> Iterator[tuple[Target, Tried]]:
         """The next group begins as soon as a process is free, with the mutants that are then alive."""
         waiting = list(reversed(self.campaign.targets))
         running: dict[Finished, tuple[Target, frozenset[int]]] = {}
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, _start_worker, (setup,)) as pool:
+        with ProcessPoolExecutor(jobs, context, _start_worker, (self.setup,)) as pool:
             while waiting or running:
                 while waiting and len(running) < jobs:
                     target = waiting.pop()

@@ -34,7 +34,7 @@ from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.operands import OperandSymbols, SymbolicOperands
 from checks.trap.ownership import Ownership
 from checks.trap.runs import Run, Settings
-from checks.walk import reachable_functions
+from checks.walk import nodes, reachable_functions
 from grammar import ir
 
 SAME = "proved to do the same"
@@ -59,7 +59,10 @@ Numbered: TypeAlias = Mapping[int, Mutant]
 
 def same_alone(program: ir.Program, weaver: Weaver, some: Numbered) -> frozenset[int]:
     """Of some mutants of one function, policy, invariant or handler: those proved to do what the original does."""
-    mutant = next(iter(some.values()))
+    some = _comparable(program, some)
+    mutant = next(iter(some.values()), None)
+    if mutant is None:
+        return frozenset()
     try:
         return _same_alone(program, weaver.woven(some), mutant, frozenset(some))
     except CANNOT_BUILD:
@@ -68,6 +71,7 @@ def same_alone(program: ir.Program, weaver: Weaver, some: Numbered) -> frozenset
 
 def reasons(program: ir.Program, weaver: Weaver, subject: str, some: Numbered) -> dict[int, str]:
     """Why mutants are no worse than the original in a step, or in a block of instructions, as far as was found."""
+    some = _comparable(program, some)
     woven = weaver.woven(some)
     block = [name for name, one in program.instructions.items() if (one.family or name) == subject]
     try:
@@ -76,6 +80,22 @@ def reasons(program: ir.Program, weaver: Weaver, subject: str, some: Numbered) -
         return _compare_forms(program, woven, block, frozenset(some)) if block else {}
     except CANNOT_BUILD:
         return {}
+
+
+def _comparable(program: ir.Program, some: Numbered) -> Numbered:
+    """Those whose place does no more than change state: what is said to the machine around the specification, and what
+    caches forget, is not compared.
+    """
+    return {n: mutant for n, mutant in some.items() if not has_other_effects(program, mutant)}
+
+
+def has_other_effects(program: ir.Program, mutant: Mutant) -> bool:
+    """Whether a statement in which the mutant is has an output, or forgets something, by itself or in what it calls."""
+    items = (one for one in getattr(program, mutant.kind).values() if source_name(one) == mutant.name)
+    statements = [n for n in nodes(tuple(items)) if isinstance(n, ir.Stmt) and n.span == mutant.span]
+    called = reachable_functions(program, statements)
+    bodies = (*statements, *(function.body for function in called))
+    return any(isinstance(node, ir.Output | ir.Forget) for body in bodies for node in nodes(body))
 
 
 def weakest(found: Iterable[str]) -> str:

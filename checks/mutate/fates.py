@@ -15,6 +15,7 @@ class Fate(enum.StrEnum):
     VACUOUS = "vacuous"  # a theorem's assumptions became unsatisfiable, which fails the run as well
     REJECTED = "rejected"  # the theorems cannot be stated any more
     EQUIVALENT = "equivalent"
+    TESTED = "tested"  # no theorem notices it, a test of the project's that runs the reference does
     EXPLAINED = "explained"  # survived for a reason that is listed or proved
     SURVIVED = "survived"
     UNREACHED = "unreached"  # no theorem is about the place, and no reason is listed
@@ -43,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The fate of a mutant; `by` is the theorem that noticed it, or the reason why none does.
+    """The fate of a mutant; `by` is the theorem or the test that noticed it, or the reason why none does.
 
     `seconds` is how long the solver took to find the counterexample; `groups` says on how many groups it was tried.
     """

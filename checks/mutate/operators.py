@@ -121,7 +121,8 @@ def _unchanged(node: ir.UpdateBits) -> Iterator[Fault]:
     for i, (high, low, _) in enumerate(node.changes):
         kept = (*node.changes[:i], *node.changes[i + 1 :])
         field = range_name(node.type, high, low)
-        yield f"omit field {field}", f"{node.type} without {field}", replace(node, changes=kept)
+        rest = replace(node, changes=kept) if kept else node.base
+        yield f"omit field {field}", f"{node.type} without {field}", rest
 
 
 def _arguments_swapped(node: ir.Call) -> Iterator[Fault]:

@@ -26,6 +26,7 @@ def document(found: Iterable[Verdict]) -> dict[str, object]:
         "mutants": len(results),
         "killed": sum(v.fate.is_caught for v in results),
         "equivalent": counts[Fate.EQUIVALENT],
+        "tested": counts[Fate.TESTED],
         "explained": counts[Fate.EXPLAINED],
         "survivors": [_record(v) for v in results if v.fate.is_open],
         "results": [_record(v) for v in results],
@@ -55,6 +56,7 @@ def markdown(document: Mapping[str, Any], there_are: int, command: str) -> str:
         *_counts(
             "killed by a theorem of", (f"`{_family(one)}`" for one in results if one["fate"] in _CAUGHT)
         ),
+        *_counts("noticed by a test of", (_file(one) for one in results if one["fate"] == Fate.TESTED)),
         *_counts(
             "reason of those explained", (one["by"] for one in results if one["fate"] == Fate.EXPLAINED)
         ),
@@ -65,6 +67,10 @@ def markdown(document: Mapping[str, Any], there_are: int, command: str) -> str:
 
 def _family(result: Mapping[str, Any]) -> str:
     return str(result["by"]).split(".")[0]
+
+
+def _file(result: Mapping[str, Any]) -> str:
+    return f"`{str(result['by']).split('::')[0]}`"
 
 
 def _counts(title: str, values: Iterable[str]) -> Iterator[str]:
@@ -94,6 +100,7 @@ _CAUGHT = [str(fate) for fate in Fate if fate.is_caught]
 _COLUMNS = {
     "killed": _CAUGHT,
     "proved equivalent": [str(Fate.EQUIVALENT)],
+    "noticed by a test": [str(Fate.TESTED)],
     "explained": [str(Fate.EXPLAINED)],
     "open": [str(fate) for fate in Fate if fate.is_open],
 }

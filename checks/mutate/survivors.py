@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from checks.mutate import equivalence
 from checks.mutate.explanations import Explanation, first_that_fits
 from checks.mutate.fates import Fate, Verdict
+from checks.mutate.independence import INDEPENDENT, is_independent
 from checks.mutate.memory import Memory
 from checks.mutate.places import Mutant
 from checks.mutate.weave import Weaver
@@ -17,6 +18,10 @@ from grammar import ir
 MOST_SUBJECTS = 3
 """Instructions and steps that use a changed function are compared one by one only if they are so few."""
 
+ASSUMED = ("policies", "invariants")
+AS_GOOD = "proved: the VMM and the hardware keep this promise too, and all theorems follow from it"
+"""What it means that a promise survives which theorems assume and others say is kept."""
+
 _COMPARED = ("isolation", "trap")
 """The families whose groups are each about one step, or one block of instructions."""
 _OWN = {"steps": "isolation", "instructions": "trap"}
@@ -24,12 +29,16 @@ _OWN = {"steps": "isolation", "instructions": "trap"}
 
 @dataclass(slots=True)
 class Survivors:
-    """Verdicts on mutants of one program, by number; what earlier runs found is looked up in `memory`."""
+    """Verdicts on mutants of one program, by number; what earlier runs found is looked up in `memory`.
+
+    `is_whole`: the mutants were tried on all families of theorems.
+    """
 
     program: ir.Program
     mutants: Mapping[int, Mutant]
     explanations: Sequence[Explanation]
     memory: Memory | None = None
+    is_whole: bool = True
     _weaver: Weaver = field(init=False)
 
     def __post_init__(self) -> None:
@@ -37,6 +46,12 @@ class Survivors:
 
     def equivalent(self, numbers: frozenset[int]) -> Iterator[Verdict]:
         """Those that do by themselves what the original does: no theorem need be tried on them."""
+        independent = {n for n in sorted(numbers) if is_independent(self.program, self.mutants[n])}
+        for number in sorted(independent):
+            yield Verdict(self.mutants[number], Fate.EQUIVALENT, INDEPENDENT)
+        yield from self._same_alone(numbers - independent)
+
+    def _same_alone(self, numbers: frozenset[int]) -> Iterator[Verdict]:
         items: dict[tuple[str, str], set[int]] = defaultdict(set)
         for number in sorted(numbers):
             items[self.mutants[number].kind, self.mutants[number].name].add(number)
@@ -72,6 +87,8 @@ class Survivors:
 
     def _verdict(self, number: int, proved: str, tried: int) -> Verdict:
         mutant = self.mutants[number]
+        if mutant.kind in ASSUMED and tried and self.is_whole:
+            return Verdict(mutant, Fate.EXPLAINED, AS_GOOD, groups=tried)
         listed = first_that_fits(self.explanations, mutant)
         if proved:
             fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import z3
 
+from checks.emulation.events import GROUP as EVENTS
 from checks.emulation.family import EmulationFamily
 from checks.emulation.runs import CYCLE, RUN_ONE
 from checks.extract import extract
 from checks.host_state.built import BOOT, START
 from checks.host_state.family import HostStateFamily
+from checks.host_state.registers import BEGINNING
 from checks.isolation.family import Isolation
 from checks.isolation.patterns import find_patterns
 from checks.manual.family import ManualFamily
@@ -30,11 +32,14 @@ FAMILIES = ("manual", "host_state", "isolation", "trap", "totality", "emulation"
 HARD = frozenset({"emulation"})
 """The families whose goals take so long to prove that mutants are asked about one by one."""
 
-COMMON = 2
-"""What many handlers share is tried on so many groups of such a family, and no others."""
+COMMON = frozenset({"emulation.idle", EVENTS})
+"""What many handlers share is tried on these groups of such a family, and no others."""
 
 FEW = 3
 """A function that so few steps use is part of them; one that more handlers use is shared."""
+
+ABOUT_NEW_GUESTS = frozenset({f"host_state.{START}", BEGINNING})
+"""The groups about what makes guests. The others take for granted what its theorems say."""
 
 Item = tuple[str, str]
 """A table of the program and the source name of an item in it."""
@@ -95,9 +100,11 @@ class Targets:
         own = self._steps() if name == "isolation" else {}
         for outline in outlines:
             subject = outline.group.removeprefix(f"{name}.")
-            takes_as_built = name in HARD or name == "totality" or (name == "host_state" and subject != START)
+            takes_as_built = (
+                name in (*HARD, "totality", "host_state") and outline.group not in ABOUT_NEW_GUESTS
+            )
             untouched = self._building() if takes_as_built else frozenset[Item]()
-            if name in HARD and outline not in outlines[:COMMON]:
+            if name in HARD and outline.group not in COMMON:
                 untouched |= self._shared()
             yield Target(name, outline, own.get(subject, frozenset()), untouched, name in HARD)
 

@@ -26,10 +26,11 @@ from refmodel.runtime import Abort, IndexedState, Processor, Remembered, divide,
 
 
 class ModuleWriter:
-    """Writes the parts of the module, in the order in which they stand."""
+    """Writes the parts of the module, in the order in which they stand; `part` is what is written of the program."""
 
-    def __init__(self, program: ir.Program, *, covered: bool = False) -> None:
+    def __init__(self, program: ir.Program, *, covered: bool = False, part: ir.Program | None = None) -> None:
         self._program = program
+        self._part = program if part is None else part
         self._clauses = Clauses() if covered else None
         self._names = names.Names(program)
         self._masks: set[int] = set()
@@ -40,11 +41,11 @@ class ModuleWriter:
 
     def text(self) -> str:
         """The whole module."""
-        code = [*self._functions(), *self._predicates(), *self._views(), *self._bodies(), *self._tables()]
+        code = [*self._code(), *self._views(), *self._tables()]
         lines = [
             HEADER,
             *(self._clauses.text() if self._clauses is not None else []),
-            *(f"{names.mask_name(width)} = {number(ones(width)).text}" for width in sorted(self._masks)),
+            *self._mask_constants(),
             *self._constants(),
             *state.structs(self._program, self._names),
             *state.aborts(self._program),
@@ -54,7 +55,18 @@ class ModuleWriter:
         ]
         return "\n".join(lines) + "\n"
 
+    def definitions(self) -> str:
+        """Functions, predicates and bodies of instructions alone, with the constants that they may need."""
+        code = self._code()
+        return "\n".join([*self._mask_constants(), *code]) + "\n"
+
+    def _code(self) -> list[str]:
+        return [*self._functions(), *self._predicates(), *self._bodies()]
+
     # --- constants --------------------------------------------------------------------------------
+
+    def _mask_constants(self) -> list[str]:
+        return [f"{names.mask_name(width)} = {number(ones(width)).text}" for width in sorted(self._masks)]
 
     def _constants(self) -> list[str]:
         lines = []
@@ -80,7 +92,7 @@ class ModuleWriter:
         return expressions, statements
 
     def _functions(self) -> list[str]:
-        return [line for f in self._program.functions.values() for line in self._function(f)]
+        return [line for f in self._part.functions.values() for line in self._function(f)]
 
     def _function(self, function: ir.Function) -> list[str]:
         _, statements = self._writers()
@@ -123,10 +135,10 @@ class ModuleWriter:
     def _predicates(self) -> list[str]:
         """Policies, invariants and rules as functions."""
         lines = []
-        for kind, table in (("policy", self._program.policies), ("invariant", self._program.invariants)):
+        for kind, table in (("policy", self._part.policies), ("invariant", self._part.invariants)):
             for predicate in table.values():
                 lines += self._predicate(f"{kind}_{predicate.name}", predicate)
-        for group in self._program.rules.values():
+        for group in self._part.rules.values():
             for rule in group.rules:
                 lines += self._predicate(f"rule_{group.name}_{rule.name}", rule)
             calls = [f"rule_{group.name}_{rule.name}({names.MACHINE})" for rule in group.rules]
@@ -168,7 +180,7 @@ class ModuleWriter:
     def _bodies(self) -> list[str]:
         return [
             line
-            for instruction in self._program.instructions.values()
+            for instruction in self._part.instructions.values()
             for body in instruction.bodies
             for line in self._body(instruction, body)
         ]
@@ -228,3 +240,8 @@ def body_name(body: ir.InstructionBody) -> str:
 def generate(program: ir.Program, *, covered: bool = False) -> str:
     """The text of the generated module; `covered`: it notes in HITS which of its CLAUSES were reached."""
     return ModuleWriter(program, covered=covered).text()
+
+
+def definitions(program: ir.Program, part: ir.Program) -> str:
+    """The functions, predicates and instructions of a part of the program alone, as its module has them."""
+    return ModuleWriter(program, part=part).definitions()

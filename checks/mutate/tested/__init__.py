@@ -1,0 +1,1 @@
+"""Which mutants the project's tests notice: they run the reference with the mutant in place."""
