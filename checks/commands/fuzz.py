@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="fast,reference",
         metavar="A,B",
-        help="what to compare with the reference: fast (default) or unicorn, alone or with ',reference'",
+        help="what to compare with the reference: fast (default), unicorn or bochs, alone or with ',reference'",
     )
     parser.add_argument(
         "--mode",

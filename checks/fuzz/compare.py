@@ -9,7 +9,7 @@ from typing import Any
 
 from checks.case import Case, Place, place_of
 from checks.fuzz.bases import BASES, CODE, PAGE_SIZE, TABLE_RANGES, Bases
-from checks.fuzz.cycle import DONE, EXITED, FAULT, NOT_MODELLED, REFUSED, Step
+from checks.fuzz.cycle import DONE, ENTRY, EXITED, FAULT, NOT_MODELLED, REFUSED, Step
 from checks.fuzz.difference import NONE, Difference, Divergence
 from checks.fuzz.engines import Factory, ReferenceEngine, RunsAtOnce
 from checks.fuzz.known import Known, known_faults
@@ -189,6 +189,9 @@ class Comparison:
 def _outcome_differences(reference: Step, tested: Step) -> Iterator[Difference]:
     if EXITED in (reference, tested):
         yield Difference("VM exit", int(reference == EXITED), int(tested == EXITED))
+    if tested.startswith(ENTRY):
+        passes = int(tested.removeprefix(ENTRY))
+        yield Difference("VM entry", 1 - passes, passes)
     if reference.startswith(FAULT) or tested.startswith(FAULT):
         yield Difference("fault", _vector(reference), _vector(tested))
 

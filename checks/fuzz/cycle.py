@@ -12,6 +12,7 @@ Step = str
 DONE: Step = "done"  # the instruction was executed, or its event delivered
 REFUSED: Step = "refused"  # the engine leaves it to the reference; nothing has changed
 EXITED: Step = "exited"  # a VM exit
+ENTRY = "entry "  # followed by 1 if VM entry passes, against the specification, and by 0 if it does not
 NOT_MODELLED: Step = "not modelled"  # the bytes are in no row of the specification
 FAULT = "fault "  # followed by the vector: an event that is not to be delivered
 PAGE_FAULT = 14
@@ -20,13 +21,16 @@ PAGE_FAULT = 14
 class Cycle:
     """The specification's own `cycle`: one instruction, with the delivery of the event it raises.
 
-    Without `delivers`, the events are the outcome: for engines that deliver none.
+    Without `delivers`, the events are the outcome: for engines that deliver none. With `exits`, a VM exit is completed:
+    the machine is the host's then, and the VMCS tells what happened.
     """
 
-    def __init__(self, model: Model, *, delivers: bool = True) -> None:
+    def __init__(self, model: Model, *, delivers: bool = True, exits: bool = False) -> None:
         self.delivers = delivers
+        self._exits = exits
         self.root = "cycle" if delivers else "run_instruction"
         self._run = model.functions[self.root]
+        self._vm_exit = model.functions["vm_exit"]
         self._exit: type[Abort] = model.namespace["VmExitAbort"]
         self._fault: type[Abort] = model.namespace["FaultAbort"]
 
@@ -42,6 +46,8 @@ class Cycle:
 
     def _ended(self, machine: Any, abort: Abort) -> Step:
         if isinstance(abort, self._exit):
+            if self._exits:
+                self._vm_exit(machine, abort.value)
             return EXITED
         if not isinstance(abort, self._fault):
             return NOT_MODELLED

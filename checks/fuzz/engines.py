@@ -98,8 +98,19 @@ def _unicorn(model: Model) -> Engine:
     return UnicornEngine(model)
 
 
+def _bochs(model: Model) -> Engine:
+    from checks.fuzz.bochs import BochsEngine
+
+    return BochsEngine(model)
+
+
 Factory = Callable[[Model], Engine]
-ENGINES: Mapping[str, Factory] = {"reference": ReferenceEngine, "fast": FastEngine, "unicorn": _unicorn}
+ENGINES: Mapping[str, Factory] = {
+    "reference": ReferenceEngine,
+    "fast": FastEngine,
+    "unicorn": _unicorn,
+    "bochs": _bochs,
+}
 
 
 def tested_engine(names: str) -> Factory:
