@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import threading
@@ -185,7 +184,8 @@ def every_node(parts: Sequence[Any]) -> Iterator[Any]:
 
 def test_control_c_leaves_the_machine_whole(model: Model) -> None:
     pair = Pair(model, [LOOP_OF_EXITS])
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    # To this thread: another one would take it while this one has it blocked.
+    timer = threading.Timer(0.3, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         pair.tested.run(None, pair.engine.run)
