@@ -182,6 +182,15 @@ def every_node(parts: Sequence[Any]) -> Iterator[Any]:
             pending += [node.body, *(catch.body for catch in node.catches)]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT is KeyboardInterrupt, also where the tests run in the background and it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_leaves_the_machine_whole(model: Model) -> None:
     pair = Pair(model, [LOOP_OF_EXITS])
     # To this thread: another one would take it while this one has it blocked.
