@@ -20,7 +20,12 @@ EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141
 
 OWN = ("checks", "fastmodel", "grammar", "refmodel", "spec")
-PACKAGES = {"elftools": "pyelftools", "iced_x86": "iced-x86", "z3": "z3-solver"}  # where the names differ
+PACKAGES = {  # where the names differ
+    "bochscpu": "bochscpu-python",
+    "elftools": "pyelftools",
+    "iced_x86": "iced-x86",
+    "z3": "z3-solver",
+}
 
 DESCRIPTION = "A machine-checked specification of x86 virtualization: run it, prove it, fuzz it."
 

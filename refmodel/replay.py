@@ -31,7 +31,7 @@ _SUPERVISOR_WRITE = (1, 0)  # access and privilege, as the delivery of the event
 _HANDLERS = range(0x21000, 0x22000)
 
 # Registers that VMX does not switch, by the short names of the cases.  SDM 4 2.1
-_MSRS = {
+MSRS = {
     "star": 0xC0000081,
     "lstar": 0xC0000082,
     "cstar": 0xC0000083,
@@ -40,11 +40,11 @@ _MSRS = {
     "tsc_aux": 0xC0000103,
     "pat": 0x277,
 }
-_REGISTERS = {"cr2": "CR2", "cr8": "CR8", "dr6": "DR6", "xcr0": "XCR0"}
+REGISTERS = {"cr2": "CR2", "cr8": "CR8", "dr6": "DR6", "xcr0": "XCR0"}
 # The x87 and SSE registers of the recorder's machine, as its XSAVE shows them: all zero, no x87 register empty, and
 # no bit that MXCSR may have.
 _EXTENDED_STATE = {"X87_STATE": 0xFF << 32, "MXCSR": 0, "MXCSR_MASK": 0}
-_DEBUG_REGISTERS = {f"dr{n}": n for n in range(4)}
+DEBUG_REGISTERS = {f"dr{n}": n for n in range(4)}
 # Exit information: key of the outcome and VMCS field.
 _EXIT_INFORMATION = {
     "reason": "EXIT_REASON",
@@ -137,11 +137,11 @@ class Replayer:
         self._before = self._registers()
 
     def _set_system(self, name: str, value: int) -> None:
-        if name in _MSRS:
-            self.machine.MSR[_MSRS[name]] = value
-        elif name in _DEBUG_REGISTERS:
-            self.machine.DR[_DEBUG_REGISTERS[name]] = value
-        elif name in _REGISTERS or name == "tsc":
+        if name in MSRS:
+            self.machine.MSR[MSRS[name]] = value
+        elif name in DEBUG_REGISTERS:
+            self.machine.DR[DEBUG_REGISTERS[name]] = value
+        elif name in REGISTERS or name == "tsc":
             setattr(self.machine, name.upper(), value)
 
     # --- one case ---------------------------------------------------------------------------------
@@ -244,9 +244,9 @@ class Replayer:
         """General registers and others that VMX does not switch."""
         machine = self.machine
         general = {name: machine.GPR[n] for n, name in enumerate(GPR_NAMES) if n != _RSP}
-        system = {name: getattr(machine, register) for name, register in _REGISTERS.items()}
-        debug = {name: machine.DR[n] for name, n in _DEBUG_REGISTERS.items()}
-        return {**general, **system, **debug, **{name: machine.MSR[index] for name, index in _MSRS.items()}}
+        system = {name: getattr(machine, register) for name, register in REGISTERS.items()}
+        debug = {name: machine.DR[n] for name, n in DEBUG_REGISTERS.items()}
+        return {**general, **system, **debug, **{name: machine.MSR[index] for name, index in MSRS.items()}}
 
     def _changes(self, base: Base) -> Outcome:
         now, before = self._fields(), self._fields_before

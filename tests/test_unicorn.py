@@ -8,12 +8,11 @@ from random import Random
 
 import pytest
 
-from checks.case import read_case
 from checks.cli import main
 from checks.fuzz import engines
 from checks.fuzz.compare import Comparison
 from checks.fuzz.generate import Generator
-from checks.fuzz.known import DIRECTORY, Known, known_faults
+from checks.fuzz.known import DIRECTORY
 from checks.fuzz.report import describe
 from refmodel.model import Model
 
@@ -46,25 +45,6 @@ def test_instructions_are_chosen_by_what_they_use(model: Model, comparison: Comp
     names = set(comparison.tested.instructions(model.program))
     assert {"ADD", "CALL", "MOVS", "DIV", "PUSHFQ", "CMPXCHG16B", "UD2"} <= names
     assert names.isdisjoint({"CPUID", "RDTSC", "MOV_TO_CR3", "SYSCALL", "IRETQ", "XSAVE", "WRMSR", "IN"})
-
-
-def known() -> list[Known]:
-    import grammar
-
-    return list(known_faults("unicorn", grammar.load()))
-
-
-@pytest.mark.parametrize("fault", known(), ids=lambda fault: fault.id)
-def test_known_faults_are_still_there(comparison: Comparison, fault: Known) -> None:
-    """One that has gone is to be taken out of the list."""
-    divergence = comparison.examine(read_case(fault.case_file("unicorn")))
-    assert divergence is not None
-    assert divergence.known == fault.id
-
-
-def test_nothing_is_kept_that_is_not_listed() -> None:
-    files = {path.stem for path in (DIRECTORY / "unicorn").glob("*.json")}
-    assert files == {fault.id for fault in known()}
 
 
 def test_a_known_difference_is_counted_and_reported(

@@ -26,6 +26,7 @@ from refmodel.encoder import Encoder
 from refmodel.encoding import MAX_LENGTH
 from refmodel.memory import RecordingMemory
 from refmodel.model import Model
+from refmodel.replay import DEBUG_REGISTERS, MSRS, REGISTERS
 
 _VMCALL = bytes.fromhex("0f01c1")
 _ENTRY_FAILURE = 1 << 31  # in the exit reason
@@ -40,24 +41,12 @@ _NO_VMCS = (1 << 64) - 1
 _CARRIED = frozenset({
     "GPR", "RIP", "NEXT_RIP", "RFLAGS", "CR0", "CR2", "CR3", "CR4", "CR8", "EFER", "DR", "DR6", "DR7", "XCR0", "MSR",
     "SEGMENT_SELECTOR", "SEGMENT_BASE", "SEGMENT_LIMIT", "SEGMENT_RIGHTS", "GDTR_BASE", "GDTR_LIMIT", "IDTR_BASE",
-    "IDTR_LIMIT", "INTERRUPTIBILITY", "ACTIVITY_STATE", "IN_NON_ROOT",
+    "IDTR_LIMIT", "INTERRUPTIBILITY", "ACTIVITY_STATE", "SINGLE_STEP", "IN_NON_ROOT",
 })  # fmt: skip
 # VM exits between instructions, which cost no time.
 _BETWEEN = ("INTERRUPT_WINDOW", "NMI_WINDOW", "TPR_BELOW_THRESHOLD", "PREEMPTION_TIMER")
 _COUNTING = frozenset({"PREEMPTION_TIMER_VALUE"})  # Bochs counts at another rate
 _OUT_OF_REACH = "PORT"  # the package aborts the process
-# Registers that VMX does not switch, by Bochs's names.  SDM 4 2.1
-_PLAIN = {"cr2": "CR2", "cr8": "CR8", "dr6": "DR6", "xcr0": "XCR0"}
-_MSRS = {
-    "star": 0xC0000081,
-    "lstar": 0xC0000082,
-    "cstar": 0xC0000083,
-    "sfmask": 0xC0000084,
-    "kernel_gs_base": 0xC0000102,
-    "tsc_aux": 0xC0000103,
-}
-_DEBUG = tuple(f"dr{n}" for n in range(4))
-
 # Controls with which VM entry and VM exit carry over all of the guest's state.  SDM 3C 25.7.1, 25.8.1
 _EXIT_CONTROLS, _ENTRY_CONTROLS = 0x3C0204, 0xC204
 _TRAP, _MONITOR_TRAP = 1 << 8, 1 << 27  # of RFLAGS, of the primary controls
@@ -143,13 +132,12 @@ class BochsEngine:
         code = range(m.RIP - len(_VMCALL) + 1, m.RIP + m.current.length)
         traps = m.RFLAGS & _TRAP or m.vmcs.PRIMARY_CONTROLS & _MONITOR_TRAP  # behind the instruction
         run = self._run(start, limit=1, at_once=not traps)
-        is_rejected = self._is_rejected(run)
-        if is_rejected == start.is_valid:
+        enters = not self._is_rejected(run)
+        if enters != start.is_valid:
             self._left_alone(start)
-            return f"{ENTRY}{int(not is_rejected)}"
-        if is_rejected:
-            return self._left_alone(start)
-        if run.delivered[1:] not in ([], [_DOUBLE_FAULT]):  # a handler could not be fetched: another cycle
+            return f"{ENTRY}{int(enters)}"
+        is_another_cycle = run.delivered[1:] not in ([], [_DOUBLE_FAULT])  # a handler could not be fetched
+        if not enters or is_another_cycle:
             return self._left_alone(start)
         if run.end == RUN_EXITED:
             return self._exited(start, run)
@@ -190,10 +178,10 @@ class BochsEngine:
 
     def _state(self) -> dict[str, int]:
         m = self.machine
-        plain = {name: int(getattr(m, register)) for name, register in _PLAIN.items()}
-        debug = {name: m.DR[n] for n, name in enumerate(_DEBUG)}
+        plain = {name: int(getattr(m, register)) for name, register in REGISTERS.items()}
+        debug = {name: m.DR[n] for name, n in DEBUG_REGISTERS.items()}
         kept = {"cr0": HOST_CR0 | m.CR0 & _CR0_KEPT}
-        return kept | plain | debug | {name: m.MSR[index] for name, index in _MSRS.items()}
+        return kept | plain | debug | {name: m.MSR[index] for name, index in MSRS.items()}
 
     # --- what came of it ---
 
@@ -253,10 +241,10 @@ class BochsEngine:
         """The registers that VMX does not switch."""
         m = self.machine
         m.GPR[:] = run.general
-        for name, register in _PLAIN.items():
+        for name, register in REGISTERS.items():
             setattr(m, register, run.others[name])
-        m.DR[:] = [run.others[name] for name in _DEBUG]
-        for name, index in _MSRS.items():
+        m.DR[:] = [run.others[name] for name in DEBUG_REGISTERS]
+        for name, index in MSRS.items():
             m.MSR[index] = run.others[name]
 
     def _load_guest(self, fields: Mapping[int, int]) -> None:

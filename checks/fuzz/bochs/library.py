@@ -27,24 +27,20 @@ _WRITABLE = 7  # PROT_READ, PROT_WRITE and PROT_EXEC
 _LONGEST = max(map(len, _STAND_INS.values()))
 
 
-def missing_message() -> str:
-    """What to do where Bochs is not installed."""
-    return (
-        "the engine bochs needs the package bochscpu-python 0.4 on Linux: "
-        "pip install 'nonroot[oracles]' (or: pip install bochscpu-python)"
-    )
-
-
 def load() -> tuple[Any, Any]:
-    """The package, and its module for memory.  Raises UsageError if they are not there."""
+    """The package, and its module for memory.  Raises ModuleNotFoundError, or UsageError for one that does not fit."""
     flags = sys.getdlopenflags()
     # It asks for functions of a newer C library than it says; it never calls them.
     sys.setdlopenflags(os.RTLD_LAZY)
     try:
         library, memory = import_module("bochscpu"), import_module("bochscpu.memory")
         _replace_stand_ins(import_module("bochscpu._bochscpu").__file__)
-    except (ImportError, AttributeError, OSError):
-        raise UsageError(missing_message()) from None
+    except ModuleNotFoundError:
+        raise
+    except (ImportError, AttributeError, OSError) as error:
+        raise UsageError(
+            f"the engine bochs needs bochscpu-python 0.4 for Linux on x86-64 ({error})"
+        ) from None
     finally:
         sys.setdlopenflags(flags)
     return library, memory

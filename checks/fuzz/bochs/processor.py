@@ -15,6 +15,7 @@ from checks.fuzz.bochs.library import load
 from checks.fuzz.bochs.watch import PAGE, Ones, Watch, address_of
 from refmodel.assembler import assemble
 from refmodel.encoder import Encoder
+from refmodel.vectors import GPR_NAMES
 
 HOST = 1 << 34  # where the host's pages lie
 _PAGES = 11
@@ -85,8 +86,6 @@ next_read:
         {_STOP}
 """
 
-GENERAL = ("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", *(f"r{n}" for n in range(8, 16)))
-
 FAILED, EXITED, INSIDE, HALTED = "failed", "exited", "inside", "halted"
 
 
@@ -106,7 +105,7 @@ class Run:
 
 
 class Processor:
-    """Bochs, in VMX root operation from the start on.  Raises UsageError where it is not installed.
+    """Bochs, in VMX root operation from the start on.  Raises what `load` does.
 
     There is only one in a process: see `processor`. `host_state` is what the fields of the host's state hold, by
     encoding.
@@ -153,12 +152,15 @@ class Processor:
         With `at_once` already behind instruction `limit`, before anything is fetched or due at the boundary.
         """
         now = self._session.cpu.state
-        for name, value in (*zip(GENERAL, registers, strict=True), *state.items()):
+        for name, value in (*zip(GPR_NAMES, registers, strict=True), *state.items()):
             setattr(now, name, value)
         self._watch.arm(limit, at_once=at_once)
         self._run(now, "launch", self._guest_hook)
         at = self._session.cpu.state  # one object, which the next run changes
-        general, others = [getattr(at, name) for name in GENERAL], {name: getattr(at, name) for name in state}
+        general, others = (
+            [getattr(at, name) for name in GPR_NAMES],
+            {name: getattr(at, name) for name in state},
+        )
         run = Run(self._end(at.rip), at.rip, general, others, self._watch.delivered)
         if run.end == INSIDE:
             self._run(self._root(), "leave")
@@ -183,10 +185,6 @@ class Processor:
         offset = VALUES - HOST
         values = memoryview(self._host)[offset : offset + 8 * len(self._encodings)].cast("Q")
         return dict(zip(self._encodings, values, strict=True))
-
-    def _is_at(self, rip: int, first: str, following: str) -> bool:
-        """Whether the program has stopped between two of its labels."""
-        return self._labels[first] <= rip < self._labels[following]
 
     # --- the host ---
 
@@ -244,7 +242,7 @@ _processors: list[Processor] = []
 
 
 def processor(encoder: Encoder) -> Processor:
-    """Bochs's processor, made when it is first asked for.  Raises UsageError where Bochs is not installed."""
+    """Bochs's processor, made when it is first asked for.  Raises what `load` does."""
     if not _processors:
         _processors.append(Processor(encoder))
     return _processors[0]
