@@ -12,6 +12,7 @@ import z3
 import grammar
 from checks.cache import ProofCache
 from checks.cli import main
+from checks.errors import UsageError
 from checks.mutate.campaign import Campaign, Run, Setup
 from checks.mutate.choices import Choices, Chooser, choice
 from checks.mutate.explanations import explanations
@@ -252,6 +253,10 @@ def test_that_does_not_call_it():
 
 def test_something_else():
     assert FUNCTIONS["is_switched_msr"](MODEL.machine(0x1000), 0) == 0
+
+
+def test_that_always_fails():
+    assert FUNCTIONS["cpuid_of_guests"](MODEL.machine(0x1000), 0) < 0
 """
 
 
@@ -269,11 +274,15 @@ def test_a_test_that_fails_notices_a_mutant(tmp_path: Path) -> None:
         search = Search(PROGRAM, CAMPAIGN.mutants, {}, processes)
         found = list(search.all(numbers, finds_more=True))
         again = dict(search.all(numbers, finds_more=False))
+        listed = dict(search.listed)
+        search.listed["cpuid_of_guests"] = [f"{FILES[0]}::test_that_always_fails"]
+        with pytest.raises(UsageError, match="fails without a mutant"):
+            list(search.all(numbers, finds_more=False))
     vendor, other = (f"{FILES[0]}::{name}" for name in ("test_the_vendor", "test_something_else"))
     assert [(n, one.test) for n, one in found if one] == list(
         zip(numbers, (vendor, other, vendor), strict=True)
     )
-    assert search.listed == {"cpuid_of_guests": [vendor], "is_switched_msr": [other]}
+    assert listed == {"cpuid_of_guests": [vendor], "is_switched_msr": [other]}
     assert {n: one.test for n, one in again.items() if one} == {n: one.test for n, one in found if one}
 
 

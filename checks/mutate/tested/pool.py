@@ -41,10 +41,10 @@ class Pool:
     connections: Sequence[Connection]
     tests: Sequence[str]
 
-    def survey(self) -> dict[str, Surveyed]:
-        """What each test does without a mutant, in the order of the tests."""
-        found = dict(self._answers((test, Survey(test)) for test in self.tests))
-        return {test: found[test] for test in self.tests}
+    def survey(self, tests: Sequence[str]) -> dict[str, Surveyed]:
+        """What each of these tests does without a mutant, in their order."""
+        found = dict(self._answers((test, Survey(test)) for test in tests))
+        return {test: found[test] for test in tests}
 
     def noticed(self, questions: Iterable[tuple[int, Try]]) -> Iterator[tuple[int, Noticed | None]]:
         """For each mutant, by number and as they come, the first of its tests that fails, if any."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -46,14 +46,21 @@ class Search:
     def among_listed(self, numbers: Iterable[int]) -> Iterator[tuple[int, Noticed | None]]:
         """For each mutant the listed test that notices it, if any."""
         known = {number: self.listed.get(self.mutants[number].name, []) for number in numbers}
+        self._check_that_pass(sorted({test for tests in known.values() for test in tests}))
         yield from ((number, None) for number, tests in known.items() if not tests)
         yield from self.pool.noticed(
             (number, Try(self.mutants[number], tests)) for number, tests in known.items() if tests
         )
 
+    def _check_that_pass(self, tests: Sequence[str]) -> None:
+        """Raises UsageError for a test that fails without a mutant: that it fails with one says nothing."""
+        for test, found in self.pool.survey(tests).items():
+            if not found.passes:
+                raise UsageError(f"mutate: {test} fails without a mutant; run it with pytest, and mend it")
+
     def among_all(self, numbers: Iterable[int]) -> Iterator[tuple[int, Noticed | None]]:
         """The same of any test that calls what the mutant changes; those found are listed from then on."""
-        self._surveyed = self._surveyed or self.pool.survey()
+        self._surveyed = self._surveyed or self.pool.survey(self.pool.tests)
         questions = ((number, Try(self.mutants[number], self._any(number))) for number in numbers)
         for number, found in self.pool.noticed(questions):
             known = self.listed.setdefault(self.mutants[number].name, []) if found is not None else []
