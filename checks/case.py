@@ -30,6 +30,7 @@ REPLAYERS = {
     "trap": "checks.trap.replay",
     "sensitivity": "checks.sensitivity.replay",
     "isolation": "checks.isolation.replay",
+    "translation": "checks.isolation.open_translation_replay",
     "emulation": "checks.emulation.replay",
     "host_state": "checks.host_state.replay",
     "totality": "checks.totality.replay",
