@@ -28,6 +28,7 @@ REPLAYERS = {
     "fuzz": "checks.fuzz.replay",
     "program": "checks.fuzz.replay",
     "trap": "checks.trap.replay",
+    "lemma": "checks.trap.lemma_replay",
     "sensitivity": "checks.sensitivity.replay",
     "isolation": "checks.isolation.replay",
     "translation": "checks.isolation.open_translation_replay",
