@@ -12,7 +12,7 @@ from checks.extract import Roots
 from checks.fast import translations
 from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
-from checks.fast.lemmas import LEMMAS
+from checks.fast.lemmas import IDS
 from checks.fast.lemmas import goals as lemma_goals
 from checks.fast.paging import LEMMAS as PAGING_LEMMAS
 from checks.fast.paging import Lemmas
@@ -48,7 +48,7 @@ class FastFamily:
 
         What the lemmas say of operands and flags, the theorems about forms take for granted.
         """
-        lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
+        lemmas = tuple(f"{self.name}.{name}" for name in IDS)
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
         for lemma in PAGING_LEMMAS:
             name = f"{self.name}.{PAGING}{lemma}"
