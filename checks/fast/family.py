@@ -73,7 +73,7 @@ class FastFamily:
             goal = Lemmas(program, Terms(context)).goal(group, lemma)
             return Group(group, context, (goal,), is_large=True)
         start, prepared = Start.create(program, context), self._of(program)
-        goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
+        goals = list(lemma_goals(self.name, start, ids)) if subject == LEMMA_GROUP else []
         named = {f"{self.name}.{one.name}": one for one in prepared.forms.get(subject, ())}
         wanted = {name: one for name, one in named.items() if ids is None or name in ids}
         goals += [_goal(name, FormTheorem(start, one), prepared) for name, one in wanted.items()]

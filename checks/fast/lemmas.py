@@ -178,15 +178,24 @@ IDS = (*LEMMAS, *EFFECTS)
 """The names of all lemmas."""
 
 
-def goals(family: str, start: Start) -> Iterator[Goal]:
-    """The lemmas as goals."""
-    terms = start.terms
-    for name, lemma in LEMMAS.items():
-        claims = tuple(lemma(start))
-        conclusion = terms.truth(terms.conjunction(one.holds for one in claims))
-        wanted = partial(_MINIMISE[name], start) if name in _MINIMISE else None
-        goal, shown = f"{family}.{name}", partial(explained, f"{family}.{name}", claims)
-        witness = Witness(COMPLETES, terms.truth(True))
-        yield Goal(goal, conclusion, witnesses=(witness,), minimise=wanted, explain=shown)
-    for name, effect in EFFECTS.items():
-        yield Goal(f"{family}.{name}", terms.truth(terms.conjunction(effect(start))))
+def goals(family: str, start: Start, ids: frozenset[str] | None = None) -> Iterator[Goal]:
+    """The lemmas as goals, or those of them with an id in `ids`."""
+    made = {**dict.fromkeys(LEMMAS, _about_operands), **dict.fromkeys(EFFECTS, _about_effects)}
+    for name, make in made.items():
+        if ids is None or f"{family}.{name}" in ids:
+            yield make(f"{family}.{name}", name, start)
+
+
+def _about_operands(goal: str, name: str, start: Start) -> Goal:
+    terms, claims = start.terms, tuple(LEMMAS[name](start))
+    return Goal(
+        goal,
+        terms.truth(terms.conjunction(one.holds for one in claims)),
+        witnesses=(Witness(COMPLETES, terms.truth(True)),),
+        minimise=partial(_MINIMISE[name], start) if name in _MINIMISE else None,
+        explain=partial(explained, goal, claims),
+    )
+
+
+def _about_effects(goal: str, name: str, start: Start) -> Goal:
+    return Goal(goal, start.terms.truth(start.terms.conjunction(EFFECTS[name](start))))
