@@ -51,7 +51,7 @@ def _explain(subject: Subject, machine: Machine, evaluator: Evaluator, model: z3
     expected[RIGHT] = concrete.number(subject.expected)
     if subject.returned is not None:
         expected[RESULT] = concrete.number(subject.returned)
-    memory = dict(start_bytes(concrete, machine.state, [evaluator]))
+    memory = machine.read_memory(concrete) | dict(start_bytes(concrete, machine.state, [evaluator]))
     goal_id = f"manual.{subject.name}"
     case = function_case(goal_id, subject.name, state, memory, expected, summary)
     return Counterexample(summary, ("what", "value"), rows, subject.span, case)
