@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
+from functools import partial
 from typing import Self, TypeVar
 
 from rich.console import Console
@@ -36,7 +37,9 @@ class Progress:
         )
         self._shown = time.monotonic()
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True) if beats and not self._is_live else None
+        self._thread = (
+            threading.Thread(target=self._beat, daemon=True) if beats and not self._is_live else None
+        )
 
     def __enter__(self) -> Self:
         if self._is_live:
@@ -54,7 +57,9 @@ class Progress:
     def show(self, text: Callable[[], str]) -> None:
         """Shows a text, which is made if it is time."""
         self._text = text
-        if time.monotonic() - self._shown > (ON_TERMINAL if self._is_live else IN_LOG):
+        if self._thread is None and time.monotonic() - self._shown > (
+            ON_TERMINAL if self._is_live else IN_LOG
+        ):
             self._draw()
 
     def _draw(self) -> None:
@@ -66,9 +71,8 @@ class Progress:
             print(line, file=sys.stderr, flush=True)
 
     def _beat(self) -> None:
-        while not self._is_over.wait(max(1.0, self._shown + IN_LOG - time.monotonic())):
-            if time.monotonic() - self._shown >= IN_LOG:
-                self._draw()
+        while not self._is_over.wait(IN_LOG):
+            self._draw()
 
 
 def _spell(seconds: float) -> str:
@@ -77,13 +81,10 @@ def _spell(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
-    """The items one by one, while it shows how many of how many `what` are done; None: it does not say how many."""
-    if total is None and hasattr(items, "__len__"):
-        total = len(items)
-    of = "" if total is None else f" of {total}"
-    done = 0
+def tracked(items: Iterable[T], what: str) -> Iterator[T]:
+    """The items one by one, while it shows how many of them are done; `what` they are stands behind the number."""
+    of = f" of {len(items)}" if isinstance(items, Sized) else ""
     with Progress() as progress:
-        for done, one in enumerate(items):  # noqa: B007 - the text reads it
-            progress.show(lambda: f"{done}{of} {what}")
+        for done, one in enumerate(items):
+            progress.show(partial("{}{} {}".format, done, of, what))
             yield one
