@@ -24,7 +24,7 @@ from checks.walk import names_in, reachable_functions
 from grammar import ir
 from refmodel.model import Model
 
-IMAGES = 8
+IMAGES = 4
 """So many machines are made for a form; its states differ little from one of them."""
 NEARBY = 8
 """So many states are tried around one that the solver found."""
