@@ -82,13 +82,6 @@ def without(step: str, dropped: ir.Stmt) -> ir.Program:
     return with_step(step, lambda statement: statement is not dropped)
 
 
-def with_function(name: str, keep: Callable[[ir.Stmt], bool]) -> ir.Program:
-    """The program with only some of the statements of a function."""
-    old = PROGRAM.functions[name]
-    new = replace(old, body=tuple(s for s in old.body if keep(s)))
-    return replace(PROGRAM, functions={**PROGRAM.functions, name: new})
-
-
 def requirement(statement: ir.Stmt) -> str | None:
     """What a `require` clause says, None for other statements."""
     if not isinstance(statement, ir.If) or statement.clause != "require":
@@ -118,13 +111,6 @@ def test_each_check_is_needed(step: ir.Step) -> None:
 def test_invalidation_without_invept_is_refuted() -> None:
     program = with_step("invalidate", lambda s: not isinstance(s, ir.CallStatement))
     assert first_refuted(program, "invalidate") == "cached_frame_is_own"
-
-
-def test_invalidation_of_some_processors_only_is_refuted() -> None:
-    body = PROGRAM.functions["is_invalidated_everywhere"].body
-    program = with_function("is_invalidated_everywhere", lambda s: s is not body[4])
-    assert first_refuted(program, "release") == "cached_frame_is_own"
-    assert first_refuted(program, "retire") is not None
 
 
 def test_unmapping_that_is_not_noted_is_refuted() -> None:

@@ -1,23 +1,20 @@
-"""Results on the terminal: a progress line while proving, then a table, then each failure in full."""
+"""Results on the terminal: counts while proving, then a table, then each failure in full."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from textwrap import shorten
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from checks.case import replay_command
 from checks.theorem import Counterexample, Result, Status
-from grammar.source import Span, default_directory
+from grammar.source import Span, default_directory, shown_file
 
 COLOURS = {
     Status.PROVED: "green",
@@ -33,46 +30,27 @@ FEW = 30
 DETAILED = 5
 """So many failures are shown in full without `-v`."""
 
+WIDEST = 60
+"""Columns of a summary, and of a value in a counterexample, out of a pipe too: a word of controls has many names."""
+SAME = "the same"
+"""Stands for the value on the other side, where both are equal."""
 
-SHOWN_EVERY = 0.1
-"""Seconds after which the progress line is drawn again."""
 
+class Counts:
+    """How many of so many theorems have which verdict."""
 
-class Progress:
-    """A line that shows how far the proofs are; nothing where the output is not a terminal.
-
-    `start` is when the command began, by the monotonic clock. The line is drawn as results come, by no thread of its
-    own, which would keep the process from being forked.
-    """
-
-    def __init__(self, console: Console, total: int, start: float) -> None:
-        self._console, self._total, self._start = console, total, start
+    def __init__(self, total: int) -> None:
+        self._total = total
         self._counts: Counter[Status] = Counter()
-        self._shown = 0.0
-        self._live = Live("", console=console, transient=True, auto_refresh=False)
 
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
+    def add(self, result: Result) -> None:
+        """Counts a result."""
+        self._counts[result.status] += 1
 
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def show(self, result: Result | None) -> None:
-        """Counts a result; None only moves the clock."""
-        if result is not None:
-            self._counts[result.status] += 1
-        if self._console.is_terminal and time.monotonic() - self._shown > SHOWN_EVERY:
-            self._shown = time.monotonic()
-            self._live.update(Text.from_markup(self._line()), refresh=True)
-
-    def _line(self) -> str:
-        done = sum(self._counts.values())
-        bad = "  ".join(
-            f"[{COLOURS[s]}]{n} {s}[/]" for s, n in self._counts.items() if s is not Status.PROVED
-        )
-        return f"{time.monotonic() - self._start:6.1f} s  {done} of {self._total} theorems  {bad}"
+    def text(self) -> str:
+        """The number of results, and of those that are not proofs."""
+        bad = (f"{n} {status}" for status, n in self._counts.items() if status is not Status.PROVED)
+        return "  ".join((f"{self._counts.total()} of {self._total} theorems", *bad))
 
 
 def print_table(console: Console, results: Sequence[Result], seconds: float, *, verbose: bool) -> None:
@@ -102,7 +80,7 @@ def _by_goal(results: Sequence[Result]) -> Table:
 def _how(result: Result) -> str:
     """How a goal was proved, and what its witness does: an instruction that can complete, or must exit."""
     if result.status is not Status.PROVED:
-        return escape(result.detail[:60].splitlines()[0]) if result.detail else ""
+        return escape(shorten(result.detail.partition("\n")[0], WIDEST, placeholder=" …"))
     by = "by construction" if result.syntactic else "cached" if result.cached else "solver"
     return f"{by}, {result.witness}"
 
@@ -154,23 +132,32 @@ def _print_counterexample(
     console: Console, found: Counterexample, case: Path | None, spec: Path | None
 ) -> None:
     console.print(f"  {escape(found.summary)}", highlight=False)
-    table = Table(box=SIMPLE)
-    for column in found.columns:
-        table.add_column(escape(column))
-    for row in found.rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+    console.print(_values(found))
     if found.where is not None:
-        _print_place(console, found.where, (spec or default_directory()).parent)
+        _print_place(console, found.where, spec)
     if case is not None:
         console.print(f"  replay it:  {replay_command(case, spec)}", highlight=False)
 
 
-def _print_place(console: Console, where: Span, root: Path) -> None:
-    """The place in the specification, and its line if the file can be read."""
-    console.print(f"  {where.file}:{where.line}", highlight=False)
+def _values(found: Counterexample) -> Table:
+    """The state of a counterexample: bold where the sides differ, and written once where they do not."""
+    table = Table(box=SIMPLE)
+    for column in found.columns:
+        table.add_column(escape(column), max_width=WIDEST)
+    for name, *values in found.rows:
+        is_same = len(values) > 1 and len(set(values)) == 1
+        shown = [values[0], *(SAME for _ in values[1:])] if is_same else values
+        is_different = len(set(filter(None, values))) > 1
+        table.add_row(escape(name), *(escape(cell) for cell in shown), style="bold" if is_different else None)
+    return table
+
+
+def _print_place(console: Console, where: Span, spec: Path | None) -> None:
+    """The place in the specification, and its lines if the file can be read."""
+    console.print(f"  {shown_file(where.file, spec)}:{where.line}", highlight=False)
     try:
-        lines = (root / where.file).read_text(encoding="utf-8").splitlines()
+        path = Path(shown_file(where.file, spec or default_directory()))
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return
     for line in lines[where.line - 1 : min(where.end_line, where.line + 7)]:
