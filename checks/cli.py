@@ -97,6 +97,7 @@ COMMANDS = (
         "prove the theorems",
         (
             "nonroot prove",
+            "nonroot prove CLTS                 all about one instruction",
             "nonroot prove 'trap.RDMSR.*' -j 2",
             "nonroot prove --json results.json --junit results.xml",
         ),

@@ -19,7 +19,7 @@ class Roots:
 
     All state, memories and aborts belong to every extract, since the theorems are about all that the guest sees and
     the VMM owns; so do policies and invariants, which the theorems assume, unless `has_policies` or `has_invariants`
-    is False.
+    is False. `rules` names groups of rules of VM entry; None is all of them.
     """
 
     instructions: tuple[str, ...] = ()
@@ -27,6 +27,7 @@ class Roots:
     functions: frozenset[str] = frozenset()
     has_policies: bool = True
     has_invariants: bool = True
+    rules: frozenset[str] | None = None
 
 
 class Extractor:
@@ -47,6 +48,7 @@ class Extractor:
             policies=self._program.policies if roots.has_policies else {},
             invariants=self._program.invariants if roots.has_invariants else {},
             handlers={},
+            rules={n: g for n, g in self._program.rules.items() if roots.rules is None or n in roots.rules},
             undefined_encodings=(),
             missing={},
         )

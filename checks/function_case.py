@@ -1,4 +1,5 @@
-"""Cases of theorems about one function of the specification: a state, its arguments, and what the proof says it does.
+"""Cases of theorems about one function of the specification, or one rule of VM entry: a state, its arguments, and what
+the proof says it does.
 
 In `expected` are the arguments (`is_canonical.address`), what the function returns (`result`, or `result.field`) or
 `raises`, words of memory after it (`PHYSICAL[4096]`), and `right`, what it is to return, if that is known.
@@ -12,6 +13,7 @@ from typing import Any
 
 from checks.case import Case, apply, value_of
 from checks.outcome import EXCLUDED
+from grammar.ir import BOOL, Parameter, Type
 from refmodel.memory import EndlessMemory
 from refmodel.model import Model
 from refmodel.runtime import Abort
@@ -72,22 +74,40 @@ class _Run:
 
     @classmethod
     def of(cls, case: Case, model: Model) -> _Run:
-        function = model.program.functions.get(case.instruction)
-        if function is None:
-            raise CaseError(f"the specification has no function '{case.instruction}'")
+        called = _Called.of(case.instruction, model)
         machine = model.machine(EndlessMemory(_MEMORY))
         apply(case, machine, model)
-        names = ((f"{function.name}.{p.name}", p.type) for p in function.parameters)
+        names = ((f"{case.instruction}.{p.name}", p.type) for p in called.parameters)
         arguments = [value_of(case, model, name, type_) for name, type_ in names]
         try:
-            result = model.functions[function.name](machine, *arguments)
+            result = model.functions[called.name](machine, *arguments)
         except Abort:
             is_predicted = bool(case.expected.get(RAISES))
             return cls(is_predicted, is_predicted, IT_RAISES)
-        said = value_of(case, model, RESULT, function.result) if function.result is not None else None
+        said = value_of(case, model, RESULT, called.result) if called.result is not None else None
         is_predicted = RAISES not in case.expected and result == said and all(_words_agree(case, machine))
         is_wrong = is_predicted and (RIGHT not in case.expected or result != case.expected[RIGHT])
         return cls(is_predicted, is_wrong, IT_RETURNS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """A function of the reference, by its name there."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    result: Type | None
+
+    @classmethod
+    def of(cls, name: str, model: Model) -> _Called:
+        """The function of the specification with that name, or the rule (`control_rules.vpid`).  Raises CaseError."""
+        function = model.program.functions.get(name)
+        if function is not None:
+            return cls(name, function.parameters, function.result)
+        rule = f"rule_{name.replace('.', '_')}"
+        if "." not in name or rule not in model.functions:
+            raise CaseError(f"the specification has no function or rule '{name}'")
+        return cls(rule, (), BOOL)
 
 
 def _words_agree(case: Case, machine: Any) -> Iterator[bool]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from xml.etree import ElementTree as ET
@@ -27,7 +29,23 @@ def output_console(*, has_panels: bool = False) -> Console:
     found = Output(soft_wrap=not has_panels, highlight=False)
     if not has_panels and not found.is_terminal and "COLUMNS" not in os.environ:
         found.width = _UNLIMITED
+        found.file = cast("IO[str]", _WithoutPadding(sys.stdout))
     return found
+
+
+class _WithoutPadding:
+    """A stream that drops the blanks at the end of lines: cells of a table are padded."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Writes the text, and says how much of it is done: all."""
+        self._stream.write(re.sub(r" +(?=\n)", "", text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from grammar import ir
 from grammar.environment import Environment, fail, width_of
 from grammar.fold import fold
 from grammar.parse import Item
-from grammar.scope import Scope
+from grammar.scope import LocalName, Scope
 from grammar.source import Span
 from grammar.tree import Node, Token
 
@@ -98,6 +98,15 @@ class Context:
             return fold(ir.Cast(expected, e))
         message = f"expected {expected}, found {e.type}"
         raise fail("type", message, self.span(node), hint=conversion_hint(e.type, expected))
+
+    def declare(self, name: str, type_: ir.Type, mutable: bool, place: Node | Token) -> None:
+        """Puts a local in sight; an error if its name is taken."""
+        if name in self.scope.locals or name in self.scope.operands:
+            old = self.scope.locals.get(name) or self.scope.operands[name]
+            raise fail(
+                "duplicate", f"'{name}' is already declared", self.span(place), notes=[(old.span, "here")]
+            )
+        self.scope.locals[name] = LocalName(type_, mutable, self.span(place))
 
     # --- for subclasses
 

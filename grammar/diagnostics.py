@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from grammar.source import Span
+from grammar.source import Span, shown_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,24 @@ class Diagnostic:
 
     def __str__(self) -> str:
         return f"{self.span}: error[{self.code}]: {self.message}"
+
+
+def located(
+    diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], directory: Path | None
+) -> tuple[list[Diagnostic], dict[str, str]]:
+    """Errors, and the texts they quote, with the paths that their files have under `directory` (`shown_file`)."""
+
+    def moved(span: Span) -> Span:
+        where = shown_file(span.file, directory)
+        return Span(where, span.line, span.column, span.end_line, span.end_column)
+
+    errors = [
+        replace(
+            error, span=moved(error.span), notes=tuple((moved(place), text) for place, text in error.notes)
+        )
+        for error in diagnostics
+    ]
+    return errors, {shown_file(file, directory): text for file, text in sources.items()}
 
 
 class SpecificationError(Exception):

@@ -39,6 +39,7 @@ class ExpressionChecker(OperatorChecker, PartChecker):
             "concat": self._concat,
             "cast": self._cast,
             "conditional": self._conditional,
+            "for_all": self._for_all,
             "within": self._within,
             "subscript": self._subscript,
             "slice": self._slice,

@@ -13,7 +13,7 @@ _LOGICAL = frozenset({"&", "|", "^", "==", "!="})
 
 
 class OperatorChecker(Context):
-    """Unary and binary operators, concatenation, conversion, conditional expressions and `in`."""
+    """Unary and binary operators, concatenation, conversion, conditional expressions, `for all` and `in`."""
 
     def _unary(self, node: Node, expected: Expectation) -> ir.Expr:
         operator = str(node.children[0])
@@ -110,6 +110,17 @@ class OperatorChecker(Context):
         with self.scope.conditional():
             then, otherwise = self._pair(node, node.children[1], node.children[2], expected)
         return ir.Conditional(then.type, condition, then, otherwise)
+
+    def _for_all(self, node: Node, _expected: Expectation) -> ir.Expr:
+        name, _, bounds, body = node.children
+        first, last = self._pair(bounds, bounds.children[0], bounds.children[2], None)
+        self._vector(first, bounds, "for all")
+        if 1 << (width_of(first.type) or 0) > ir.MOST_VALUES:
+            message = f"{first.type} has more than {ir.MOST_VALUES} values"
+            raise fail("loop", message, self.span(bounds), hint="the bounds need a narrower type")
+        with self.scope.block(), self.scope.conditional():
+            self.declare(str(name), first.type, False, name)
+            return ir.ForAll(ir.BOOL, str(name), first, last, self.condition(body))
 
     def _within(self, node: Node, _expected: Expectation) -> ir.Expr:
         value = self.infer(node.children[0])

@@ -14,6 +14,11 @@ def default_directory() -> Path:
     return Path(__file__).resolve().parent.parent / "spec"
 
 
+def shown_file(file: str, directory: Path | None) -> str:
+    """The file of a span as it can be opened: below the specification that was asked for, None for the project's."""
+    return file if directory is None else str(directory / file.partition("/")[2])
+
+
 class Span(Record):
     """A range of a file: lines and columns from 1, the end column exclusive."""
 

@@ -14,7 +14,7 @@ from grammar.fold import fold
 from grammar.parse import Item
 from grammar.scope import LocalName, Scope
 from grammar.source import Span
-from grammar.tree import Node, Token
+from grammar.tree import Node
 
 Statements = list[ir.Stmt]
 _MAXIMUM_ITERATIONS = 512
@@ -85,15 +85,6 @@ class StatementChecker(ExpressionChecker):
             self.scope.locals[str(node.children[0])] = LocalName(None, True, self.span(node))
 
     # --- locals and assignment
-
-    def declare(self, name: str, type_: ir.Type, mutable: bool, place: Node | Token) -> None:
-        """Puts a local in sight; an error if its name is taken."""
-        if name in self.scope.locals or name in self.scope.operands:
-            old = self.scope.locals.get(name) or self.scope.operands[name]
-            raise fail(
-                "duplicate", f"'{name}' is already declared", self.span(place), notes=[(old.span, "here")]
-            )
-        self.scope.locals[name] = LocalName(type_, mutable, self.span(place))
 
     def _let(self, node: Node) -> Statements:
         name, value = node.children

@@ -182,13 +182,13 @@ class Replayer:
             self._functions["cycle"](machine)
 
     def _is_at_vmcall(self) -> bool:
-        """Whether the next instruction is VMCALL; VM exits of the fetch end the case."""
+        """Whether the next instruction is VMCALL; what its fetch raises is the next cycle's business."""
         machine = self.machine
         try:
             places = [
                 self._functions["fetch_translate"](machine, machine.RIP + n) for n in range(len(VMCALL))
             ]
-        except self._fault:
+        except (self._fault, self._exit):
             return False
         return bytes(machine.PHYSICAL.read_8(place) for place in places) == VMCALL
 

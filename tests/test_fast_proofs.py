@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import wrong_handlers as wrong
 import z3
+from broken_specification import refuted_case
 
 from checks.case import parse_case
+from checks.fast import lemmas
 from checks.fast.family import FastFamily
 from checks.fast.words import Paths, Word
 from checks.fuzz.compare import Comparison
@@ -18,8 +21,8 @@ from checks.fuzz.engines import FastEngine
 from checks.solve import GroupRunner, Limits
 from checks.symbolic.terms import Terms
 from checks.theorem import Goal, Group, Result, Status
-from fastmodel import backends, routines
-from fastmodel.handlers import HANDLERS, Handler
+from fastmodel import backends, decoder, loop, routines
+from fastmodel.handlers import HANDLERS, Handler, moves
 from refmodel.model import Model
 
 
@@ -116,6 +119,31 @@ def test_counterexamples_replay(model: Model, number: int, monkeypatch: pytest.M
     case = parse_case(result.counterexample.case)
     assert Comparison(model, lambda m: FastEngine(m, "python")).run(case) is None
     monkeypatch.setattr(routines, "HANDLERS", handlers)
+    backend = backends.PlainBackend()
+    monkeypatch.setattr(backends, "choose", lambda _name: backend)
+    assert Comparison(model, lambda m: FastEngine(m, "python")).run(case) is not None
+
+
+@pytest.mark.parametrize(
+    ("goal", "name", "places", "fault"),
+    [
+        ("address", "effective_address", (lemmas, moves), wrong.address_of_scales_up_to_two),
+        ("registers", "register_operand", (decoder,), wrong.register_operand_with_another_rex_bit),
+        ("flags", "set_status_flags", (lemmas, loop), wrong.set_flags_of_another_parity),
+    ],
+)
+def test_counterexamples_of_lemmas_replay(
+    model: Model,
+    goal: str,
+    name: str,
+    places: tuple[ModuleType, ...],
+    fault: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An instruction shows what is wrong with a text that all handlers rest on."""
+    for place in places:
+        monkeypatch.setattr(place, name, fault)
+    case = refuted_case(prove(model, f"fast.{goal}"))
     backend = backends.PlainBackend()
     monkeypatch.setattr(backends, "choose", lambda _name: backend)
     assert Comparison(model, lambda m: FastEngine(m, "python")).run(case) is not None

@@ -14,6 +14,7 @@ from grammar.cachedir import KEPT, write_atomically
 from grammar.check import SpecificationChecker
 from grammar.files import check_directory, check_files
 from grammar.format import format_text
+from grammar.load import content_key
 from grammar.parse import parse
 from refmodel.overlaps import overlaps
 
@@ -102,6 +103,31 @@ def test_files_that_cannot_be_used_are_the_only_errors(
     (tmp_path / "b.isa").write_bytes(content)
     _, diagnostics, _ = check_directory(tmp_path)
     assert [d.code for d in diagnostics] == [code]
+
+
+def test_errors_name_files_as_they_can_be_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A copy of spec/ is called spec too: its errors must not look like those of the original."""
+    copy = tmp_path / "spec"
+    (copy / "cpu").mkdir(parents=True)
+    (copy / "main.isa").write_text('include "cpu/a.isa"\n')
+    (copy / "cpu" / "a.isa").write_text("const A : bits(8) = B\n")
+    for command in ("check", "list"):
+        assert main([command, "--spec", str(copy)]) == 2
+        error, quoted, *_ = capsys.readouterr().err.splitlines()
+        assert error == f"{copy}/cpu/a.isa:1:21: error[name]: unknown name 'B'"
+        assert quoted.endswith("const A : bits(8) = B")
+
+
+def test_a_file_that_moves_changes_what_the_cache_knows(tmp_path: Path) -> None:
+    """Files of one name in two folders change places: their texts are the same, and the program is another."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.isa").write_text(f"const {folder.upper()} : bits(8) = 1\n")
+    before = content_key(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "c")
+    (tmp_path / "b").rename(tmp_path / "a")
+    (tmp_path / "c").rename(tmp_path / "b")
+    assert content_key(tmp_path) != before
 
 
 @pytest.mark.parametrize("path", sorted(SPEC.rglob("*.isa")), ids=lambda p: str(p.relative_to(SPEC)))

@@ -1,4 +1,6 @@
-"""Functions that the two sides of other theorems share return what the manual says; each has a fault that is found."""
+"""Functions that other theorems share, and the rules of VM entry, are what the manual says; each has a fault that is
+found.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ import grammar
 from checks.function_case import replay
 from checks.gallery.bugs import Bug, Patch, with_bug
 from checks.manual.expected import EXPECTATIONS
-from checks.manual.family import ManualFamily
+from checks.manual.family import RULES, ManualFamily
 from checks.solve import GroupRunner, Limits
 from checks.theorem import Result, Status
+from checks.walk import names_in
 from grammar import ir
 from refmodel.model import Model, build
 
@@ -80,9 +83,14 @@ def model_of(functions: frozenset[str]) -> Model:
     return build(replace(faulty(functions), instructions={}))
 
 
+def results(program: ir.Program, group: str) -> list[Result]:
+    """The verdicts on a group."""
+    return list(GroupRunner(FAMILY.build(program, f"manual.{group}", z3.Context()), Limits()).run())
+
+
 def proved(program: ir.Program, function: str) -> Result:
     """The verdict on the only goal about a function."""
-    (result,) = GroupRunner(FAMILY.build(program, f"manual.{function}", z3.Context()), Limits()).run()
+    (result,) = results(program, function)
     return result
 
 
@@ -104,7 +112,43 @@ def test_fault_is_refuted(function: str) -> None:
     assert replay(case, model_of(frozenset())) == 1
 
 
-def test_all_expectations_are_of_functions_of_the_specification() -> None:
-    assert {outline.group.removeprefix("manual.") for outline in FAMILY.outlines(PROGRAM)} == set(
-        EXPECTATIONS
-    )
+@cache
+def with_rules(accepts: int) -> tuple[ir.Program, Model]:
+    """The program with rules that accept everything, or nothing, and the reference."""
+    answer = ir.Literal(ir.BOOL, accepts)
+    rules = {
+        name: replace(group, rules=tuple(replace(rule, condition=answer) for rule in group.rules))
+        for name, group in PROGRAM.rules.items()
+    }
+    wrong = replace(PROGRAM, rules=rules)
+    return wrong, build(replace(wrong, instructions={}))
+
+
+@pytest.mark.parametrize("group", RULES)
+def test_vm_entry_checks_what_the_manual_says(group: str) -> None:
+    assert {result.status for result in results(PROGRAM, group)} == {Status.PROVED}
+
+
+@pytest.mark.parametrize("accepts", [0, 1])
+@pytest.mark.parametrize("group", RULES)
+def test_a_rule_that_accepts_all_or_nothing_is_refuted(group: str, accepts: int) -> None:
+    """And the reference with such rules confirms each counterexample; the right one does not."""
+    program, model = with_rules(accepts)
+    found = results(program, group)
+    assert len(found) == len(PROGRAM.rules[group].rules)
+    for case in map(refuted_case, found):
+        assert replay(case, model) == 0
+        assert replay(case, model_of(frozenset())) == 1
+
+
+def test_all_rules_that_vm_entry_asks_for_have_an_expectation() -> None:
+    """The others are the VMM's own promises."""
+    asked = {group for f in PROGRAM.functions.values() for group in names_in(f).rules}
+    assert asked == set(RULES)
+
+
+def test_all_expectations_are_of_functions_and_rules_of_the_specification() -> None:
+    assert {outline.group.removeprefix("manual.") for outline in FAMILY.outlines(PROGRAM)} == {
+        *EXPECTATIONS,
+        *RULES,
+    }

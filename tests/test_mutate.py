@@ -72,11 +72,20 @@ def test_a_mutant_differs_in_one_item() -> None:
     assert [n for n in PROGRAM.functions if PROGRAM.functions[n] != changed.functions[n]] == ["release"]
 
 
+def test_a_rule_is_an_item_of_its_own() -> None:
+    changed = mutated(PROGRAM, mutant("control_rules.vpid", "drop conjunct"))
+    pairs = zip(PROGRAM.rules["control_rules"].rules, changed.rules["control_rules"].rules, strict=True)
+    assert [old.name for old, new in pairs if old != new] == ["vpid"]
+    assert [name for name, group in changed.rules.items() if group != PROGRAM.rules[name]] == [
+        "control_rules"
+    ]
+
+
 def test_copies_of_one_place_change_together() -> None:
     """A loop is unrolled in the IR: dropping its statement drops all copies."""
-    changed = mutated(PROGRAM, mutant("is_invalidated_everywhere", "drop assignment"))
-    body = changed.functions["is_invalidated_everywhere"].body
-    assert not any(isinstance(s, ir.SetLocal) and not s.declares for s in body)
+    changed = mutated(PROGRAM, mutant("table_level", "drop assignment"))
+    below = nodes(changed.functions["table_level"].body)
+    assert not any(isinstance(s, ir.SetLocal) and not s.declares for s in below)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +101,7 @@ def test_copies_of_one_place_change_together() -> None:
         ("emulation.idle", "HLT", "other member", "INVD", "HLT"),
         ("emulation.events", "inject", "drop call", "stop_guest", "deliveries"),
         ("manual.is_valid_cr0", "is_valid_cr0", "clear control", "PE", "is_valid_cr0"),
+        ("manual.host_rules", "host_rules.selectors", "off by one", "", "host_rules.selectors"),
         ("host_state.start_vm", "set_controls", "omit field HLT_EXITING", "", "hlt_exits"),
     ],
 )

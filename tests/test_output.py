@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
-from checks.output import write_document, write_text
+from checks.output import output_console, write_document, write_text
 
 
 def test_folders_are_made_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -58,3 +59,11 @@ def test_lines_are_cut_for_a_terminal_only(columns: dict[str, str], widest: int)
         [sys.executable, "-c", program], capture_output=True, text=True, env=columns, check=True
     )
     assert max(map(len, done.stdout.splitlines())) == widest
+
+
+def test_no_blanks_end_the_lines_of_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table.grid(padding=(0, 4))
+    table.add_row("a", "b  c")
+    table.add_row("longer", "")
+    output_console().print(table)
+    assert capsys.readouterr().out == "a         b  c\nlonger\n"

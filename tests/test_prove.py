@@ -20,11 +20,14 @@ from checks.cli import main
 from checks.commands.prove import exit_status
 from checks.extract import extract
 from checks.families import families
+from checks.output import output_console
 from checks.prover.selection import NoMatchError, select
+from checks.prover.terminal import print_failures
 from checks.solve import GroupRunner, Limits
-from checks.theorem import Goal, Group, Result, Status, Witness
+from checks.theorem import Counterexample, Goal, Group, Result, Status, Witness
 from checks.trap.replay import replay
 from grammar import ir
+from grammar.source import Span
 from refmodel.model import build
 
 PROGRAM = grammar.load()
@@ -224,6 +227,32 @@ def test_selection_takes_lemmas_along_and_refuses_patterns_that_match_nothing() 
     assert select(program, known, ["trap.ADD/*.C"])
     with pytest.raises(NoMatchError, match="HALT"):
         select(program, known, ["trap.HLT.*", "trap.HALT.*"])
+
+
+def test_the_name_of_an_instruction_selects_what_all_families_say_of_it() -> None:
+    ids = {one for task in select(PROGRAM, families(), ["XADD", "CLTS"]) for one in task.ids}
+    assert {
+        "trap.CLTS.I",
+        "emulation.CLTS",
+        "sensitive.CLTS.mode",
+        "trap.XADD/r8,r8.E",
+        "fast.XADD/r8,r8",
+    } <= ids
+    about = {re.split("[./]", one)[1] for one in ids}
+    assert {name for name in about if name.isupper()} == {"CLTS", "XADD"}  # the others are lemmas
+
+
+def test_a_counterexample_says_once_what_both_sides_have(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (("CR0", "0x11 (PE ET)", "0x11 (PE ET)"), ("GPR[0] then", "0", "1"), ("MASK", "0x8", ""))
+    found = Counterexample(
+        "it differs", ("", "guest", "bare machine"), rows, Span("spec/cpu/types.isa", 1, 1, 1, 2)
+    )
+    result = Result("trap.X.E", "trap.X", Status.REFUTED, 0.0, counterexample=found)
+    print_failures(output_console(), [result], {}, None, verbose=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["CR0", "0x11", "(PE", "ET)", "the", "same"] in lines
+    assert ["GPR[0]", "then", "0", "1"] in lines
+    assert ["MASK", "0x8"] in lines
 
 
 def test_damaged_cache_is_built_anew(tmp_path: Path) -> None:

@@ -23,9 +23,8 @@ SAMPLE = Path(__file__).parent / "data" / "vmx-sample.jsonl.gz"
 LINES = gzip.decompress(SAMPLE.read_bytes()).decode().splitlines()
 RECORDED = {case["id"]: case for case in map(json.loads, LINES[1:])}
 
-# Exits that are not caused by an instruction, where its length is undefined; and where the qualification is.
+# Exits that are not caused by an instruction, where its length is undefined.
 NO_LENGTH = {0, 1, 2, 7, 8, 33, 37, 48, 49, 52}
-UNDEFINED_QUALIFICATION = {48, 49, 62}
 
 # Fields of instruction information; in bits 31 to 28, by exit reason, a second register or which instruction it is.
 SCALE, REG_1, ADDRESS_SIZE, IS_REGISTER, SEGMENT = 3, 0xF << 3, 7 << 7, 1 << 10, 7 << 15

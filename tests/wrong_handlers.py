@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from fastmodel.compiler.primitives import field, get, load, put, shift_right, store, unsigned
-from fastmodel.decoded import ADDRESS, EXTRA, first_register
+from fastmodel.decoded import ADDRESS, BASE, DISPLACEMENT, EXTRA, INDEX, SCALE, first_register
+from fastmodel.decoder import FROM_OPCODE, FROM_REG, FROM_RM, MODRM, OPCODE, REX
 from fastmodel.handlers.arithmetic import borrows_of_difference, carries_of_sum
 from fastmodel.handlers.flags import (
     STATUS_FLAGS,
@@ -169,3 +170,27 @@ def write_address_entering_code(state: int, linear: int, size: int) -> int:
     if physical < 0:
         return 0
     return remember(state + WRITE_TLB, linear, get(64, state + MEMORY) + physical)
+
+
+def address_of_scales_up_to_two(state: int, u: int) -> int:
+    base = get(64, state + field(8, u + BASE))
+    index = get(64, state + field(8, u + INDEX))
+    return base + (index << (field(8, u + SCALE) & 1)) + field(64, u + DISPLACEMENT)
+
+
+def register_operand_with_another_rex_bit(state: int, source: int, is_byte: int) -> int:
+    rex = get(64, state + REX)
+    number = source & 15
+    if source == FROM_REG:
+        number = ((get(64, state + MODRM) >> 3) & 7) | ((rex & 2) << 2)
+    elif source == FROM_RM:
+        number = (get(64, state + MODRM) & 7) | ((rex & 1) << 3)
+    elif source == FROM_OPCODE:
+        number = (get(64, state + OPCODE) & 7) | ((rex & 1) << 3)
+    if is_byte != 0 and rex == 0 and (number & ~3) == 4:
+        return (number - 4) * 8 + 1
+    return number * 8
+
+
+def set_flags_of_another_parity(state: int, flags: int) -> int:
+    return set_status_flags(state, flags ^ 4)

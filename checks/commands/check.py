@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the errors; status 2 if there are any."""
     import grammar
+    from grammar.diagnostics import located
     from grammar.files import check_directory, check_files
     from refmodel.overlaps import overlaps
 
@@ -56,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         program, diagnostics, sources = check_directory(args.spec or grammar.default_directory())
     if not diagnostics:
         diagnostics = [error for error in overlaps(program) if sources.keys() & _files(error)]
+    if not args.files:
+        diagnostics, sources = located(diagnostics, sources, args.spec)
     for diagnostic in diagnostics:
         print(grammar.render(diagnostic, sources), file=sys.stderr)
     if diagnostics:

@@ -27,7 +27,12 @@ EXIT_DIFFERENT = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument("patterns", nargs="*", metavar="ID", help="ids or globs of theorems (default: all)")
+    parser.add_argument(
+        "patterns",
+        nargs="*",
+        metavar="ID",
+        help="ids or globs of theorems, or the name of an instruction (default: all)",
+    )
     parser.add_argument("-j", "--jobs", type=int, metavar="N", help="processes (default: one a processor)")
     parser.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds for one question to the solver (60)"

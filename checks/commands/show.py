@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     directory = args.spec or default_directory()
     console = output_console(has_panels=True)
     console.rule(instruction.name)
-    specification = _specification(instruction, directory)
+    specification = _specification(instruction, args.spec)
     code = _code(model.text, instruction, args.all_widths)
     console.print(_side_by_side(specification, code, console.width))
     console.print(_facts(model.program, instruction, directory))
@@ -61,19 +61,20 @@ def find(program: Program, name: str) -> Instruction:
     raise UsageError(f"show: there is no instruction '{name}'{hint}")
 
 
-def _specification(instruction: Instruction, directory: Path) -> RenderableType:
+def _specification(instruction: Instruction, spec: Path | None) -> RenderableType:
     """The lines of the specification with the comments above them."""
     from rich.panel import Panel
     from rich.text import Text
 
+    from grammar.source import default_directory, shown_file
+
     span = instruction.span
-    path = directory.parent / span.file if (directory.parent / span.file).exists() else directory / span.file
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = Path(shown_file(span.file, spec or default_directory())).read_text(encoding="utf-8").splitlines()
     first = span.line - 1
     while first > 0 and lines[first - 1].startswith("///"):
         first -= 1
     text = "\n".join(lines[first : span.end_line]).rstrip()
-    return Panel(Text(text), title=f"{span.file}:{first + 1}", title_align="left")
+    return Panel(Text(text), title=f"{shown_file(span.file, spec)}:{first + 1}", title_align="left")
 
 
 def _code(module: str, instruction: Instruction, all_widths: bool) -> RenderableType:
@@ -198,6 +199,6 @@ def _verdicts(instruction: Instruction, directory: Path) -> str:
     name = re.compile(rf"trap\.{re.escape(instruction.name)}[./]")
     own = {goal: status for goal, status in known.items() if name.match(goal)}
     if not own:
-        return f"none yet for this specification: nonroot prove 'trap.{instruction.name}[./]*'"
+        return f"none yet for this specification: nonroot prove {instruction.name}"
     others = [f"{status} {goal}" for goal, status in sorted(own.items()) if status != "PROVED"]
     return "\n".join([f"PROVED {len(own) - len(others)} of {len(own)}", *others])

@@ -12,7 +12,7 @@ from checks.extract import Roots
 from checks.fast import translations
 from checks.fast.explain import Explainer
 from checks.fast.forms import handled_forms
-from checks.fast.lemmas import LEMMAS
+from checks.fast.lemmas import IDS
 from checks.fast.lemmas import goals as lemma_goals
 from checks.fast.paging import LEMMAS as PAGING_LEMMAS
 from checks.fast.paging import Lemmas
@@ -48,7 +48,7 @@ class FastFamily:
 
         What the lemmas say of operands and flags, the theorems about forms take for granted.
         """
-        lemmas = tuple(f"{self.name}.{name}" for name in LEMMAS)
+        lemmas = tuple(f"{self.name}.{name}" for name in IDS)
         yield Outline(f"{self.name}.{LEMMA_GROUP}", lemmas)
         for lemma in PAGING_LEMMAS:
             name = f"{self.name}.{PAGING}{lemma}"
@@ -73,7 +73,7 @@ class FastFamily:
             goal = Lemmas(program, Terms(context)).goal(group, lemma)
             return Group(group, context, (goal,), is_large=True)
         start, prepared = Start.create(program, context), self._of(program)
-        goals = list(lemma_goals(self.name, start)) if subject == LEMMA_GROUP else []
+        goals = list(lemma_goals(self.name, start, ids)) if subject == LEMMA_GROUP else []
         named = {f"{self.name}.{one.name}": one for one in prepared.forms.get(subject, ())}
         wanted = {name: one for name, one in named.items() if ids is None or name in ids}
         goals += [_goal(name, FormTheorem(start, one), prepared) for name, one in wanted.items()]

@@ -51,6 +51,10 @@ class NumberTerms(Terms):
     def _note(self, op: str, a: Vector, b: Vector, fact: Truth) -> None:
         self._facts[op, self.vector(a, 0).get_id(), self.vector(b, 0).get_id()] = fact
 
+    def forget_facts(self) -> None:
+        """Begins another proof: it needs no facts about the numbers of the one before."""
+        self._facts.clear()
+
     @property
     def divides(self) -> bool:
         """Whether a quotient or remainder was made."""

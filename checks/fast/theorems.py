@@ -79,6 +79,7 @@ class FormTheorem:
     differences: list[Difference] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.start.terms.forget_facts()
         self.symbols = OperandSymbols(
             self.start.terms, self.handled.form, self.start.block.state.elements("GPR")
         )

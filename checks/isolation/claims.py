@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeAlias, cast
 
 import z3
@@ -13,8 +13,7 @@ from checks.isolation.explain import Call, Called, called_case, case_of, explain
 from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns
 from checks.isolation.world import FRAME_WIDTH, World
-from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.paths import Cursor
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Point, Value
 from checks.theorem import Counterexample, Explain, Goal, Group, Witness
@@ -74,10 +73,7 @@ def group_about(
     conclusions: Mapping[str, tuple[Sequence[Truth], Truth]],
     values: dict[str, Value],
 ) -> Group:
-    """Goals about one run of a function that returns: by name, the assumptions and the conclusion.
-
-    Where what the function calls was replaced, there are no cases.
-    """
+    """Goals about one run of a function that returns: by name, the assumptions and the conclusion."""
     function = called.function
     assumed = [truth for assumptions, _ in conclusions.values() for truth in assumptions]
     witness = Witness(IT_RETURNS, world.all_of(assumed))
@@ -101,39 +97,9 @@ def explain_called(
     told = explain(world, text, called.function.span, values)
 
     def render(model: z3.ModelRef) -> Counterexample:
-        case = called_case(world, model, goal, called, text) if not world.overrides else None
-        return replace(told(model), case=case)
+        return replace(told(model), case=called_case(world, model, goal, called, text))
 
     return render
-
-
-@dataclass(slots=True)
-class Translated:
-    """A translation as theorems about it allow: it raises, or returns the same offset in one of `frames`.
-
-    `address` names the parameter that is translated.
-    """
-
-    address: str
-    frames: list[Value] = field(default_factory=list)
-
-    def translate(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: Point,
-        cursor: Cursor,
-        exits: Exits,  # noqa: ARG002 - what is raised does nothing to memory
-    ) -> Value:
-        """Replaces the function that translates."""
-        terms = evaluator.terms
-        number = len(self.frames)
-        frame = terms.symbol(f"translated.{number}", FRAME_WIDTH)
-        self.frames.append(frame)
-        cursor.alive = terms.conjunction((cursor.alive, terms.bool_symbol(f"permitted.{number}")))
-        names = [p.name for p in function.parameters]
-        offset = terms.extract(cast(Vector, arguments[names.index(self.address)]), 11, 0)
-        return terms.concat([(0, 12), (frame, FRAME_WIDTH), (offset, 12)])
 
 
 def frame_of(world: World, address: Vector) -> Vector:

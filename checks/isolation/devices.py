@@ -10,7 +10,6 @@ from typing import cast
 
 from checks.isolation.claims import (
     Proof,
-    Translated,
     frame_of,
     group_about,
     lemma,
@@ -19,6 +18,7 @@ from checks.isolation.claims import (
     symbols,
 )
 from checks.isolation.instances import Instances
+from checks.isolation.open_translation import LANDS, WRITES, OpenTranslation, Owned
 from checks.isolation.patterns import Patterns
 from checks.isolation.world import Sightings, World
 from checks.symbolic.terms import Truth, Vector
@@ -63,7 +63,7 @@ def dma_translation(world: World, patterns: Patterns, name: str) -> Group:
     assumed = _assumed(world, patterns, (seen, landed_seen), device, [("offset", page)])
     given = [*assumed, cursor.alive]
     conclusions = {
-        "lands_in_own_frame": (given, cast(Truth, landed)),
+        LANDS: (given, cast(Truth, landed)),
         "keeps_offset": (given, same_offset(world, result, cast(Vector, address))),
     }
     return group_about(world, name, called, conclusions, {"device": device, "address": address})
@@ -71,18 +71,11 @@ def dma_translation(world: World, patterns: Patterns, name: str) -> Group:
 
 def dma_writing(world: World, _patterns: Patterns, name: str) -> Group:
     """`dma_write` changes no memory but what `dma_translate` leads to."""
-    contract = Translated("address")
-    world.overrides["dma_translate"] = contract.translate
     function = world.program.functions["dma_write"]
     device, address, value = (world.symbol(p.name, p.type) for p in function.parameters)
-    called = run_function(world, function, (device, address, value))
-    frame, index = symbols(world, "read_second_level", ("table", "index"))
-    given = [world.truth("is_memory_of_owner", world.before, device, f) for f in contract.frames]
-    unchanged = world.equal_words(world.before, called.after.state, (frame, index))
-    is_own = world.truth("is_memory_of_owner", world.before, device, frame)
-    conclusion = world.terms.disjunction((unchanged, is_own))
-    values = {"device": device, "address": address, "table": frame, "index": index}
-    return group_about(world, name, called, {"writes_own_frames": (given, conclusion)}, values)
+    own = Owned("is_memory_of_owner", device)
+    run = OpenTranslation(world, function, (device, address, value), "dma_translate", own)
+    return run.group(name, {WRITES: run.writes()}, {"device": device, "address": address})
 
 
 def interrupt_remapping(world: World, patterns: Patterns, name: str) -> Group:
@@ -115,8 +108,8 @@ def _assumed(
 
 PROOFS: dict[str, tuple[Proof, tuple[str, ...]]] = {
     "device_walk": (lemmas, (*(f"level{level}" for level in LEVELS), "iotlb_hit", "interrupt_hit")),
-    "dma_translate": (dma_translation, ("lands_in_own_frame", "keeps_offset")),
-    "dma_write": (dma_writing, ("writes_own_frames",)),
+    "dma_translate": (dma_translation, (LANDS, "keeps_offset")),
+    "dma_write": (dma_writing, (WRITES,)),
     "remap_interrupt": (interrupt_remapping, ("is_the_devices_own",)),
 }
 """The groups by subject: what builds one, and the names of its goals."""

@@ -3,24 +3,23 @@
 An invariant holds at all points; a proof assumes it at those that matter, found by matching (`patterns.py`): where the
 invariant reads indexed state at its own parameters, the points at which step and goal use that state are taken for
 them. A parameter that no read determines (an offset inside a page) takes the values that goal and step have of
-that name. Where a step asks something of all processors, one by one, the goal's own processor stands for them: the
-others call for no instances, however many they are.
+that name.
 Assuming too few instances can only lose proofs, never make a false one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import cast
 
 from checks.isolation.patterns import Patterns, determining
-from checks.isolation.world import MEMORY, Sightings, World
+from checks.isolation.world import Sightings, World
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
 from checks.symbolic.terms import Truth
-from checks.symbolic.values import Point, Value, key, width_of
+from checks.symbolic.values import Value, key
 from grammar import ir
 
 Named = Sequence[tuple[str, Value]]
@@ -69,22 +68,9 @@ class Instances:
             yield from product(*(_choices(p, {}, named) for p in invariant.parameters))
         for name, parameters in patterns:
             for sightings in seen:
-                for point in self._without_loops(name, list(sightings.get(name, {}).values())):
+                for point in sightings.get(name, {}).values():
                     bound = dict(zip(parameters, point, strict=True))
                     yield from product(*(_choices(p, bound, named) for p in invariant.parameters))
-
-    def _without_loops(self, name: str, points: Sequence[Point]) -> Iterator[Point]:
-        """The points but for those at which a loop over all values of an index used the state."""
-        types = [index.type for index in self.world.program.state[name].indices] if name != MEMORY else []
-        looped = [at for at, type_ in enumerate(types) if _numbers(points, at) == 1 << width_of(type_)]
-        for point in points:
-            if not any(isinstance(point[at], int) for at in looped):
-                yield point
-
-
-def _numbers(points: Iterable[Point], at: int) -> int:
-    """How many numbers stand as an index."""
-    return len({key(point[at]) for point in points if isinstance(point[at], int)})
 
 
 def _choices(parameter: ir.Parameter, bound: dict[str, Value], named: Named) -> list[Value]:

@@ -13,6 +13,7 @@ from checks.isolation.cases import cases
 from checks.isolation.explain import ITS, case_of, explain, far_frames
 from checks.isolation.instances import Instances
 from checks.isolation.patterns import Patterns, evaluate
+from checks.isolation.universals import Universals
 from checks.isolation.world import Run, Sightings, World, take_step
 from checks.symbolic.terms import Truth
 from checks.symbolic.values import Value, width_of
@@ -40,7 +41,9 @@ def goal_names(program: ir.Program) -> tuple[str, ...]:
 
 def step_group(world: World, patterns: Patterns, step: ir.Step, name: str) -> Group:
     """All theorems about a step."""
-    return StepProof(world, step, take_step(world, step), Instances(world, patterns)).group(name)
+    universals = Universals(world)
+    run = take_step(world, step, universals.leave_open)
+    return StepProof(world, step, run, universals, Instances(world, patterns)).group(name)
 
 
 @dataclass(slots=True)
@@ -50,6 +53,7 @@ class StepProof:
     world: World
     step: ir.Step
     run: Run
+    universals: Universals
     instances: Instances
 
     def group(self, name: str) -> Group:
@@ -61,8 +65,8 @@ class StepProof:
             assumed += assumptions
             truth = world.follows(assumptions, conclusion)
             told = self._explained(f"{name}.{goal}", point, seen)
-            goals.append(Goal(f"{name}.{goal}", truth, minimise=partial(self._far, seen), explain=told))
-        witness = Witness(IS_TAKEN, world.all_of(assumed))
+            goals.append(Goal(f"{name}.{goal}", truth, minimise=partial(self._preferred, seen), explain=told))
+        witness = Witness(IS_TAKEN, world.all_of((*assumed, *self.universals.of_one_value())))
         witnessed = tuple(replace(goal, witnesses=(witness,)) for goal in goals)
         requirements = tuple(world.proposition(r) for r in self.run.requirements)
         return Group(name, world.context, witnessed, requirements)
@@ -87,10 +91,12 @@ class StepProof:
 
     def _in_sight(self, seen: Sightings) -> tuple[Sightings, ...]:
         """What the step, a goal and the assumptions look at: the state of a case."""
-        return self.run.seen, seen, self.instances.seen()
+        return self.run.seen, seen, self.instances.seen(), *self.universals.seen()
 
-    def _far(self, seen: Sightings) -> tuple[z3.BoolRef, ...]:
-        return far_frames(self.world, self._in_sight(seen))
+    def _preferred(self, seen: Sightings) -> tuple[z3.BoolRef, ...]:
+        """What a counterexample shall avoid."""
+        is_inexact = self.world.terms.negation(self.universals.exact())
+        return self.world.proposition(is_inexact), *far_frames(self.world, self._in_sight(seen))
 
     def _conclusions(self) -> Iterator[tuple[str, Truth, Sightings, dict[str, Value]]]:
         """(name, conclusion, what it looks at, the point it is about) of each theorem."""
@@ -116,8 +122,8 @@ class StepProof:
         return truth, seen
 
     def _assumptions(self, seen: Sightings, point: dict[str, Value]) -> list[Truth]:
-        named = [*self.run.arguments.items(), *point.items()]
-        return list(self.instances.at((self.run.seen, seen), named))
+        named, in_sight = [*self.run.arguments.items(), *point.items()], (self.run.seen, seen)
+        return [*self.universals.at(in_sight), *self.instances.at(in_sight, named)]
 
     def _word(self) -> tuple[dict[str, Value], Sightings]:
         """An arbitrary word of memory, and how looking at it is noted."""

@@ -11,7 +11,6 @@ from typing import cast
 
 from checks.isolation.claims import (
     Proof,
-    Translated,
     frame_of,
     group_about,
     lemma,
@@ -20,6 +19,7 @@ from checks.isolation.claims import (
     symbols,
 )
 from checks.isolation.instances import Instances
+from checks.isolation.open_translation import LANDS, READS, WRITES, OpenTranslation, Owned
 from checks.isolation.patterns import Patterns
 from checks.isolation.world import FRAME_WIDTH, MEMORY, Sightings, World
 from checks.symbolic.paths import Cursor
@@ -70,7 +70,7 @@ def ept_translation(world: World, patterns: Patterns, name: str) -> Group:
     to_land = instances.at((_seen_without_marks(world, function, arguments), running_seen, own_seen), named)
     to_mark = instances.at((seen, running_seen, table_seen), named)
     conclusions = {
-        "lands_in_own_frame": ([*given, *to_land], cast(Truth, is_own)),
+        LANDS: ([*given, *to_land], cast(Truth, is_own)),
         "keeps_offset": (given, same_offset(world, result, cast(Vector, arguments[0]))),
         "marks_own_tables": ([*given, *to_mark], marks),
     }
@@ -94,32 +94,19 @@ def _seen_without_marks(world: World, function: ir.Function, arguments: Point) -
 
 def guest_translation(world: World, _patterns: Patterns, name: str) -> Group:
     """`translate`, with whatever page tables the guest has, reads, writes and returns frames of the guest only."""
-    terms, before = world.terms, world.before
-    vm, frame = symbols(world, "is_data_of", ("vm", "frame"))
-    (index,) = symbols(world, "read_entry", ("index",))
-    contract = Translated("address")
-    world.overrides[EPT_TRANSLATE] = contract.translate
     function = world.program.functions["translate"]
     arguments = tuple(world.symbol(p.name, p.type) for p in function.parameters)
-    called = run_function(world, function, arguments)
-    result, cursor, seen = cast(Vector, called.result), called.after, called.seen
-    given = [cursor.alive, *(world.truth("is_data_of", before, vm, f) for f in contract.frames)]
-    reads = terms.conjunction(world.truth("is_data_of", before, vm, f) for f, _ in seen[MEMORY].values())
-    unchanged = world.equal_words(before, cursor.state, (frame, index))
-    writes = terms.disjunction((unchanged, world.truth("is_data_of", before, vm, frame)))
-    landed = world.truth("is_data_of", before, vm, terms.extract(result, FRAME_WIDTH - 1, 0))
-    conclusions = {
-        "reads_own_frames": (given, reads),
-        "writes_own_frames": (given, writes),
-        "lands_in_own_frame": (given, landed),
-    }
-    return group_about(world, name, called, conclusions, {"vm": vm, "frame": frame, "index": index})
+    (vm,) = symbols(world, "is_data_of", ("vm",))
+    run = OpenTranslation(world, function, arguments, EPT_TRANSLATE, Owned("is_data_of", vm))
+    landed = world.terms.extract(cast(Vector, run.result), FRAME_WIDTH - 1, 0)
+    conclusions = {READS: run.reads(), WRITES: run.writes(), LANDS: run.owns(landed)}
+    return run.group(name, conclusions, {"vm": vm})
 
 
 PROOFS: dict[str, tuple[Proof, tuple[str, ...]]] = {
     "walk": (lemmas, ("root", *(f"level{level}" for level in LEVELS), "tlb_hit")),
-    EPT_TRANSLATE: (ept_translation, ("lands_in_own_frame", "keeps_offset", "marks_own_tables")),
-    "translate": (guest_translation, ("reads_own_frames", "writes_own_frames", "lands_in_own_frame")),
+    EPT_TRANSLATE: (ept_translation, (LANDS, "keeps_offset", "marks_own_tables")),
+    "translate": (guest_translation, (READS, WRITES, LANDS)),
 }
 """The groups by subject: what builds one, and the names of its goals."""
 

@@ -9,7 +9,7 @@ from typing import cast
 import z3
 
 from checks.symbolic.evaluate import Evaluator, Override
-from checks.symbolic.expressions import Touched
+from checks.symbolic.expressions import ForAll, Touched
 from checks.symbolic.memory import WordMemory
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import State, Surroundings
@@ -139,12 +139,13 @@ class Run:
     arguments: dict[str, Value]
 
 
-def take_step(world: World, step: ir.Step) -> Run:
-    """Takes a step with arbitrary arguments, its requirements being met."""
+def take_step(world: World, step: ir.Step, for_all: ForAll | None = None) -> Run:
+    """Takes a step with arbitrary arguments, its requirements being met; `for_all` is the evaluator's."""
     arguments = {p.name: world.symbol(f"step.{p.name}", p.type) for p in step.parameters}
     types = {p.name: p.type for p in step.parameters}
     cursor = Cursor(world.before.copy(), dict(arguments), types)
     evaluator = world.evaluator()
+    evaluator.for_all = for_all
     exits: Exits = []
     requirements: list[Truth] = []
     for statement in step.body:

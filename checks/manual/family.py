@@ -1,87 +1,110 @@
-"""The family `manual`: functions that a theorem's two sides share return what the manual says.
+"""The family `manual`: functions that a theorem's two sides share return what the manual says, and VM entry checks it.
 
-A policy or the guest's view and an instruction may use the same function of the specification. A fault in it changes
-both sides alike, and no other theorem notices. Here each such function is compared with an expectation that uses
-nothing of the specification but the registers and memory.
+A policy or the guest's view and an instruction may use the same function of the specification; what VM entry checks,
+other theorems assume and prove. A fault in either changes both sides alike, or makes less to be proved, and no other
+theorem notices. Here each is compared with an expectation that uses nothing of the specification but the registers and
+memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 
 import z3
 
 from checks.extract import Roots
-from checks.function_case import IT_RETURNS, RESULT, RIGHT, function_case
+from checks.manual.control_rules import Rules, control_rules, host_rules
 from checks.manual.expected import EXPECTATIONS
+from checks.manual.guest_rules import (
+    guest_activity_rules,
+    guest_link_rules,
+    guest_register_rules,
+    guest_segment_rules,
+)
 from checks.manual.machine import Machine
+from checks.manual.subject import Subject, goal
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
 from checks.symbolic.values import fresh, lifted
-from checks.theorem import Counterexample, Goal, Group, Outline, Witness
-from checks.totality.open_run import start_bytes, start_items
-from checks.trap.concrete import Concrete
+from checks.theorem import Goal, Group, Outline
+from checks.walk import names_in
 from grammar import ir
+
+RULES: dict[str, Callable[[Machine], Rules]] = {
+    one.__name__: one
+    for one in (
+        *(control_rules, host_rules),
+        *(guest_register_rules, guest_segment_rules, guest_activity_rules, guest_link_rules),
+    )
+}
+"""By the name of a group of rules of the specification."""
 
 
 class ManualFamily:
-    """A theorem for each function of which there is an expectation."""
+    """A theorem for each function of which there is an expectation, and for each rule of VM entry."""
 
     name = "manual"
 
     def outlines(self, program: ir.Program) -> Iterator[Outline]:
-        """One group for each."""
+        """One group for each function, and one for each group of rules."""
         for function in EXPECTATIONS:
             if function in program.functions:
-                roots = Roots(functions=frozenset({function}), has_policies=False, has_invariants=False)
-                yield Outline(f"{self.name}.{function}", (f"{self.name}.{function}",), roots=roots)
+                yield self._outline(function, (function,), _roots([function], []))
+        for group in (program.rules[name] for name in RULES if name in program.rules):
+            called = [program.functions[name].source for name in names_in(group).functions]
+            names = tuple(f"{group.name}.{rule.name}" for rule in group.rules)
+            yield self._outline(group.name, names, _roots(called, [group.name]))
+
+    def _outline(self, group: str, names: tuple[str, ...], roots: Roots) -> Outline:
+        return Outline(f"{self.name}.{group}", tuple(f"{self.name}.{name}" for name in names), roots=roots)
 
     def build(
         self,
         program: ir.Program,
         group: str,
         context: z3.Context,
-        ids: frozenset[str] | None = None,  # noqa: ARG002 - there is one goal
+        ids: frozenset[str] | None = None,
     ) -> Group:
-        """For all arguments, registers and memory the function returns, and returns what is expected."""
-        function = program.functions[group.removeprefix(f"{self.name}.")]
-        assert function.result is not None
-        machine = Machine.arbitrary(program, context)
-        terms, cursor = machine.terms, Cursor(machine.state.copy(), {})
-        given = {p.name: fresh(terms, f"argument.{p.name}", p.type) for p in function.parameters}
-        evaluator = Evaluator(program, terms)
-        value = evaluator.call(function, tuple(given.values()), cursor, [])
-        shown = {p.name: lifted(terms, given[p.name], p.type) for p in function.parameters}
-        expected = EXPECTATIONS[function.name](machine, *shown.values())
-        returns = terms.truth(cursor.alive)
-        shown |= {**machine.read, "expected": expected}
-        if value is not None:
-            shown["returned"] = lifted(terms, value, function.result)
-            returns = z3.And(returns, shown["returned"] == expected)
-        witness = Witness(IT_RETURNS, terms.truth(cursor.alive))
-        explain = partial(_explain, group, function, shown, machine, evaluator)
-        goal = Goal(group, returns, witnesses=(witness,), explain=explain)
-        return Group(group, context, (goal,))
+        """For all arguments, registers and memory a function returns, and returns what is expected; a rule is as
+        expected.
+        """
+        name = group.removeprefix(f"{self.name}.")
+        if name in RULES:
+            goals = tuple(_of_rules(program, program.rules[name], context, ids))
+        else:
+            goals = (_of_function(program, program.functions[name], context),)
+        return Group(group, context, goals)
 
 
-def _explain(
-    goal: str,
-    function: ir.Function,
-    shown: dict[str, z3.ExprRef],
-    machine: Machine,
-    evaluator: Evaluator,
-    model: z3.ModelRef,
-) -> Counterexample:
-    concrete = Concrete(model)
-    rows = tuple((name, f"{concrete.number(value):#x}") for name, value in shown.items())
-    summary = f"{function.name} does not return what the manual says"
-    state = machine.read_values(concrete) | dict(start_items(concrete, machine.state, [evaluator]))
-    expected = {f"{function.name}.{p.name}": concrete.number(shown[p.name]) for p in function.parameters} | {
-        RIGHT: concrete.number(shown["expected"])
-    }
-    if "returned" in shown:
-        expected[RESULT] = concrete.number(shown["returned"])
-    memory = dict(start_bytes(concrete, machine.state, [evaluator]))
-    case = function_case(goal, function.name, state, memory, expected, summary)
-    return Counterexample(summary, ("what", "value"), rows, function.span, case)
+def _roots(functions: list[str], rules: list[str]) -> Roots:
+    return Roots(
+        functions=frozenset(functions), has_policies=False, has_invariants=False, rules=frozenset(rules)
+    )
+
+
+def _of_function(program: ir.Program, function: ir.Function, context: z3.Context) -> Goal:
+    assert function.result is not None
+    machine = Machine.arbitrary(program, context)
+    terms, cursor = machine.terms, Cursor(machine.state.copy(), {})
+    given = {p.name: fresh(terms, f"argument.{p.name}", p.type) for p in function.parameters}
+    evaluator = Evaluator(program, terms)
+    value = evaluator.call(function, tuple(given.values()), cursor, [])
+    arguments = {p.name: lifted(terms, given[p.name], p.type) for p in function.parameters}
+    expected = EXPECTATIONS[function.name](machine, *arguments.values())
+    returned = lifted(terms, value, function.result) if value is not None else None
+    subject = Subject(function.name, function.span, arguments, expected, returned)
+    return goal(subject, machine, evaluator, terms.truth(cursor.alive))
+
+
+def _of_rules(
+    program: ir.Program, group: ir.Rules, context: z3.Context, ids: frozenset[str] | None
+) -> Iterator[Goal]:
+    machine = Machine.arbitrary(program, context)
+    expected = RULES[group.name](machine)
+    for rule in group.rules:
+        name = f"{group.name}.{rule.name}"
+        if ids is None or f"{ManualFamily.name}.{name}" in ids:
+            evaluator = Evaluator(program, machine.terms)
+            value = machine.terms.truth(evaluator.pure(rule.condition, machine.state))
+            subject = Subject(name, rule.span, {}, expected[rule.name], value)
+            yield goal(subject, machine, evaluator, z3.BoolVal(True, context))

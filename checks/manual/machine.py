@@ -21,12 +21,13 @@ MEMORY = "PHYSICAL"
 
 @dataclass(slots=True)
 class Machine:
-    """The state, and the registers that were read, by name."""
+    """The state, the registers that were read, by name, and the bytes of memory, by address."""
 
     program: ir.Program
     terms: Terms
     state: State
     read: dict[str, z3.ExprRef] = field(default_factory=dict)
+    bytes_read: list[tuple[z3.BitVecRef, z3.BitVecRef]] = field(default_factory=list)
 
     @classmethod
     def arbitrary(cls, program: ir.Program, context: z3.Context) -> Machine:
@@ -57,9 +58,15 @@ class Machine:
         """The values of what was read, by item."""
         return {name: concrete.number(value) for name, value in self.read.items()}
 
+    def read_memory(self, concrete: Concrete) -> dict[int, bytes]:
+        """The bytes that were read."""
+        return {concrete.number(a): bytes([concrete.number(value)]) for a, value in self.bytes_read}
+
     def byte(self, address: z3.BitVecRef) -> z3.BitVecRef:
         """The byte at a host-physical address of 64 bits."""
-        return self.terms.vector(cast(Vector, self.state.elements(MEMORY).read((address,))), 8)
+        found = self.terms.vector(cast(Vector, self.state.elements(MEMORY).read((address,))), 8)
+        self.bytes_read.append((address, found))
+        return found
 
     def _value(self, name: str, value: Value, shown: str = "") -> z3.ExprRef:
         found = lifted(self.terms, value, self.program.state[name].type)

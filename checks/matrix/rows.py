@@ -20,10 +20,11 @@ from checks.trap.compare import Comparer
 from checks.trap.contract import LOADS, STORES, VM_EXIT
 from checks.trap.events import event_functions, event_goals
 from checks.trap.family import Prepared
-from checks.trap.lemmas import TRANSLATION, lemma_goals
+from checks.trap.lemmas import lemma_goals
 from checks.trap.runs import Settings
 from checks.trap.subject import Subject
 from checks.trap.theorems import Theorem
+from checks.trap.translation import TRANSLATION
 from checks.walk import nodes, reachable_functions
 from grammar import ir
 

@@ -18,8 +18,9 @@ from checks.isolation.instances import Instances
 from checks.isolation.patterns import find_patterns
 from checks.isolation.world import MEMORY, World, take_step
 from checks.mutate.outcomes import Difference, Outcome, compare, outcome, same_state
-from checks.mutate.places import Mutant, source_name
+from checks.mutate.places import Mutant
 from checks.mutate.scope import is_of_msr_areas
+from checks.mutate.tables import RULES, Item, items_named
 from checks.mutate.trial import Trial
 from checks.mutate.weave import CANNOT_BUILD, Weaver
 from checks.symbolic.evaluate import Evaluator
@@ -49,6 +50,9 @@ EQUIVALENT = frozenset({SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS})
 """The reasons that say that there is no difference; the others say why one does no harm."""
 
 _ORDER = (SAME, SAME_IN_STEPS, SAME_UNDER_POLICY, SAME_IN_GUESTS, STRICTER, INFORMATION, EXITS, "")
+
+_BY_THEMSELVES = ("functions", "policies", "invariants", RULES)
+"""The tables whose items are values of arbitrary states and arguments."""
 
 MOST_FUNCTIONS = 8
 """A function is compared by itself only if it is made from no more."""
@@ -91,8 +95,8 @@ def _comparable(program: ir.Program, some: Numbered) -> Numbered:
 
 def has_other_effects(program: ir.Program, mutant: Mutant) -> bool:
     """Whether a statement in which the mutant is has an output, or forgets something, by itself or in what it calls."""
-    items = (one for one in getattr(program, mutant.kind).values() if source_name(one) == mutant.name)
-    statements = [n for n in nodes(tuple(items)) if isinstance(n, ir.Stmt) and n.span == mutant.span]
+    named = items_named(program, mutant.kind, mutant.name)
+    statements = [n for n in nodes(tuple(named.values())) if isinstance(n, ir.Stmt) and n.span == mutant.span]
     called = reachable_functions(program, statements)
     bodies = (*statements, *(function.body for function in called))
     return any(isinstance(node, ir.Output | ir.Forget) for body in bodies for node in nodes(body))
@@ -125,19 +129,19 @@ def _same_alone(
     program: ir.Program, woven: ir.Program, mutant: Mutant, numbers: frozenset[int]
 ) -> frozenset[int]:
     """Those in which all instances of a function, or a predicate, have the same outcome as before."""
-    before, after = _items(program, mutant.kind), _items(woven, mutant.kind)
+    before, after = _items(program, mutant), _items(woven, mutant)
     if not before:
         return frozenset()
-    for name in (name for name, item in before.items() if source_name(item) == mutant.name):
+    for name in before:
         numbers = _same_one(program, woven, (before[name], after[name]), numbers)
     return numbers
 
 
-def _items(program: ir.Program, kind: str) -> Mapping[str, ir.Function | ir.Predicate]:
+def _items(program: ir.Program, mutant: Mutant) -> Mapping[str, Item]:
     """What can be compared by itself; handlers are functions too."""
-    if kind == "handlers":
-        return {n: replace(program.functions[f"handle_{n}"], source=n) for n in program.handlers}
-    return getattr(program, kind) if kind in ("functions", "policies", "invariants") else {}
+    if mutant.kind == "handlers":
+        return {mutant.name: replace(program.functions[f"handle_{mutant.name}"], source=mutant.name)}
+    return items_named(program, mutant.kind, mutant.name) if mutant.kind in _BY_THEMSELVES else {}
 
 
 def _same_one(

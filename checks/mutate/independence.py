@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from checks.mutate.operators import swapped
-from checks.mutate.places import Mutant, source_name
+from checks.mutate.places import Mutant
+from checks.mutate.tables import items_named
 from checks.walk import names_in, nodes, reachable_functions
 from grammar import ir
 
@@ -21,8 +22,8 @@ def is_independent(program: ir.Program, mutant: Mutant) -> bool:
     """Whether the mutant only makes two effects change places that do not depend on each other."""
     if mutant.operator != "reorder":
         return False
-    items = (one for one in getattr(program, mutant.kind).values() if source_name(one) == mutant.name)
-    pairs = [pair for item in items for pair in _pairs(item, mutant)]
+    named = items_named(program, mutant.kind, mutant.name)
+    pairs = [pair for item in named.values() for pair in _pairs(item, mutant)]
     return bool(pairs) and all(_are_independent(program, first, second) for first, second in pairs)
 
 

@@ -78,6 +78,8 @@ def faults(node: ir.Expr) -> Iterator[Fault]:
         case ir.Conditional():
             yield "choose then", f"always {shown(node.then)}", node.then
             yield "choose else", f"always {shown(node.otherwise)}", node.otherwise
+        case ir.ForAll():
+            yield from _one_left_out(node)
         case ir.UpdateBits():
             yield from _unchanged(node)
         case ir.Call():
@@ -115,6 +117,14 @@ def _narrowed(node: ir.Slice) -> Iterator[Fault]:
             f"{shown(node.base)}: {name} without its bit {node.high}",
             ir.Extend(node.type, inner, signed=False),
         )
+
+
+def _one_left_out(node: ir.ForAll) -> Iterator[Fault]:
+    one = ir.Literal(node.first.type, 1)
+    without_first = replace(node, first=ir.Binary(node.first.type, "+", node.first, one))
+    without_last = replace(node, last=ir.Binary(node.last.type, "-", node.last, one))
+    for operator, changed in (("skip first", without_first), ("skip last", without_last)):
+        yield operator, f"{shown(changed)} for {shown(node)}", changed
 
 
 def _unchanged(node: ir.UpdateBits) -> Iterator[Fault]:

@@ -7,11 +7,12 @@ the IR change together.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, cast
 
 from checks.mutate.operators import dropped, faults, swapped
+from checks.mutate.tables import TABLES, Item, items, items_named, source_name, with_items
 from grammar import ir
 from grammar.source import Span
 
@@ -46,11 +47,11 @@ def mutants(program: ir.Program) -> dict[Mutant, None]:
     """All mutants, in the order of the specification."""
     found: dict[Mutant, None] = {}
     mirrored = _mirrored(program)
-    for kind in ("instructions", "functions", "steps", "policies", "invariants", "handlers"):
-        for name, item in getattr(program, kind).items():
-            if kind == "functions" and name in mirrored:
+    for table in TABLES:
+        for name, item in items(program, table).items():
+            if table == "functions" and name in mirrored:
                 continue
-            rewritten(item, Rewriter(kind, source_name(item), None, found))
+            rewritten(item, Rewriter(table, source_name(name, item), None, found))
     return found
 
 
@@ -59,34 +60,14 @@ def _mirrored(program: ir.Program) -> frozenset[str]:
     return frozenset({*program.steps, *(f"handle_{name}" for name in program.handlers)})
 
 
-def source_name(item: ir.Function | ir.Instruction | ir.Step | ir.Predicate | ir.Handler) -> str:
-    """The name in the source, which several items of the IR may share."""
-    if isinstance(item, ir.Function):
-        return item.source
-    return (isinstance(item, ir.Instruction) and item.family) or item.name
-
-
 def mutated(program: ir.Program, mutant: Mutant) -> ir.Program:
     """The program with the fault."""
-    table: Mapping[str, Any] = getattr(program, mutant.kind)
     rewriter = Rewriter(mutant.kind, mutant.name, mutant, {})
-    changed = {
-        name: rewritten(item, rewriter) for name, item in table.items() if source_name(item) == mutant.name
-    }
-    return with_items(program, {mutant.kind: changed})
+    named = items_named(program, mutant.kind, mutant.name)
+    return with_items(program, {mutant.kind: {n: rewritten(item, rewriter) for n, item in named.items()}})
 
 
-def with_items(program: ir.Program, changed: Mapping[str, Mapping[str, Any]]) -> ir.Program:
-    """The program with other items, by table and name; functions that have the bodies of steps and handlers follow."""
-    functions = {**program.functions, **changed.get("functions", {})}
-    for kind, prefix in (("steps", ""), ("handlers", "handle_")):
-        for name, item in changed.get(kind, {}).items():
-            functions[prefix + name] = replace(functions[prefix + name], body=item.body)
-    tables = {kind: {**getattr(program, kind), **items} for kind, items in changed.items()}
-    return replace(program, **cast(Any, {**tables, "functions": functions}))
-
-
-def rewritten(item: Any, rewriter: Rewriter) -> Any:
+def rewritten(item: Item, rewriter: Rewriter) -> Item:
     """An item of any table, with what the rewriter makes of its bodies."""
     if isinstance(item, ir.Predicate):
         return replace(item, condition=rewriter.predicate(item))
@@ -111,7 +92,7 @@ class Rewriter:
         return one == self.wanted
 
     def predicate(self, item: ir.Predicate) -> ir.Expr:
-        """What becomes of a policy or invariant."""
+        """What becomes of a policy, invariant or rule."""
         if self._is_wanted(item.span, (), "drop conjunct", item.name):
             return ir.Literal(ir.BOOL, 1)
         return cast(ir.Expr, self._inside(item.condition, item.span, ()))

@@ -20,6 +20,7 @@ from checks.isolation.patterns import find_patterns
 from checks.manual.family import ManualFamily
 from checks.mutate.places import Mutant
 from checks.mutate.scope import is_of_msr_areas
+from checks.mutate.tables import RULES, items
 from checks.theorem import Family, Group, Outline
 from checks.totality.family import TotalityFamily
 from checks.trap.family import TrapFamily
@@ -154,8 +155,8 @@ class Targets:
 def items_of(program: ir.Program) -> frozenset[Item]:
     """All that an extract has."""
     names = {("functions", f.source) for f in program.functions.values()}
-    for kind in ("steps", "policies", "invariants", "handlers"):
-        names |= {(kind, name) for name in getattr(program, kind)}
+    for table in ("steps", "policies", "invariants", "handlers", RULES):
+        names |= {(table, name) for name in items(program, table)}
     return frozenset(names | {("instructions", i.family or n) for n, i in program.instructions.items()})
 
 

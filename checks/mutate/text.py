@@ -44,6 +44,9 @@ def _operation(node: ir.Expr) -> str:
             return shown(node.value)
         case ir.Conditional():
             return f"if {shown(node.condition)} then {shown(node.then)} else {shown(node.otherwise)}"
+        case ir.ForAll():
+            bounds = f"{shown(node.first)}..{shown(node.last)}"
+            return f"for all {node.name} in {bounds}: {shown(node.condition)}"
         case ir.MakeStruct():
             return f"{node.type} {{{_list(node.values)}}}"
         case ir.UpdateStruct():

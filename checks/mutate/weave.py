@@ -18,7 +18,8 @@ from typing import Any, cast
 import z3
 
 from checks.mutate.operators import dropped, faults, swapped
-from checks.mutate.places import Mutant, Path, Rewriter, rewritten, source_name, with_items
+from checks.mutate.places import Mutant, Path, Rewriter, rewritten
+from checks.mutate.tables import items_named, with_items
 from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.memory import UnalignedAccessError
 from checks.walk import nodes
@@ -68,8 +69,8 @@ class Weaver:
         at = (kind, name, tuple(numbers.values()))
         if at not in self._known:
             rewriter = _ManyFaults(kind, name, None, {}, numbers, self.program)
-            items = getattr(self.program, kind).items()
-            self._known[at] = {n: rewritten(one, rewriter) for n, one in items if source_name(one) == name}
+            named = items_named(self.program, kind, name)
+            self._known[at] = {n: rewritten(one, rewriter) for n, one in named.items()}
         return self._known[at]
 
 

@@ -57,13 +57,22 @@ def in_order(tasks: Iterable[Task], seed: int | None) -> list[Task]:
 
 
 def _matching(pattern: str, ids: Iterable[str]) -> list[str]:
-    """Goals that a glob, an id or the beginning of ids up to a dot or slash stands for."""
+    """Goals that a glob, an id or the beginning of ids up to a dot or slash stands for.
+
+    The family may be left out: `CLTS` is what all families say of CLTS.
+    """
     found = [
-        one for one in ids if fnmatchcase(one, pattern) or one.startswith((f"{pattern}.", f"{pattern}/"))
+        one
+        for one in ids
+        if fnmatchcase(one, pattern) or _is_part(pattern, one) or _is_part(pattern, one.partition(".")[2])
     ]
     if not found:
         raise NoMatchError(f"no theorem matches '{pattern}' (`nonroot list theorems` lists them)")
     return found
+
+
+def _is_part(beginning: str, name: str) -> bool:
+    return name == beginning or name.startswith((f"{beginning}.", f"{beginning}/"))
 
 
 def _required(outlines: Iterable[tuple[str, Outline]], wanted: set[str]) -> set[str]:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import Self
 
 from rich.box import SIMPLE
@@ -17,7 +18,7 @@ from rich.text import Text
 
 from checks.case import replay_command
 from checks.theorem import Counterexample, Result, Status
-from grammar.source import Span, default_directory
+from grammar.source import Span, default_directory, shown_file
 
 COLOURS = {
     Status.PROVED: "green",
@@ -33,7 +34,10 @@ FEW = 30
 DETAILED = 5
 """So many failures are shown in full without `-v`."""
 
-
+WIDEST = 60
+"""Columns of a summary, and of a value in a counterexample, out of a pipe too: a word of controls has many names."""
+SAME = "the same"
+"""Stands for the value on the other side, where both are equal."""
 SHOWN_EVERY = 0.1
 """Seconds after which the progress line is drawn again."""
 
@@ -102,7 +106,7 @@ def _by_goal(results: Sequence[Result]) -> Table:
 def _how(result: Result) -> str:
     """How a goal was proved, and what its witness does: an instruction that can complete, or must exit."""
     if result.status is not Status.PROVED:
-        return escape(result.detail[:60].splitlines()[0]) if result.detail else ""
+        return escape(shorten(result.detail.partition("\n")[0], WIDEST, placeholder=" …"))
     by = "by construction" if result.syntactic else "cached" if result.cached else "solver"
     return f"{by}, {result.witness}"
 
@@ -154,23 +158,32 @@ def _print_counterexample(
     console: Console, found: Counterexample, case: Path | None, spec: Path | None
 ) -> None:
     console.print(f"  {escape(found.summary)}", highlight=False)
-    table = Table(box=SIMPLE)
-    for column in found.columns:
-        table.add_column(escape(column))
-    for row in found.rows:
-        table.add_row(*(escape(cell) for cell in row))
-    console.print(table)
+    console.print(_values(found))
     if found.where is not None:
-        _print_place(console, found.where, (spec or default_directory()).parent)
+        _print_place(console, found.where, spec)
     if case is not None:
         console.print(f"  replay it:  {replay_command(case, spec)}", highlight=False)
 
 
-def _print_place(console: Console, where: Span, root: Path) -> None:
-    """The place in the specification, and its line if the file can be read."""
-    console.print(f"  {where.file}:{where.line}", highlight=False)
+def _values(found: Counterexample) -> Table:
+    """The state of a counterexample: bold where the sides differ, and written once where they do not."""
+    table = Table(box=SIMPLE)
+    for column in found.columns:
+        table.add_column(escape(column), max_width=WIDEST)
+    for name, *values in found.rows:
+        is_same = len(values) > 1 and len(set(values)) == 1
+        shown = [values[0], *(SAME for _ in values[1:])] if is_same else values
+        is_different = len(set(filter(None, values))) > 1
+        table.add_row(escape(name), *(escape(cell) for cell in shown), style="bold" if is_different else None)
+    return table
+
+
+def _print_place(console: Console, where: Span, spec: Path | None) -> None:
+    """The place in the specification, and its lines if the file can be read."""
+    console.print(f"  {shown_file(where.file, spec)}:{where.line}", highlight=False)
     try:
-        lines = (root / where.file).read_text(encoding="utf-8").splitlines()
+        path = Path(shown_file(where.file, spec or default_directory()))
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return
     for line in lines[where.line - 1 : min(where.end_line, where.line + 7)]:

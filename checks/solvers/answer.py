@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOGIC = "QF_UFBV"
-"""The logic of all questions: bit vectors and uninterpreted functions, without quantifiers."""
+"""The logic of almost all questions: bit vectors and uninterpreted functions, without quantifiers."""
+LOGIC_WITH_ARRAYS = "QF_AUFBV"
 FIRST_RLIMIT = 3_000_000
 SECOND_RLIMIT = 60_000_000
 

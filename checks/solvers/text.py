@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
-from checks.solvers.answer import LOGIC, Answer
+from checks.solvers.answer import LOGIC, LOGIC_WITH_ARRAYS, Answer
 
 Z3 = "z3"
 ALL = "all"
+_DECLARED = re.compile(r"^\(declare-fun (\|[^|]*\||\S+)", re.MULTILINE)
 
 
 class SolverError(Exception):
@@ -30,10 +33,16 @@ class TextSolver:
         self.name = f"{solver} {_version(package)}"
 
     def check(self, script: str, seconds: float) -> Answer:
-        """The verdict on a script without a logic of its own.  Raises SolverError if the solver refuses the text."""
+        """The verdict on a script without a logic of its own.  Raises SolverError if the solver refuses the text.
+
+        So does it if a name has two types: z3 tells such symbols apart, SMT-LIB does not.
+        """
         start = time.monotonic()
+        if twice := [name for name, times in Counter(_DECLARED.findall(script)).items() if times > 1]:
+            raise SolverError(f"the question declares {twice[0]} twice, which is no SMT-LIB")
         try:
-            verdict, reason = self._run(self._package, f"(set-logic {LOGIC})\n{script}", seconds)
+            logic = LOGIC_WITH_ARRAYS if "(Array " in script else LOGIC
+            verdict, reason = self._run(self._package, f"(set-logic {logic})\n{script}", seconds)
         except SolverError:
             raise
         except Exception as error:  # each package has errors of its own
@@ -65,7 +74,7 @@ def _version(package: Any) -> str:
 
 
 def _cvc5(cvc5: Any, script: str, seconds: float) -> tuple[str, str]:
-    solver = cvc5.Solver()
+    solver = cvc5.Solver(cvc5.TermManager())
     solver.setOption("tlimit-per", str(int(seconds * 1000)))
     parser = cvc5.InputParser(solver)
     parser.setStringInput(cvc5.InputLanguage.SMT_LIB_2_6, script, "question")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
 from checks.symbolic import operators
 from checks.symbolic.paths import Cursor, Exits
@@ -62,14 +62,19 @@ class Touched:
         values[key(value)] = value
 
 
+ForAll: TypeAlias = "Callable[[ExpressionEvaluator, ir.ForAll, Point, Cursor], Truth]"
+"""What a `for all` with bounds means where control is at the cursor."""
+
+
 @dataclass(slots=True)
 class ExpressionEvaluator(ABC):
-    """Evaluates expressions of one run."""
+    """Evaluates expressions of one run.  `for_all`, if given, says what such means instead of all its instances."""
 
     program: ir.Program
     terms: Terms
     operands: Operands | None = None
     touched: Touched = field(default_factory=Touched)
+    for_all: ForAll | None = None
 
     @abstractmethod
     def call(
@@ -156,6 +161,25 @@ class ExpressionEvaluator(ABC):
         then, otherwise = self._values((node.then, node.otherwise), cursor, exits)
         return operators.conditional(self.terms, node, condition, then, otherwise)
 
+    def _for_all(self, node: ir.ForAll, cursor: Cursor, exits: Exits) -> Value:
+        bounds = self._values((node.first, node.last), cursor, exits)
+        if self.for_all is not None:
+            return self.for_all(self, node, bounds, cursor)
+        values = range(1 << width_of_expression(node.first))
+        return self.terms.conjunction(self.instance(node, value, bounds, cursor) for value in values)
+
+    def instance(self, node: ir.ForAll, value: Vector, bounds: Point, cursor: Cursor) -> Truth:
+        """What a `for all` with these bounds says of one value."""
+        first, last = cast(tuple[Vector, Vector], bounds)
+        width, terms = width_of_expression(node.first), self.terms
+        above = terms.compare("<=", first, value, width)
+        below = terms.compare("<=", value, last, width)
+        if False in (above, below):
+            return True
+        inner = Cursor(cursor.state.copy(), {**cursor.locals, node.name: value}, cursor.types)
+        holds = cast(Truth, self.evaluate(node.condition, inner, []))
+        return terms.implies(terms.conjunction((above, below)), holds)
+
     def _make_struct(self, node: ir.MakeStruct, cursor: Cursor, exits: Exits) -> Value:
         return Record(node.type, self._values(node.values, cursor, exits))
 
@@ -216,6 +240,7 @@ class ExpressionEvaluator(ABC):
         ir.Extend: _extend,
         ir.Cast: _cast,
         ir.Conditional: _conditional,
+        ir.ForAll: _for_all,
         ir.MakeStruct: _make_struct,
         ir.UpdateStruct: _update_struct,
         ir.UpdateBits: _update_bits,

@@ -30,14 +30,18 @@ class ScriptedCalls:
         if unknown:
             raise CaseError(f"the specification has no function '{min(unknown)}'")
         self.made = 0
+        self.result: Any = None
 
     def run(self, machine: Any) -> Abort | None:
-        """Runs the function: what it raises, None if it returns.  Raises CaseError if other calls are made."""
+        """Runs the function: what it raises, None if it returns, with `result`.
+
+        Raises CaseError if other calls are made.
+        """
         function = self.model.program.functions[self.name]
         arguments = (self._value(f"{self.name}.{p.name}", p.type) for p in function.parameters)
         with self._stubs(machine):
             try:
-                self.model.namespace[Names.function(self.name)](machine, *arguments)
+                self.result = self.model.namespace[Names.function(self.name)](machine, *arguments)
             except Abort as abort:
                 return abort
         return None

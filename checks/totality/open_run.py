@@ -12,7 +12,7 @@ from checks.case import Case
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import RETURN, Exit
 from checks.symbolic.state import Elements, State
-from checks.symbolic.terms import Truth
+from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Point, Value, equal, fresh, leaves
 from checks.theorem import Counterexample, Witness
 from checks.totality.havoc import CALLS, Havoc, OpenCall
@@ -179,11 +179,11 @@ def start_items(concrete: Concrete, state: State, used: Iterable[Evaluator]) -> 
 
 def start_bytes(concrete: Concrete, state: State, used: Iterable[Evaluator]) -> Iterator[tuple[int, bytes]]:
     """The words of memory that were used, where they are not zero."""
+    memory = state.surroundings.memories[MEMORY]
     for (address,) in points_of(MEMORY, used):
-        first = concrete.number(address)
-        found = bytes(concrete.number(state.elements(MEMORY).read((first + n,))) for n in range(8))
-        if any(found):
-            yield first, found
+        found = concrete.number(memory.read(state.elements(MEMORY), cast(Vector, address), 64))
+        if found:
+            yield concrete.number(address), found.to_bytes(8, "little")
 
 
 def _argument_values(

@@ -20,6 +20,7 @@ from checks.trap.explain import Explainer, Sides
 from checks.trap.initial import BareSource
 from checks.trap.mapping import Mapping4, physical_bytes
 from checks.trap.operands import OperandSymbols
+from checks.trap.runs import Settings
 from checks.trap.theorems import Claim, Theorem
 from refmodel.encoder import Encoder
 
@@ -58,7 +59,10 @@ class CaseExplainer(Explainer):
 
         `what` is run: an instruction, or a function with `arguments`.
         """
-        claim, state = sides.claim, sides.left | self._seen_state(sides) | self.other_state(sides)
+        claim, state = (
+            sides.claim,
+            sides.left | seen_items(sides.concrete, self.settings) | self.other_state(sides),
+        )
         state |= written.registers
         wrong, columns = self.wording(claim)
         mapping = self._mapping(sides)
@@ -80,13 +84,6 @@ class CaseExplainer(Explainer):
             columns=columns,
             text=wrong,
         ).document()
-
-    def _seen_state(self, sides: Sides) -> dict[str, int]:
-        """The variables of the VMM that the guest sees in the place of registers: the bare machine has their values."""
-        source = self.settings.bare.surroundings.source
-        if not isinstance(source, BareSource):
-            return {}
-        return vmm_items(sides.concrete, source.seen, source.evaluator.touched)
 
     def _other_start(self, sides: Sides) -> dict[str, int]:
         """What the replay needs to make the other start state.
@@ -137,6 +134,14 @@ class FormExplainer(CaseExplainer):
             return self.operands.form.name, None
         name = self.operands.form.instruction.name
         return f"{written.code.hex(' ')}  {written.text}", self.case(sides, name, written)
+
+
+def seen_items(concrete: Concrete, settings: Settings) -> dict[str, int]:
+    """The variables of the VMM that the guest sees in the place of registers: the bare machine has their values."""
+    source = settings.bare.surroundings.source
+    if not isinstance(source, BareSource):
+        return {}
+    return vmm_items(concrete, source.seen, source.evaluator.touched)
 
 
 def vmm_items(concrete: Concrete, state: State, touched: Touched) -> dict[str, int]:

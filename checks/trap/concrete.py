@@ -8,6 +8,7 @@ from typing import cast
 
 import z3
 
+from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.state import State
 from checks.symbolic.values import Point, Value, leaves
 from checks.trap.forms import OperandKind, Place
@@ -48,20 +49,21 @@ class Concrete:
 
     def start(self, run: Run) -> dict[str, int]:
         """A run's start state by item: every register and VMCS field, of indexed ones the elements that it uses."""
+        return self.items(run.start, run.evaluator)
+
+    def items(self, state: State, evaluator: Evaluator) -> dict[str, int]:
+        """A state by item: every register and VMCS field, of indexed ones the elements that the evaluator used."""
         found: dict[str, int] = {}
-        for variable in run.evaluator.program.state.values():
+        for variable in evaluator.program.state.values():
             if variable.space not in ("register", "vmcs") or isinstance(variable.type, ir.Struct):
                 continue
-            if variable.indices:
-                found |= self._elements(run, variable)
-            else:
-                found[variable.name] = self.number(run.start.get(variable.name))
+            for point in (
+                evaluator.touched.points.get(variable.name, {}).values() if variable.indices else [()]
+            ):
+                elements = state.elements(variable.name) if point else None
+                value = elements.read(point) if elements is not None else state.get(variable.name)
+                found[item(variable.name, self.point(point))] = self.number(value)
         return found
-
-    def _elements(self, run: Run, variable: ir.StateVariable) -> dict[str, int]:
-        points = run.evaluator.touched.points.get(variable.name, {}).values()
-        elements = run.start.elements(variable.name)
-        return {item(variable.name, self.point(p)): self.number(elements.read(p)) for p in points}
 
     def bytes_read(self, run: Run, memory: str) -> dict[int, int]:
         """The bytes that a run's start state has at the addresses it accesses, and the fifteen behind each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +64,20 @@ def compare(theorem: str, case: Case, model: Model) -> Verdict:
 
 def print_verdict(case: Case, verdict: Verdict) -> None:
     """The instruction, and both sides as far as they differ."""
+    outcomes = [("it", verdict.left.text, verdict.right.text)] if verdict.right is not None else []
+    print_rows(case, [*outcomes, *verdict.rows])
+
+
+def print_rows(case: Case, rows: Iterable[tuple[str, str, str]]) -> None:
+    """What the case is about, and rows of its columns."""
     table = Table(box=SIMPLE)
     for column in ("", *case.columns):
         table.add_column(column)
-    if verdict.right is not None:
-        table.add_row("it", verdict.left.text, verdict.right.text)
-    for row in verdict.rows:
+    for row in rows:
         table.add_row(*row)
+    code = f" ({case.code.hex(' ')})" if case.code else ""
     console = output_console()
-    console.print(f"{case.id}: {case.instruction} ({case.code.hex(' ')})", highlight=False)
+    console.print(f"{case.id}: {case.instruction}{code}", highlight=False)
     console.print(table)
 
 

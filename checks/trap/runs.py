@@ -97,16 +97,14 @@ class Settings:
             )
         return settings
 
-    def translation_inputs(self, ownership: Ownership) -> list[tuple[Value, Value, Value]]:
+    def translation_inputs(
+        self, ownership: Ownership, evaluator: Evaluator | None = None
+    ) -> list[tuple[Value, Value, Value]]:
         """Each input of translation in the three initial states; `trap.translation` proves that they are equal."""
-        evaluator = Evaluator(self.program, self.terms)
+        machine = evaluator if evaluator is not None else Evaluator(self.program, self.terms)
         return [
-            (
-                evaluator.pure(expression, self.first),
-                evaluator.pure(expression, self.second),
-                evaluator.pure(expression, self.bare),
-            )
-            for expression in ownership.all_inputs()
+            (machine.pure(one, self.first), machine.pure(one, self.second), machine.pure(one, self.bare))
+            for one in ownership.all_inputs()
         ]
 
     def run(self, start: State, act: Act) -> Run:
@@ -136,11 +134,11 @@ class Settings:
             tuple(e for e in exits if e.kind == VM_EXIT),
         )
 
-    def promises(self) -> list[tuple[str, Truth]]:
+    def promises(self, evaluator: Evaluator | None = None) -> list[tuple[str, Truth]]:
         """The VMM's policies without parameters, about both initial states in VMX non-root mode."""
-        evaluator = Evaluator(self.program, self.terms)
+        machine = evaluator if evaluator is not None else Evaluator(self.program, self.terms)
         return [
-            (policy.name, cast(Truth, evaluator.pure(policy.condition, start)))
+            (policy.name, cast(Truth, machine.pure(policy.condition, start)))
             for policy in self.program.policies.values()
             if not policy.parameters
             for start in (self.first, self.second)

@@ -62,6 +62,7 @@ class ExpressionWriter(StateWriter):
             ir.Extend: self._extend,
             ir.Cast: lambda e: self.of(e.base),
             ir.Conditional: self._conditional,
+            ir.ForAll: self._for_all,
             ir.MakeStruct: lambda e: self._insert(e.type, "undef", enumerate(e.values)),
             ir.UpdateStruct: self._update_struct,
             ir.UpdateBits: self._update_bits,
@@ -159,6 +160,24 @@ class ExpressionWriter(StateWriter):
     def _conditional(self, e: ir.Conditional) -> str:
         condition = self.of(e.condition)
         return self.value(f"select i1 {condition}, {self.typed(e.then)}, {self.typed(e.otherwise)}")
+
+    def _for_all(self, e: ir.ForAll) -> str:
+        """A loop that ends at the first value of which the condition is false."""
+        type_, body, end = llvm_type(e.first.type), self.label(), self.label()
+        value, result = self.slot(e.name, type_), self.slot(f"for all {e.name}", "i1")
+        first, last = self.of(e.first), self.of(e.last)
+        self.emit(f"store {type_} {first}, ptr {value}")
+        self.emit(f"store i1 true, ptr {result}")
+        self.branch(self.value(f"icmp ule {type_} {first}, {last}"), body, end)
+        self.begin(body)
+        holds = self.of(e.condition)
+        self.emit(f"store i1 {holds}, ptr {result}")
+        here = self.value(f"load {type_}, ptr {value}")
+        self.emit(f"store {type_} {self.value(f'add {type_} {here}, 1')}, ptr {value}")
+        has_more = self.value(f"icmp ult {type_} {here}, {last}")
+        self.branch(self.value(f"and i1 {holds}, {has_more}"), body, end)
+        self.begin(end)
+        return self.value(f"load i1, ptr {result}")
 
     # --- parts of vectors -------------------------------------------------------------------------
 

@@ -113,6 +113,22 @@ class Conditional(Record):
     otherwise: Expr
 
 
+class ForAll(Record):
+    """`condition` is true of each value of the local `name` from `first` to `last`.
+
+    The type of the values is that of `first` and of `last`, and has at most `MOST_VALUES`.
+    """
+
+    type: Bool
+    name: str
+    first: Expr
+    last: Expr
+    condition: Expr
+
+
+MOST_VALUES = 512
+
+
 class MakeStruct(Record):
     """A struct with all its fields, in declaration order."""
 
@@ -201,6 +217,7 @@ Expr = (
     | Extend
     | Cast
     | Conditional
+    | ForAll
     | MakeStruct
     | UpdateStruct
     | UpdateBits

@@ -37,6 +37,7 @@ class Leaves(ABC):
             ir.Concat: self._concat,
             ir.Extend: self._extend,
             ir.Cast: self._cast,
+            ir.ForAll: self._for_all,
             ir.MakeStruct: self._make_struct,
             ir.UpdateStruct: self._update_struct,
             ir.UpdateBits: self._update_bits,
@@ -168,6 +169,12 @@ class Leaves(ABC):
 
     def _cast(self, e: ir.Cast) -> Code:
         return self.value(e.base)
+
+    def _for_all(self, e: ir.ForAll) -> Code:
+        values = call("range", [self.value(e.first), operation("+", self.value(e.last), Code("1"))])
+        return Code(
+            f"all({self.condition(e.condition).text} for {self._names.local(e.name)} in {values.text})"
+        )
 
     def _make_struct(self, e: ir.MakeStruct) -> Code:
         pairs = zip(e.type.fields, e.values, strict=True)

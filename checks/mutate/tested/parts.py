@@ -12,7 +12,7 @@ from grammar import ir
 from refmodel.generate.module import body_name
 from refmodel.model import Model
 
-_TABLES = ("functions", "instructions", "policies", "invariants")
+_TABLES = ("functions", "instructions", "policies", "invariants", "rules")
 """The tables of a program whose items become functions of the reference, and that mutants change."""
 
 
@@ -22,7 +22,7 @@ def changed_part(program: ir.Program, other: ir.Program) -> ir.Program:
         table: {n: one for n, one in getattr(other, table).items() if one is not getattr(program, table)[n]}
         for table in _TABLES
     }
-    return replace(other, rules={}, **cast(Any, tables))
+    return replace(other, **cast(Any, tables))
 
 
 def names_of(part: ir.Program) -> frozenset[str]:
@@ -34,6 +34,7 @@ def names_of(part: ir.Program) -> frozenset[str]:
             *map(body_name, bodies),
             *(f"policy_{name}" for name in part.policies),
             *(f"invariant_{name}" for name in part.invariants),
+            *(f"rule_{g.name}_{rule.name}" for g in part.rules.values() for rule in g.rules),
         ]
     )
 
