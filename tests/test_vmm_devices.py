@@ -91,7 +91,7 @@ def test_an_engine_is_given_with_its_message(model: Model) -> None:
     assert output_of(model, text) == {1: "010"}
 
 
-def test_the_message_of_an_engine_goes_to_its_own_entry(model: Model, m: Any) -> None:
+def test_the_message_of_an_engine_goes_to_its_own_entry(m: Any) -> None:
     """VT-d 5.1.2.2: FEEh, remappable format, the number of the entry, which is the vector's."""
     for guest, device in ENGINE.items():
         assert m.ENGINE_MESSAGE[device] == 0xFEE << 20 | (0x40 + guest) << 5 | 1 << 4
