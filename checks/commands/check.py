@@ -76,16 +76,14 @@ def _files(error: Diagnostic) -> set[str]:
 
 def _compare_decoders(args: argparse.Namespace) -> int:
     """Prints what the fast model decodes otherwise than the reference; status 1 if there is something."""
-    from rich.console import Console
-    from rich.progress import track
-
     import refmodel
     from checks.fast.decoding import Decoders, codes
+    from checks.progress import tracked
 
     decoders = Decoders(refmodel.load(args.spec))
     count = differing = 0
     chosen = codes(all_of_them=args.decoder == "all")
-    for code in track(chosen, "decoding", console=Console(stderr=True), transient=True):
+    for code in tracked(chosen, "codes decoded"):
         count += 1
         if difference := decoders.difference(code):
             differing += 1
@@ -96,17 +94,15 @@ def _compare_decoders(args: argparse.Namespace) -> int:
 
 def _compare_back_ends(args: argparse.Namespace) -> int:
     """Prints each form of which the terms and the reference do not do the same; status 1 if there is one."""
-    from rich.console import Console
-    from rich.progress import track
-
     import grammar
     from checks.agreement.compare import Comparison
+    from checks.progress import tracked
     from refmodel.model import build
 
     program = grammar.load(args.spec)
     comparison = Comparison(build(program))
     forms, ends, failures, missing = comparison.forms(), Counter[str](), 0, 0
-    for form in track(forms, "comparing", console=Console(stderr=True), transient=True):
+    for form in tracked(forms, "forms compared"):
         found = comparison.compare(form, args.agreement)
         ends.update(found.ends)
         if found.difference:
@@ -124,11 +120,9 @@ def _compare_back_ends(args: argparse.Namespace) -> int:
 
 def _compare_encodings(args: argparse.Namespace) -> int:
     """Prints where iced-x86 reads codes differently; status 1 if that has no known reason."""
-    from rich.console import Console
-    from rich.progress import track
-
     import grammar
     from checks.encodings import Comparison, every_code, sampled_codes
+    from checks.progress import tracked
     from grammar.widths import CODE_SIZES
 
     program = grammar.load(args.spec)
@@ -138,7 +132,7 @@ def _compare_encodings(args: argparse.Namespace) -> int:
         comparison = Comparison(program, code_size)
         is_sample = args.encodings == "sample"
         codes = sampled_codes(code_size) if is_sample else every_code(code_size, comparison.plain)
-        shown = track(codes, f"code of {code_size} bits", console=Console(stderr=True), transient=True)
+        shown = tracked(codes, f"codes of {code_size} bits read")
         for difference in comparison.differences(shown):
             reasons[difference.reason] += 1
             if not difference.reason:
