@@ -77,6 +77,18 @@ def test_an_interrupt_that_does_not_exit_is_delivered_if_it_is_not_masked(
     assert (ACTIVE if flags & IF else activity) == m.ACTIVITY_STATE
 
 
+@pytest.mark.parametrize("what", ["external_interrupt", "non_maskable_interrupt"])
+def test_the_processor_wakes_up_before_it_delivers(
+    model: Model, m: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """What exits during the delivery finds it active.  SDM 3C 28.3.4"""
+    seen: list[int] = []
+    monkeypatch.setitem(model.namespace, "deliver_exception", lambda m, _event: seen.append(m.ACTIVITY_STATE))
+    m.ACTIVITY_STATE = HALTED
+    assert arrives(model, m, what, *([VECTOR] if what == "external_interrupt" else [])) is None
+    assert seen == [ACTIVE]
+
+
 @pytest.mark.parametrize(
     ("blocking", "activity"), [(STI, ACTIVE), (MOV_SS, ACTIVE), (0, SHUTDOWN), (0, WAIT_FOR_SIPI)]
 )

@@ -5,59 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from vmm_guests import (
+    ENGINE,
+    ENGINE_COPY,
+    ENGINE_FAULT,
+    MEMORY,
+    PAGE_SIZE,
+    hypercall,
+    output_of,
+    program,
+    say,
+    session_of,
+)
 
 from fastmodel import FastEngine
-from refmodel.assembler import assemble
-from refmodel.encoder import Encoder
-from refmodel.image import FLAT_ADDRESS, Image, Segment
 from refmodel.model import Model
-from refmodel.session import Session
 
-PAGE_SIZE = 0x1000
-MEMORY = 0x40000
-ENGINE = {1: 1 << 3, 2: 2 << 3}  # the source-ids of the guests' engines
 PAGE = 0x20  # a page of each guest
 READ_BLOCKED, WRITE_BLOCKED, NO_CONTEXT = 6, 5, 2
 RETIRED = 4
-
-COPY, FAULT = 0xD08, 0xD18
-
-
-def program(source: int, destination: int, count: int = 1) -> str:
-    """Lets the guest's engine copy quadwords."""
-    pairs = ((0xD00, source), (0xD04, destination), (COPY, count))
-    return "\n".join(f"mov dx, {port}\nmov eax, {value}\nout dx, eax" for port, value in pairs)
-
-
-def hypercall(number: int, argument: int) -> str:
-    return f"mov eax, {number}\nmov ebx, {argument}\nvmcall"
-
-
-def say(port: int) -> str:
-    """Writes what a port of the engine reads, a digit."""
-    return f"mov dx, {port}\nin eax, dx\nadd al, 0x30\nout 0xe9, al"
-
-
-def session_of(model: Model, *texts: str) -> tuple[Session, dict[int, str]]:
-    """Guests that run these texts, and what each writes."""
-    written = dict.fromkeys(range(1, len(texts) + 1), "")
-    encoder = Encoder(model.program)
-
-    def console(guest: int, byte: int) -> None:
-        written[guest] += chr(byte)
-
-    images = []
-    for text in texts:
-        code = assemble(f"org {FLAT_ADDRESS}\n{text}\nhlt\n", encoder).code
-        images.append(Image("guest", (Segment(FLAT_ADDRESS, code, len(code)),), FLAT_ADDRESS))
-    return Session(model, images, MEMORY, console), written
-
-
-def output_of(model: Model, *texts: str) -> dict[int, str]:
-    session, written = session_of(model, *texts)
-    session.run(20_000)
-    assert all(guest.reason is not None for guest in session.guests.values())
-    return written
 
 
 def reasons(machine: Any) -> list[int]:
@@ -74,9 +40,7 @@ def dma(model: Model, machine: Any, device: int, page: int) -> tuple[bool, int]:
 
 
 def test_the_engine_copies_within_its_guest(model: Model) -> None:
-    text = (
-        f"mov byte [0x20000], 0x41\n{program(0x20000, 0x21000)}\nmov al, [0x21000]\nout 0xe9, al\n{say(COPY)}"
-    )
+    text = f"mov byte [0x20000], 0x41\n{program(0x20000, 0x21000)}\nmov al, [0x21000]\nout 0xe9, al\n{say(ENGINE_COPY)}"
     assert output_of(model, text) == {1: "A1"}
 
 
@@ -85,7 +49,7 @@ def test_code_that_the_engine_replaces_is_new_code(model: Model) -> None:
     old, new = ("mov al, 0x41", "mov al, 0x42")
     copied = "lea rbx, [rel new]\nlea rcx, [rel old]"
     ports = "mov dx, 0xd00\nmov eax, ebx\nout dx, eax\nmov dx, 0xd04\nmov eax, ecx\nout dx, eax"
-    start = f"mov dx, {COPY}\nmov eax, 1\nout dx, eax"
+    start = f"mov dx, {ENGINE_COPY}\nmov eax, 1\nout dx, eax"
     body = f"align 8\nold: {old}\nout 0xe9, al\nret\nalign 8\nnew: {new}\nout 0xe9, al\nret"
     text = f"call old\n{copied}\n{ports}\n{start}\ncall old\ncall old\nhlt\n{body}"
     assert output_of(model, text) == {1: "ABB"}
@@ -95,7 +59,7 @@ def test_code_that_the_engine_replaces_is_new_code(model: Model) -> None:
 
 
 def test_a_copy_stops_where_memory_ends(model: Model) -> None:
-    text = f"{program(0x20000, MEMORY - 16, 8)}\n{say(COPY)}\n{say(FAULT)}"
+    text = f"{program(0x20000, MEMORY - 16, 8)}\n{say(ENGINE_COPY)}\n{say(ENGINE_FAULT)}"
     assert output_of(model, text) == {1: f"2{WRITE_BLOCKED}"}
 
 
@@ -115,8 +79,8 @@ def test_a_device_that_nobody_has_reaches_nothing(model: Model) -> None:
 
 def test_a_page_given_back_is_out_of_the_engines_reach(model: Model) -> None:
     """The translation was cached: without the invalidation the engine would write to a free frame."""
-    begin = f"{program(0x20000, 0x20000)}\n{say(COPY)}\n{hypercall(3, PAGE)}"
-    text = f"{begin}\n{program(0x21000, 0x20000)}\n{say(COPY)}\n{say(FAULT)}"
+    begin = f"{program(0x20000, 0x20000)}\n{say(ENGINE_COPY)}\n{hypercall(3, PAGE)}"
+    text = f"{begin}\n{program(0x21000, 0x20000)}\n{say(ENGINE_COPY)}\n{say(ENGINE_FAULT)}"
     assert output_of(model, text) == {1: f"10{WRITE_BLOCKED}"}
 
 

@@ -127,6 +127,14 @@ def test_sizes_of_pages(model: Model, m: Any, level: int, size: int) -> None:
     assert translate(model, m, READ, address=PAGE | 0x123).physical == 3 * size + (PAGE & size - 1) + 0x123
 
 
+@pytest.mark.parametrize("bit", range(30, 52))
+def test_the_frames_of_large_pages_have_52_bits(model: Model, m: Any, bit: int) -> None:
+    """SDM 3C tables 29-3, 29-5: bits 51..30 of an entry that maps 1 GiB, 51..21 of one that maps 2 MiB."""
+    for level in (3, 2):
+        found = model.functions["ept_page_place"](m, 1 << bit | R | LARGE, PAGE | 0x123, level)
+        assert found == 1 << bit | (PAGE | 0x123) & (1 << 12 + 9 * (level - 1)) - 1
+
+
 @pytest.mark.parametrize("level", [4, 3, 2, 1])
 @pytest.mark.parametrize("access", [READ, WRITE])
 def test_accessed_and_dirty_flags(model: Model, m: Any, access: int, level: int) -> None:
@@ -134,6 +142,14 @@ def test_accessed_and_dirty_flags(model: Model, m: Any, access: int, level: int)
     assert translate(model, m, access).physical == 0x20000
     dirty = DIRTY if access == WRITE and level == 1 else 0
     assert m.PHYSICAL.read_64(place(PAGE, level)) & (ACCESSED | DIRTY) == ACCESSED | dirty
+
+
+def test_a_page_stays_dirty(model: Model, m: Any) -> None:
+    """SDM 3C 29.3.5: the processor sets these flags, and software clears them."""
+    m.vmcs.EPT_POINTER |= 1 << 6
+    translate(model, m, WRITE)
+    translate(model, m, READ)
+    assert m.PHYSICAL.read_64(place(PAGE, 1)) & (ACCESSED | DIRTY) == ACCESSED | DIRTY
 
 
 def test_without_their_control_no_flags_are_set(model: Model, m: Any) -> None:
@@ -153,9 +169,10 @@ def test_page_walks_count_as_writes_where_flags_are_kept(model: Model, m: Any) -
     m.PHYSICAL.write_64(place(PAGE, 1), 0x20000 | R | X | WRITE_BACK)
     assert translate(model, m, READ, is_walk=True).physical == 0x20000
     m.vmcs.EPT_POINTER |= 1 << 6
-    outcome = translate(model, m, READ, is_walk=True)
-    assert outcome.reason == VIOLATION
-    assert outcome.qualification & 0x1BF == 0b10101011
+    for access in (READ, WRITE):
+        outcome = translate(model, m, access, is_walk=True)
+        assert outcome.reason == VIOLATION
+        assert outcome.qualification & 0x1BF == 0b10101011
 
 
 @pytest.mark.parametrize("rights", range(8))

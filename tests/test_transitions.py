@@ -15,7 +15,8 @@ ACTIVE, HALTED = 0, 1
 BLOCKED_NMIS = 8
 VALID, HARDWARE, NMI, SOFTWARE_INTERRUPT, SOFTWARE = 1 << 31, 3 << 8, 2 << 8, 4 << 8, 6 << 8
 EXCEPTION, EXTERNAL, CPUID, MTF, APIC_ACCESS, EPT_VIOLATION, EPT_MISCONFIGURATION = 0, 1, 10, 37, 44, 48, 49
-LOAD_EFER, MONITOR_TRAP = 1 << 21, 1 << 27
+LOAD_EFER, LOAD_DEBUG_CONTROLS, MONITOR_TRAP = 1 << 21, 1 << 2, 1 << 27
+TRIPLE_FAULT, IA32_DEBUGCTL = 2, 0x1D9
 UNUSABLE, DATA, CODE, TSS = 0x10000, 0xC093, 0xA09B, 0x8B
 
 
@@ -84,6 +85,54 @@ def test_without_blocking_nothing_is_pending(model: Model, m: Any) -> None:
     m.RFLAGS = 0x302
     model.functions["save_guest"](m, exit_of(model, CPUID))
     assert m.vmcs.GUEST_PENDING_DEBUG_EXCEPTIONS == 0
+
+
+def test_debug_controls_are_loaded_if_asked_for(model: Model, m: Any) -> None:
+    """SDM 3C 27.3.2.1"""
+    for control, loaded in ((0, (0x401, 0)), (LOAD_DEBUG_CONTROLS, (0x4FF, 2))):
+        m.DR7, m.MSR[IA32_DEBUGCTL] = 0x401, 0
+        m.vmcs.GUEST_DR7, m.vmcs.GUEST_IA32_DEBUGCTL = 0x4FF, 2
+        m.vmcs.ENTRY_CONTROLS = m.vmcs.ENTRY_CONTROLS & ~LOAD_DEBUG_CONTROLS | control
+        model.functions["load_guest"](m)
+        assert (m.DR7, m.MSR[IA32_DEBUGCTL]) == loaded
+
+
+def test_the_hosts_registers_are_loaded_from_where_they_would_be_saved(model: Model, m: Any) -> None:
+    """SDM 3C 25.5: one field for each."""
+    names = ("CR0", "CR3", "CR4", "RIP", "GDTR_BASE", "IDTR_BASE")
+    for number, name in enumerate(names):
+        setattr(m, name, 0x80000001 + 0x1000 * number)
+    model.functions["save_host_state"](m)
+    for name in names:
+        setattr(m, name, 0)
+    model.functions["load_host_state"](m)
+    assert [getattr(m, name) for name in names] == [0x80000001 + 0x1000 * n for n in range(len(names))]
+
+
+@pytest.mark.parametrize(
+    "index", [*range(0x174, 0x177), IA32_DEBUGCTL, 0x277, *range(0xC0000081, 0xC0000085)]
+)
+def test_the_msrs_that_are_switched(model: Model, m: Any, index: int) -> None:
+    """SDM 3C 25.4.1, 27.3.2.1, 28.3.1: IA32_DEBUGCTL, IA32_SYSENTER_CS, _ESP and _EIP, without any other control."""
+    enter(model, m)
+    m.MSR[index] = 2
+    model.functions["vm_exit"](m, exit_of(model, CPUID))
+    m.MSR[index] = 1
+    enter(model, m)
+    switched = m.MSR[index] == 2
+    assert switched == (index in {*range(0x174, 0x177), IA32_DEBUGCTL})
+    assert model.functions["is_switched_msr"](m, index) == switched
+
+
+@pytest.mark.parametrize("intercepted", [True, False])
+def test_the_resume_flag_of_a_triple_fault(model: Model, m: Any, intercepted: bool) -> None:
+    """A fault sets it, whether it exits or shuts the processor down.  SDM 3B 18.3.1.1, 3C 26.2, 28.3.3"""
+    fault = model.namespace["Fault"]
+    m.IN_NON_ROOT, m.RFLAGS, m.vmcs.EXCEPTION_BITMAP = True, 2, intercepted << 13
+    with pytest.raises(model.namespace["VmExitAbort"]) as raised:
+        model.functions["shut_down"](m, fault(vector=8, kind=3), fault(vector=13, kind=3))
+    assert is_exit(raised.value.value, EXCEPTION if intercepted else TRIPLE_FAULT)
+    assert m.RFLAGS == 2 | RF
 
 
 def test_the_host_is_active(model: Model, m: Any) -> None:

@@ -250,6 +250,44 @@ def test_the_tpr_of_the_apic_page_is_in_the_virtual_apic(model: Model, m: Any) -
     assert is_exit(run(m, "89 03"), APIC_ACCESS)
 
 
+def test_other_accesses_to_the_apic_page_exit(model: Model, m: Any) -> None:
+    """SDM 3C 30.4.2, table 28-6: 880h is another offset than 80h; a fetch, which has type 2, is never virtualized."""
+    start(model, m, APIC_ACCESSES, USE_TPR_SHADOW, APIC_ACCESS_ADDRESS=PAGE)
+    m.GPR[RBX] = PAGE + 0x880
+    read = run(m, "8b 03")
+    assert (read.reason, read.qualification) == (APIC_ACCESS, 0x880)
+    m.RIP = PAGE + 0x80
+    fetch = run(m, "90")
+    assert (fetch.reason, fetch.qualification) == (APIC_ACCESS, 0x2080)
+
+
+def test_walks_through_the_apic_page_do_not_exit(model: Model, m: Any) -> None:
+    """SDM 3C 30.4.6: they may exit or not."""
+    start(model, m, APIC_ACCESSES, APIC_ACCESS_ADDRESS=0x3000)  # a table of the guest
+    assert run(m, "90") is None
+
+
+@pytest.mark.parametrize(
+    ("controls", "reason", "qualification"),
+    [(APIC_ACCESSES, APIC_ACCESS, 0x37F8), (EPT, EPT_VIOLATION, 0x182)],
+)
+def test_an_access_during_the_delivery_of_an_event(
+    model: Model, m: Any, controls: int, reason: int, qualification: int
+) -> None:
+    """SDM 3C table 28-6: type 3.  A violation says nothing of that, table 28-7."""
+    with_handler(m, UD)
+    permit(m, PAGE, 0)
+    start(model, m, controls, APIC_ACCESS_ADDRESS=PAGE)
+    m.GPR[4] = PAGE + 0x800  # where the frame goes
+    m.PHYSICAL.write_bytes(m.RIP, bytes.fromhex("0f 0b"))
+    with pytest.raises(Abort) as abort:
+        model.functions["cycle"](m)
+    event = abort.value.value
+    assert (event.reason, event.vectoring_information) == (reason, 0x80000306)
+    assert event.qualification & 0xF1FF == qualification & 0xF1FF
+    assert reason != APIC_ACCESS or event.qualification & 0xFFF in range(0x7D8, 0x800)
+
+
 def test_a_low_task_priority_exits(model: Model, m: Any) -> None:
     m.PHYSICAL.write_8(VIRTUAL_APIC + 0x80, 0x50)
     start(model, m, 0, USE_TPR_SHADOW, TPR_THRESHOLD=5)

@@ -13,7 +13,7 @@ from refmodel.runtime import Abort
 
 RAX, RCX, RDX = 0, 1, 2
 GP, MSR_LOADING = 13, 34
-STAR, LSTAR, FS_BASE = 0xC0000081, 0xC0000082, 0xC0000100
+STAR, LSTAR, FS_BASE, GS_BASE = 0xC0000081, 0xC0000082, 0xC0000100, 0xC0000101
 AREA, BITMAP = 0x20000, 0x21000
 USE_MSR_BITMAPS = 1 << 28
 NOT_CANONICAL = 1 << 62
@@ -116,7 +116,7 @@ def test_areas_can_hold_512_msrs(model: Model, m: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [(FS_BASE, 0), (LSTAR, NOT_CANONICAL), (0x12345, 0), (STAR | 1 << 32, 0)], ids=str
+    "entry", [(FS_BASE, 0), (GS_BASE, 0), (LSTAR, NOT_CANONICAL), (0x12345, 0), (STAR | 1 << 32, 0)], ids=str
 )
 def test_an_msr_that_cannot_be_loaded_fails_the_entry(model: Model, m: Any, entry: tuple[int, int]) -> None:
     """The qualification is the number of the entry.  SDM 3C 27.8"""
@@ -138,6 +138,30 @@ def test_an_exit_stores_and_loads_msrs(model: Model, m: Any) -> None:
     model.functions["vm_exit"](m, run(m, "0f a2"))
     assert [m.PHYSICAL.read_64(AREA + offset) for offset in (8, 24)] == [0x11, 0x22]
     assert m.MSR[STAR] == 0x77
+
+
+@pytest.mark.parametrize("count", [0, 1, 16, 17, 512])
+def test_areas_are_worked_through_to_their_end(model: Model, m: Any, count: int) -> None:
+    """And no further."""
+    entries = [(STAR, n + 1) for n in range(513)]
+    write_area(m, *entries)
+    assert model.functions["load_msrs"](m, AREA, count) == 0
+    assert m.MSR[STAR] == count
+    m.MSR[STAR] = 0x7777
+    assert model.functions["store_msrs"](m, AREA, count)
+    stored = [m.PHYSICAL.read_64(AREA + 16 * n + 8) for n in range(513)]
+    assert stored == [0x7777] * count + [n + 1 for n in range(count, 513)]
+
+
+@pytest.mark.parametrize("entry", [0x12345, *(STAR | 1 << bit for bit in range(32, 64))])
+def test_an_msr_that_cannot_be_stored_aborts(model: Model, m: Any, entry: int) -> None:
+    """SDM 3C 28.4: one that there is not, or an entry with a reserved bit set."""
+    enter(model, m)
+    m.vmcs.EXIT_MSR_STORE_ADDRESS, m.vmcs.EXIT_MSR_STORE_COUNT = AREA, 1
+    m.PHYSICAL.write_64(AREA, entry)
+    with pytest.raises(Abort) as abort:
+        model.functions["vm_exit"](m, run(m, "0f a2"))
+    assert abort.value.value.what == model.namespace["OutsideModel_VMX_ABORT"]
 
 
 def test_a_wrong_area_at_an_exit_aborts(model: Model, m: Any) -> None:
@@ -185,6 +209,8 @@ def test_invalid_controls(model: Model, m: Any, fields: dict[str, int]) -> None:
         ({"VMCS_LINK_POINTER": AREA}, 4),  # no revision
         ({"VMCS_LINK_POINTER": AREA + 1}, 4),
         ({"GUEST_INTERRUPTIBILITY_STATE": 2, "ENTRY_INTERRUPTION_INFORMATION": 0x80000202}, 3),  # NMI
+        ({"GUEST_INTERRUPTIBILITY_STATE": 2, "GUEST_CR4": 0, "ENTRY_INTERRUPTION_INFORMATION": 0x202}, 0),
+        ({"GUEST_CR4": 0, "ENTRY_INTERRUPTION_INFORMATION": 0x80000202}, 0),  # nothing blocks the NMI
         ({"GUEST_INTERRUPTIBILITY_STATE": 2, "GUEST_RFLAGS": 0x102}, 0),  # no single step is pending
         ({"GUEST_RIP": 1 << 32, "GUEST_CS_ACCESS_RIGHTS": 0xC09B}, 0),
     ],

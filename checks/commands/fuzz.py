@@ -8,18 +8,20 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checks.errors import UsageError
 
 if TYPE_CHECKING:
-    from checks.fuzz.campaign import Campaign
+    from checks.fuzz.campaign import Campaign, Outcome
+    from checks.fuzz.coverage import Coverage
     from checks.fuzz.engines import Engine
     from checks.fuzz.full_speed import FullSpeed
     from checks.fuzz.generate import Generator
     from checks.fuzz.program_comparison import ProgramRuns
-    from checks.fuzz.progress import Status
+    from checks.progress import Progress
     from grammar.ir import Program
     from refmodel.model import Model
 
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode",
         choices=tuple(DEFAULT_SECONDS),
         default="quick",
-        help="quick: random cases for a while (default); ci: the same cases each time, progress for logs; "
+        help="quick: random cases for a while (default); ci: the same cases each time; "
         "batch: until interrupted, goes on where the last run with this corpus stopped, and grows the corpus",
     )
     parser.add_argument(
@@ -105,13 +107,12 @@ def _positive(kind: type[int | float]) -> Callable[[str], float]:
 
 def run(args: argparse.Namespace) -> int:
     """Runs a campaign; 0 if nothing differs, 1 if something does, 130 if it was interrupted."""
-    from checks.fuzz.campaign import Limits
-    from checks.fuzz.progress import Status
+    from checks.progress import Progress
 
     if args.faults is not None:
         return _find_faults(args)
-    status = Status(logs=args.mode != "quick")
-    campaign = _campaign(args, status)
+    progress = Progress()
+    campaign = _campaign(args, progress)
     seed = args.seed
     if seed is None:
         seed = CI_SEED if args.mode == "ci" else random.SystemRandom().randrange(1 << 32)
@@ -120,14 +121,8 @@ def run(args: argparse.Namespace) -> int:
     seconds = args.seconds
     if seconds is None and (args.cases is None or args.mode == "ci"):
         seconds = DEFAULT_SECONDS[args.mode]
-    interrupted = False
-    try:
-        clock = time.process_time if args.cpu_time else time.monotonic
-        divergences = None if args.mode == "batch" else 1
-        campaign.run(seed, Limits(seconds, args.cases, args.shrink, divergences, clock))
-    except KeyboardInterrupt:
-        interrupted = True
-    status.clear()
+    with progress:
+        interrupted = _is_interrupted(campaign, args, seed, seconds)
     _report(campaign, args)
     if interrupted:
         print(
@@ -138,7 +133,25 @@ def run(args: argparse.Namespace) -> int:
     return 1 if campaign.outcome.divergences else 0
 
 
-def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
+def _is_interrupted(campaign: Campaign, args: argparse.Namespace, seed: int, seconds: float | None) -> bool:
+    """Runs it to its end, or until an interrupt."""
+    from checks.fuzz.campaign import Limits
+
+    clock = time.process_time if args.cpu_time else time.monotonic
+    divergences = None if args.mode == "batch" else 1
+    try:
+        campaign.run(seed, Limits(seconds, args.cases, args.shrink, divergences, clock))
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def _progress_text(outcome: Outcome, coverage: Coverage) -> str:
+    found = f", {len(outcome.divergences)} divergences" if outcome.divergences else ""
+    return f"{outcome.cases} cases, {coverage.reached} of {coverage.total} clauses{found}"
+
+
+def _campaign(args: argparse.Namespace, progress: Progress) -> Campaign:
     import refmodel
     from checks.fuzz.campaign import Campaign
     from checks.fuzz.compare import Comparison
@@ -163,7 +176,7 @@ def _campaign(args: argparse.Namespace, status: Status) -> Campaign:
         lambda: Comparison(model, factory),
         generator,
         Corpus(args.corpus, args.instruction),
-        status.show,
+        lambda outcome, coverage: progress.show(partial(_progress_text, outcome, coverage)),
         None if not is_fast or args.programs else _full_speed(model, generator),
     )
     if is_fast:

@@ -68,17 +68,13 @@ def _known(known: dict[str, Bug], wanted: str) -> Bug:
 
 def _exhibit(args: argparse.Namespace, console: Console, chosen: Sequence[Bug], found: list[Shown]) -> None:
     """Shows bugs one by one, and adds what came out to `found`."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from checks.gallery.exhibition import exhibit, write_json
+    from checks.progress import Progress
 
-    columns = (MofNCompleteColumn(), TextColumn("bugs"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(chosen))
+    with Progress(beats=True) as progress:
         for shown in exhibit(chosen, args.spec, args.jobs):
             found.append(shown)
-            progress.update(task, advance=1)
+            progress.show(lambda: f"{len(found)} of {len(chosen)} bugs shown")
             _print(console, shown, in_full=bool(args.ids))
             if args.json is not None:
                 write_json(found, len(chosen), args.json)

@@ -131,16 +131,14 @@ def _jobs(args: argparse.Namespace) -> int:
 
 def _all(parts: Iterator[list[Row]], total: int) -> list[Row]:
     """All rows, with a line that shows how far it is."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from checks.progress import Progress
 
     rows: list[Row] = []
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("instructions", total=total)
+    with Progress(beats=True) as progress:
+        progress.show(lambda: f"{len(rows)} of {total} instructions")
         for some in parts:
-            rows += some
-            progress.advance(task, len(some))
+            rows.extend(some)
+            progress.show(lambda: f"{len(rows)} of {total} instructions")
     return rows
 
 

@@ -179,24 +179,26 @@ def _memory(args: argparse.Namespace, campaign: Campaign) -> Memory | None:
 
 def _judge(args: argparse.Namespace, run: Run) -> tuple[list[Verdict], bool]:
     """The verdicts, and whether an interrupt ended it."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from checks.progress import Progress
 
     found: list[Verdict] = []
-    columns = (MofNCompleteColumn(), TextColumn("mutants, {task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(run.alive))
+    total = len(run.alive)
+    with Progress(beats=True) as progress:
+        progress.show(lambda: f"{len(found)} of {total} mutants: {_counted(found)}")
         try:
             for verdict in run.verdicts(args.jobs):
                 found.append(verdict)
-                caught = sum(one.fate.is_caught for one in found)
-                progress.update(task, advance=1, description=f"{caught} killed")
+                progress.show(lambda: f"{len(found)} of {total} mutants: {_counted(found)}")
                 if args.verbose:
-                    progress.console.print(escape(_line(verdict)), soft_wrap=True, highlight=False)
+                    print(_line(verdict), file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             return found, True
     return found, False
+
+
+def _counted(found: Sequence[Verdict]) -> str:
+    fates = Counter(str(verdict.fate) for verdict in found)
+    return ", ".join(f"{n} {fate}" for fate, n in fates.most_common())
 
 
 def _line(verdict: Verdict) -> str:
@@ -212,10 +214,7 @@ def _report(console: Console, found: Sequence[Verdict], total: int) -> None:
         mutant = verdict.mutant
         console.print(f"[red]{verdict.fate}[/]  {escape(mutant.id)}\n  {escape(str(mutant.span))}: "
                       f"{escape(mutant.operator)}: {escape(mutant.description)}")  # fmt: skip
-    fates = Counter(str(verdict.fate) for verdict in found)
-    console.print(
-        f"{len(found)} of {total} mutants: " + ", ".join(f"{n} {fate}" for fate, n in fates.most_common())
-    )
+    console.print(f"{len(found)} of {total} mutants: {_counted(found)}")
     caught = [verdict.seconds for verdict in found if verdict.fate.is_caught]
     if caught:
         console.print(f"seconds to catch one: median {statistics.median(caught):.3f}, most {max(caught):.2f}")

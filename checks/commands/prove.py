@@ -144,18 +144,17 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task], *, is_verbose: bo
     from collections import Counter, defaultdict
 
     import z3
-    from rich.console import Console
-    from rich.progress import track
 
     from checks.extract import extract
     from checks.families import families
+    from checks.progress import tracked
     from checks.solve import Limits
     from checks.witnesses import replay_witnesses
     from refmodel.model import build
 
     known, model = families(), build(program)
     counts, reasons = (defaultdict[str, Counter[str]](Counter) for _ in range(2))
-    for task in track(tasks, "running witnesses", console=Console(stderr=True), transient=True):
+    for task in tracked(tasks, "groups of witnesses run"):
         group = known[task.family].build(extract(program, task.roots), task.group, z3.Context(), task.ids)
         for found in replay_witnesses(group, model, Limits()):
             family = found.goal.split(".")[0]
@@ -178,25 +177,26 @@ def _replay_witnesses(program: Program, tasks: Sequence[Task], *, is_verbose: bo
 
 def _prove(args: argparse.Namespace, loaded: Loaded, tasks: Sequence[Task]) -> tuple[list[Result], bool]:
     """The results, and whether it was interrupted."""
-    from rich.console import Console
-
+    from checks.progress import Progress
     from checks.prover.pool import Pool
     from checks.prover.selection import in_order
-    from checks.prover.terminal import Progress
+    from checks.prover.terminal import Counts
 
     interrupted = False
     total = sum(len(task.ids) for task in tasks)
     setup = _setup(args)
     results, left = _recalled(loaded.program, in_order(tasks, args.shuffle), setup)
     pool = Pool(left, setup, loaded, args.jobs or os.cpu_count() or 1)
-    with pool, Progress(Console(stderr=True), total, args.began) as progress:
-        for known in results:
-            progress.show(known)
+    counts = Counts(total)
+    for known in results:
+        counts.add(known)
+    with pool, Progress(start=args.began) as progress:
         try:
-            for result in pool.results():
-                progress.show(result)
+            for result in pool.results():  # None now and then, for the clock to move
                 if result is not None:
+                    counts.add(result)
                     results.append(result)
+                progress.show(counts.text)
         except KeyboardInterrupt:
             interrupted = True
     return results, interrupted

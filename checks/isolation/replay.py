@@ -58,7 +58,7 @@ def _run(case: Case, model: Model) -> _Run:
     if not calls or any(n not in {*program.functions, *program.invariants, *_OF_STEPS} for n, _ in calls):
         raise CaseError(f"not a case of a step or a predicate: {case.instruction!r}")
     if any(_is_ghost(program, name) for name in case.state):
-        model = _with_caches(program)
+        model = with_caches(program)
     machine = model.machine(EndlessMemory(_MEMORY))
     apply(case, machine, model)
     is_about_step = len(calls) == 2 and calls[0][0] in program.steps
@@ -96,7 +96,7 @@ _known: list[tuple[ir.Program, Model]] = []
 """The latest reference that was made so: a run of many cases has one program."""
 
 
-def _with_caches(program: ir.Program) -> Model:
+def with_caches(program: ir.Program) -> Model:
     """The reference, but for instructions, with what exists for proofs only as state of the machine."""
     if not _known or _known[0][0] is not program:
         _known[:] = [(program, build(_extended(program)))]

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 from checks.mutate.operators import dropped, faults, swapped
 from checks.mutate.tables import TABLES, Item, items, items_named, source_name, with_items
+from checks.mutate.text import shown
 from grammar import ir
 from grammar.source import Span
 
@@ -71,8 +72,12 @@ def rewritten(item: Item, rewriter: Rewriter) -> Item:
     """An item of any table, with what the rewriter makes of its bodies."""
     if isinstance(item, ir.Predicate):
         return replace(item, condition=rewriter.predicate(item))
+    if isinstance(item, ir.StateVariable):
+        return rewriter.variable(item)
     if isinstance(item, ir.Instruction):
         return replace(item, bodies=tuple(replace(b, body=rewriter.body(b.body)) for b in item.bodies))
+    if isinstance(item, ir.Function):
+        return replace(item, body=rewriter.body(item.body), keys=rewriter.keys(item))
     return replace(item, body=rewriter.body(item.body))
 
 
@@ -96,6 +101,27 @@ class Rewriter:
         if self._is_wanted(item.span, (), "drop conjunct", item.name):
             return ir.Literal(ir.BOOL, 1)
         return cast(ir.Expr, self._inside(item.condition, item.span, ()))
+
+    def variable(self, item: ir.StateVariable) -> ir.StateVariable:
+        """What becomes of the clauses that say whose a variable is; `owner guest when` says what is seen, too."""
+        owner = self._inside(item.owner, item.span, ("owner",))
+
+        def clause(name: str, old: ir.Expr | None) -> ir.Expr | None:
+            if isinstance(old, ir.Conditional) and old.condition == item.owner:
+                return replace(old, condition=owner)
+            return cast("ir.Expr | None", self._inside(old, item.span, (name,)))
+
+        return replace(item, owner=owner, view=clause("view", item.view), host=clause("host", item.host))
+
+    def keys(self, item: ir.Function) -> tuple[ir.Expr, ...]:
+        """What becomes of the keys under which a function's results are remembered."""
+        return tuple(
+            cast(ir.Expr, self._inside(key, item.span, ("keys", i)))
+            for i, key in enumerate(item.keys)
+            if not self._is_wanted(
+                item.span, ("keys", i), "omit key", f"{item.source} whatever {shown(key)} is"
+            )
+        )
 
     def body(self, body: Sequence[ir.Stmt]) -> tuple[ir.Stmt, ...]:
         """What becomes of a block."""

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias, cast
 
 from grammar import ir
 
-Item: TypeAlias = ir.Function | ir.Instruction | ir.Step | ir.Predicate | ir.Handler
+Item: TypeAlias = ir.Function | ir.Instruction | ir.Step | ir.Predicate | ir.Handler | ir.StateVariable
 
 RULES = "rules"
-TABLES = ("instructions", "functions", "steps", "policies", "invariants", "handlers", RULES)
+TABLES = ("instructions", "functions", "steps", "policies", "invariants", "handlers", RULES, "state")
 
 
 def items(program: ir.Program, table: str) -> Mapping[str, Item]:

@@ -155,7 +155,7 @@ class Targets:
 def items_of(program: ir.Program) -> frozenset[Item]:
     """All that an extract has."""
     names = {("functions", f.source) for f in program.functions.values()}
-    for table in ("steps", "policies", "invariants", "handlers", RULES):
+    for table in ("steps", "policies", "invariants", "handlers", RULES, "state"):
         names |= {(table, name) for name in items(program, table)}
     return frozenset(names | {("instructions", i.family or n) for n, i in program.instructions.items()})
 

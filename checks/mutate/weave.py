@@ -100,6 +100,10 @@ class _ManyFaults(Rewriter):
         whole = self._wanted_here(item.span, (), "drop conjunct", item.name)
         return inner if whole is None else self._either(whole, _TRUE, inner)
 
+    def keys(self, item: ir.Function) -> tuple[ir.Expr, ...]:
+        """As they are: terms remember nothing."""
+        return item.keys
+
     def _either(self, mutant: Mutant, then: ir.Expr, otherwise: ir.Expr) -> ir.Expr:
         return ir.Conditional(then.type, choice(self.numbers[mutant]), then, otherwise)
 

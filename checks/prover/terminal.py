@@ -1,20 +1,16 @@
-"""Results on the terminal: a progress line while proving, then a table, then each failure in full."""
+"""Results on the terminal: counts while proving, then a table, then each failure in full."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import Self
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
 from checks.case import replay_command
 from checks.theorem import Counterexample, Result, Status
@@ -38,45 +34,23 @@ WIDEST = 60
 """Columns of a summary, and of a value in a counterexample, out of a pipe too: a word of controls has many names."""
 SAME = "the same"
 """Stands for the value on the other side, where both are equal."""
-SHOWN_EVERY = 0.1
-"""Seconds after which the progress line is drawn again."""
 
 
-class Progress:
-    """A line that shows how far the proofs are; nothing where the output is not a terminal.
+class Counts:
+    """How many of so many theorems have which verdict."""
 
-    `start` is when the command began, by the monotonic clock. The line is drawn as results come, by no thread of its
-    own, which would keep the process from being forked.
-    """
-
-    def __init__(self, console: Console, total: int, start: float) -> None:
-        self._console, self._total, self._start = console, total, start
+    def __init__(self, total: int) -> None:
+        self._total = total
         self._counts: Counter[Status] = Counter()
-        self._shown = 0.0
-        self._live = Live("", console=console, transient=True, auto_refresh=False)
 
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
+    def add(self, result: Result) -> None:
+        """Counts a result."""
+        self._counts[result.status] += 1
 
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def show(self, result: Result | None) -> None:
-        """Counts a result; None only moves the clock."""
-        if result is not None:
-            self._counts[result.status] += 1
-        if self._console.is_terminal and time.monotonic() - self._shown > SHOWN_EVERY:
-            self._shown = time.monotonic()
-            self._live.update(Text.from_markup(self._line()), refresh=True)
-
-    def _line(self) -> str:
-        done = sum(self._counts.values())
-        bad = "  ".join(
-            f"[{COLOURS[s]}]{n} {s}[/]" for s, n in self._counts.items() if s is not Status.PROVED
-        )
-        return f"{time.monotonic() - self._start:6.1f} s  {done} of {self._total} theorems  {bad}"
+    def text(self) -> str:
+        """The number of results, and of those that are not proofs."""
+        bad = (f"{n} {status}" for status, n in self._counts.items() if status is not Status.PROVED)
+        return "  ".join((f"{self._counts.total()} of {self._total} theorems", *bad))
 
 
 def print_table(console: Console, results: Sequence[Result], seconds: float, *, verbose: bool) -> None:
