@@ -27,6 +27,7 @@ VERSION = 1
 REPLAYERS = {
     "fuzz": "checks.fuzz.replay",
     "program": "checks.fuzz.replay",
+    "text": "checks.fast.text_replay",
     "trap": "checks.trap.replay",
     "lemma": "checks.trap.lemma_replay",
     "sensitivity": "checks.sensitivity.replay",

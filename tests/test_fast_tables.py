@@ -1,31 +1,41 @@
-"""The lemmas about tables of translations are refuted by faults in the tables, in or beside the fast model's texts."""
+"""The lemmas about tables of translations are refuted by faults in the tables, and counterexamples replay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import wrong_handlers as wrong
 import z3
+from broken_specification import refuted_case
 
-from checks.fast import translations
+from checks.fast import text_replay, translations
 from checks.fast.translations import READS, Lemmas, direct, empty, entered, miss, stale
+from checks.solve import GroupRunner, Limits
 from checks.symbolic.terms import Terms, Truth
+from checks.theorem import Group, Status
 from fastmodel import memory
 from fastmodel import state as layout
 
-Lemma = Callable[[Lemmas], Iterable[Truth]]
+Lemma = Callable[[Lemmas], Iterator[Truth]]
+
+
+NAME = "tried"
 
 
 def is_refuted(lemma: Lemma) -> bool:
-    """Whether a claim of a lemma has a counterexample under its hypotheses."""
+    """Whether a claim of a lemma has a counterexample under its hypotheses; if so, it has to replay."""
     lemmas = Lemmas(Terms(z3.Context()))
-    claim = lemmas.terms.truth(lemmas.terms.conjunction(lemma(lemmas)))
-    solver = z3.Solver(ctx=lemmas.terms.context)
-    solver.add(*lemmas.hypotheses(), z3.Not(claim))
-    return bool(solver.check() == z3.sat)
+    goal = lemmas.goal(f"fast.tlb.{NAME}", lemma)
+    result = GroupRunner(Group("fast.tlb", lemmas.terms.context, (goal,)), Limits()).prove(goal)
+    if result.status is Status.PROVED:
+        return False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(translations.LEMMAS, NAME, lemma)
+        assert text_replay.replay(refuted_case(result), None) == 0
+    return True
 
 
 @pytest.mark.parametrize(

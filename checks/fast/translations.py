@@ -12,64 +12,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import z3
 
+from checks.fast.table_words import WIDE, Address, AnyWords, Memory
+from checks.fast.text_case import REACHES, WRONG, text_case, word_at
 from checks.fast.words import WORDS, Paths, Word, bits_of, number
 from checks.symbolic.terms import Terms, Truth, Vector
-from checks.theorem import Goal, Witness
+from checks.theorem import Counterexample, Goal, Witness
+from checks.trap.concrete import Concrete
 from fastmodel import memory, paging
 from fastmodel import state as layout
 from fastmodel.compiler.plain import PlainProgram
 from fastmodel.compiler.program import instance
 
 MOST_BYTES = 8  # of an operand
-WIDE = 1 << 20  # where the wide table lies in the array
 MISSED = 0
 PAGE_BITS = 12
 GENERATION_BITS = 12  # above the page's number
-
-
-@dataclass(slots=True)
-class Memory:
-    """The state block and the tables that it points to, as an array of words by address."""
-
-    paths: Paths
-    words: z3.ArrayRef
-
-    @property
-    def block(self) -> Address:
-        """The address of the block: `state` in the texts."""
-        return Address(self, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """An address in the array."""
-
-    memory: Memory
-    offset: Vector
-
-    def __add__(self, other: int | Word) -> Address:
-        terms = self.memory.paths.terms
-        return Address(self.memory, terms.arithmetic("+", self.offset, bits_of(other), 64))
-
-    def read(self, width: int) -> object:
-        """`get` and `field`."""
-        assert width == 64, "words are read whole"
-        if isinstance(self.offset, int) and self.offset in (layout.WIDE_READS, layout.WIDE_WRITES):
-            return Address(self.memory, WIDE)
-        return number(self.memory.paths, z3.Select(self.memory.words, self._term()))
-
-    def write(self, width: int, value: int | Word) -> None:
-        """`put` and `set_field`."""
-        assert width == 64, "words are written whole"
-        stored = self.memory.paths.terms.vector(bits_of(value), 64)
-        self.memory.words = z3.Store(self.memory.words, self._term(), stored)
-
-    def _term(self) -> z3.BitVecRef:
-        return self.memory.paths.terms.vector(self.offset, 64)
 
 
 def _missed(*_: object) -> int:
@@ -93,8 +54,8 @@ class Table:
     offset: int
     entries: int
     empty: int
-    enter: Callable[[Memory, Word, Word], object]
-    look_up: Callable[[Memory, Word, Word], object]
+    enter: Callable[[Memory, Number, Number], object]
+    look_up: Callable[[Memory, Number, Number], object]
 
     def entry(self, memory: Memory, linear: Vector) -> Address:
         """The entry of an address's page."""
@@ -111,7 +72,7 @@ class Table:
         """What holds of a slot: it is empty, or holds a page whose slot it is."""
         terms = memory.paths.terms
         place = terms.arithmetic("*", slot, layout.TLB_ENTRY, 64)
-        tag = z3.Select(memory.words, terms.vector(terms.arithmetic("+", place, self.offset, 64), 64))
+        tag = memory.words.read(terms.arithmetic("+", place, self.offset, 64))
         empty = terms.equal(tag, bits_of(self.empty), 64)
         own = terms.equal(terms.arithmetic("&", tag, self.entries - 1, 64), slot, 64)
         return terms.disjunction((empty, own))
@@ -124,10 +85,10 @@ def _text(function: Callable[..., Any]) -> Callable[..., Any]:
 def direct(offset: int, look_up: Callable[..., int]) -> Table:
     """A table of the block."""
 
-    def enter(memory_: Memory, linear: Word, host: Word) -> object:
+    def enter(memory_: Memory, linear: Number, host: Number) -> object:
         return _text(memory.remember)(memory_.block + offset, linear, host)
 
-    def find(memory_: Memory, linear: Word, size: Word) -> object:
+    def find(memory_: Memory, linear: Number, size: Number) -> object:
         return _text(look_up)(memory_.block, linear, size)
 
     return Table(offset, layout.TLB_ENTRIES, -1, enter, find)
@@ -136,10 +97,10 @@ def direct(offset: int, look_up: Callable[..., int]) -> Table:
 def wide() -> Table:
     """The wide table for reads; that for writes is the same elsewhere."""
 
-    def enter(memory_: Memory, linear: Word, host: Word) -> object:
+    def enter(memory_: Memory, linear: Number, host: Number) -> object:
         return _text(memory.remember_widely)(memory_.block, Address(memory_, WIDE), linear, host)
 
-    def find(memory_: Memory, linear: Word, size: Word) -> object:
+    def find(memory_: Memory, linear: Number, size: Number) -> object:
         return _text(memory.known_widely)(memory_.block, Address(memory_, WIDE), linear, size)
 
     return Table(WIDE, layout.WIDE_ENTRIES, 0, enter, find)
@@ -150,38 +111,83 @@ WRITES = direct(layout.WRITE_TLB, memory.write_address)
 WIDE_READS = wide()
 
 
+Number: TypeAlias = int | Word
+
+
 @dataclass(slots=True)
 class Lemmas:
-    """The lemmas in one context."""
+    """The lemmas in one context; `named` are the numbers that one of them is about, `seen` as in `AnyWords`.
+
+    `reached` are the conditions under which something is found, `nowhere` those under which that is address 0: on
+    numbers, it could not be told from a miss.
+    """
 
     terms: Terms
     paths: Paths = field(init=False)
     reached: list[Truth] = field(default_factory=list)
+    nowhere: list[Truth] = field(default_factory=list)
+    named: dict[str, Vector] = field(default_factory=dict)
+    seen: dict[int, z3.BitVecRef] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.paths = Paths(self.terms)
 
+    @property
+    def array(self) -> z3.ArrayRef:
+        """The words at the start."""
+        sort = z3.BitVecSort(64, self.terms.context)
+        return z3.Array("words", sort, sort)
+
     def memory(self) -> Memory:
         """Any block and tables; the generation is one that the wide tables can have."""
-        sort = z3.BitVecSort(64, self.terms.context)
-        return Memory(self.paths, z3.Array("words", sort, sort))
+        return Memory(self.paths, AnyWords(self.terms, self.array, self.seen))
 
-    def word(self, name: str) -> Word:
+    def word(self, name: str) -> Number:
         """A number of which nothing is known."""
-        return Word(self.paths, self.terms.symbol(name, 64))
+        self.named[name] = self.terms.symbol(name, 64)
+        return number(self.paths, self.named[name])
 
     def goals(self, family: str) -> Iterator[Goal]:
         """The lemmas as goals; each finds something on some path."""
         for name, lemma in LEMMAS.items():
-            self.reached.clear()
-            claim = self.terms.truth(self.terms.conjunction(lemma(self)))
-            witness = Witness("reaches its claim", self.terms.truth(self.terms.disjunction(self.reached)))
-            yield Goal(f"{family}.{name}", claim, self.hypotheses(), (witness,))
+            yield Lemmas(self.terms).goal(f"{family}.{name}", lemma)
+
+    def goal(self, goal: str, lemma: Lemma) -> Goal:
+        """A lemma as a goal."""
+        claim = self.terms.truth(self.terms.conjunction(lemma(self)))
+        witness = Witness(REACHES, self.terms.truth(self.terms.disjunction(self.reached)))
+        explain = partial(self._explained, goal)
+        return Goal(goal, claim, self.hypotheses(), (witness,), self._values, explain)
+
+    def finds(self, condition: Truth, found: object) -> None:
+        """Notes that something is found under a condition."""
+        is_nowhere = self.terms.equal(bits_of(found), 0, 64)
+        self.nowhere.append(self.terms.conjunction((condition, is_nowhere)))
+        self.reached.append(self.terms.conjunction((condition, self.terms.negation(is_nowhere))))
+
+    def _values(self) -> list[z3.ExprRef]:
+        """What is to be 0 or false if it can be: that an address is 0, the numbers, and the words that were read."""
+        return [
+            *(one for one in (*self.nowhere, *self.named.values()) if isinstance(one, z3.ExprRef)),
+            *(z3.Select(self.array, place) for place in self.seen.values()),
+        ]
+
+    def _explained(self, goal: str, model: z3.ModelRef) -> Counterexample:
+        concrete = Concrete(model)
+        numbers = {name: concrete.number(value) for name, value in self.named.items()}
+        for place in self.seen.values():
+            numbers[word_at(concrete.number(place))] = concrete.number(z3.Select(self.array, place))
+        case = text_case(goal, numbers)
+        rows = tuple((name, f"{value:#x}") for name, value in numbers.items())
+        return Counterexample(WRONG, ("", "value"), rows, None, case)
 
     def hypotheses(self) -> tuple[z3.BoolRef, ...]:
+        """`assumed`, as terms."""
+        return tuple(map(self.terms.truth, self.assumed()))
+
+    def assumed(self) -> tuple[Truth, ...]:
         """What holds wherever the tables are used."""
-        generation, size = map(self.terms.truth, (self._generation_is_one(), self._size_is_one()))
-        return generation, size
+        return self._generation_is_one(), self._size_is_one()
 
     def same_page(self, left: Vector, right: Vector) -> Truth:
         """Whether two addresses lie in the same page."""
@@ -228,18 +234,18 @@ def entered(lemmas: Lemmas, table: Table) -> Iterator[Truth]:
         if _is_miss(found):
             yield terms.implies(given, terms.negation(terms.conjunction((is_its_page, in_one_page))))
             continue
-        lemmas.reached.append(given)
+        lemmas.finds(given, found)
         is_known = False if _is_miss(known) else terms.equal(bits_of(found), bits_of(known), 64)
         is_right = terms.choose_truth(is_its_page, terms.equal(bits_of(found), wanted, 64), is_known)
         yield terms.implies(given, terms.conjunction((is_right, in_one_page)))
     yield from _stays_kept(lemmas, table, filled, host)
 
 
-def _stays_kept(lemmas: Lemmas, table: Table, filled: Word, host: Word) -> Iterator[Truth]:
+def _stays_kept(lemmas: Lemmas, table: Table, filled: Number, host: Number) -> Iterator[Truth]:
     """What holds of every slot holds of it after a page is entered."""
     terms, after = lemmas.terms, lemmas.memory()
     table.enter(after, filled, host)
-    slot = terms.arithmetic("&", terms.symbol("slot", 64), table.entries - 1, 64)
+    slot = terms.arithmetic("&", bits_of(lemmas.word("slot")), table.entries - 1, 64)
     yield terms.implies(table.is_kept(lemmas.memory(), slot), table.is_kept(after, slot))
 
 
@@ -254,7 +260,10 @@ def empty(lemmas: Lemmas) -> Iterator[Truth]:
             return table.look_up(own, linear, size)
 
         for condition, found in lemmas.paths.explore(act):
-            lemmas.reached.append(condition)
+            if _is_miss(found):
+                lemmas.reached.append(condition)
+            else:
+                lemmas.finds(condition, found)
             yield terms.implies(condition, _is_miss(found))
 
 
@@ -269,7 +278,7 @@ def stale(lemmas: Lemmas) -> Iterator[Truth]:
     claim = terms.conjunction((is_present, terms.negation(terms.equal(tag, 0, 64))))
     for condition, found in lemmas.paths.explore(partial(WIDE_READS.look_up, own, linear, size)):
         if not _is_miss(found):
-            lemmas.reached.append(condition)
+            lemmas.finds(condition, found)
             yield terms.implies(condition, claim)
 
 
@@ -303,7 +312,7 @@ def miss(lemmas: Lemmas) -> Iterator[Truth]:
             if _is_miss(found):
                 yield terms.implies(condition, not run.entered)
                 continue
-            lemmas.reached.append(condition)
+            lemmas.finds(condition, found)
             may_enter = True if access == paging.READ else is_plain
             same = [terms.equal(bits_of(host), wanted, 64) for _, host in run.entered]
             claims = (is_walked, terms.equal(bits_of(found), wanted, 64), *same)
@@ -329,7 +338,7 @@ class _Known:
         self.words[self.offset] = value
 
 
-def _recording(run: Miss, physical: Word, is_code: Word) -> PlainProgram:
+def _recording(run: Miss, physical: Number, is_code: Number) -> PlainProgram:
     """The texts with a walk that finds `physical`, and tables that know nothing; what is entered is noted."""
 
     def enter(name: str, host: object) -> object:
@@ -349,7 +358,8 @@ def _recording(run: Miss, physical: Word, is_code: Word) -> PlainProgram:
     )
 
 
-LEMMAS: dict[str, Callable[[Lemmas], Iterator[Truth]]] = {
+Lemma: TypeAlias = Callable[[Lemmas], Iterator[Truth]]
+LEMMAS: dict[str, Lemma] = {
     "reads": partial(entered, table=READS),
     "writes": partial(entered, table=WRITES),
     "wide": partial(entered, table=WIDE_READS),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -38,7 +37,6 @@ class Judge:
     targets: Targets
     mutants: Mapping[int, Mutant]
     _weaver: Weaver = field(init=False)
-    _satisfied: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
 
     def __post_init__(self) -> None:
         self._weaver = Weaver(self.program)
@@ -74,11 +72,7 @@ class Judge:
                 return [f for n in sorted(together) for f in self.alone(target, n)], set(together)
             results = [self._woven(target, half) for half in halves]
             return [f for found, _ in results for f in found], {n for _, met in results for n in met}
-        trial = (
-            HardTrial(group, set(together))
-            if target.is_hard
-            else Trial(group, set(together), satisfied=self._satisfied[target.family])
-        )
+        trial = HardTrial(group, set(together)) if target.is_hard else Trial(group, set(together))
         found = list(trial.run())
         for number in sorted(trial.unsure & trial.alive):
             found += self.alone(target, number)

@@ -23,7 +23,7 @@ class Trial:
     """One group on the mutants of these numbers.
 
     `met` are those in whose place a term was made. `unsure` are those that a goal may be about which is not proved
-    where no choice is made. `satisfied` are those whose assumptions were seen to be satisfiable, here or elsewhere.
+    where no choice is made. `satisfied` are those whose assumptions were seen to be satisfiable.
     """
 
     group: Group
