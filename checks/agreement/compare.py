@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, field
+from itertools import chain
 from random import Random
-from typing import Any
 
-from checks.agreement.forms import PROBE, End, FormTerms, form_terms
-from checks.agreement.reference import COMPLETES, Reference
-from checks.agreement.start import Bytes, Start, Starts, random_value
+from checks.agreement.differences import Differences, Probes
+from checks.agreement.forms import PROBE, Forms, FormTerms
+from checks.agreement.reference import After, Reference
+from checks.agreement.search import Nothing, Search
+from checks.agreement.start import Found, Image, Start, Starts
+from checks.agreement.values import Functions, Unknowns, Values
 from checks.symbolic.expressions import UnsupportedError
 from checks.symbolic.values import leaves, width_of
-from checks.trap.contract import FAULT, LINEAR, contract_functions
-from checks.trap.forms import Form, Place, forms_by_instruction
+from checks.trap.contract import FAULT, LINEAR, LOADS, STORES, contract_functions
+from checks.trap.forms import Form, forms_by_instruction
 from checks.trap.unknown import zero
+from checks.walk import names_in, reachable_functions
 from grammar import ir
 from refmodel.model import Model
+
+IMAGES = 4
+"""So many machines are made for a form; its states differ little from one of them."""
+NEARBY = 8
+"""So many states are tried around one that the solver found."""
+
+REPLACED = frozenset({*LOADS, *STORES})
+"""Functions that neither side runs."""
 
 
 @dataclass(slots=True)
 class Agreement:
-    """What was found about one form: how often each end was reached, and the first difference, if there is one.
+    """What was found about one form.
 
-    `missing` says why a form could not be compared.
+    `ends` says how many states reached each end. Of the form's `ways` to them random states took all but `searched`,
+    which the solver found a state for, `unreachable`, which it proved that there is none for, and `undecided`.
+    `difference` is the first difference, if there is one; `missing` says why a form could not be compared.
     """
 
     name: str
     ends: Counter[str] = field(default_factory=Counter)
+    ways: int = 0
+    searched: int = 0
+    unreachable: int = 0
+    undecided: list[str] = field(default_factory=list)
     difference: str = ""
     missing: str = ""
 
@@ -38,182 +56,145 @@ class Comparison:
     """Compares forms of one program; `model` is its reference, which the comparison takes for itself."""
 
     def __init__(self, model: Model, seed: int = 0) -> None:
-        self.program, self._seed = model.program, seed
-        self._reference, self._starts = Reference(model), Starts(model)
-        self._widths = _widths(model.program)
-        self._indexed = {v.name: v for v in model.program.state.values() if v.indices}
+        self.program, self.seed = model.program, seed
+        values = Values(seed)
+        self.unknowns = Unknowns(values, _widths(model.program))
+        self.reference, self.starts = Reference(model, self.unknowns), Starts(model, values)
+        self.functions = Functions(self.unknowns)
+        self._latest: tuple[str, Forms] | None = None
 
     def with_terms_of(self, program: ir.Program) -> Comparison:
         """Compares the terms of another program with the same reference."""
         other = copy(self)
-        other.program = program
+        other.program, other._latest = program, None  # noqa: SLF001  one of its own
         return other
 
-    def forms(self) -> list[Form]:
-        """All forms of all instructions."""
-        return [form for forms in forms_by_instruction(self.program).values() for form in forms]
+    def forms(self) -> dict[str, list[Form]]:
+        """All forms by instruction."""
+        return forms_by_instruction(self.program)
+
+    def shared(self, states: int) -> Iterator[tuple[int, list[Form]]]:
+        """The forms of each instruction, and how many states each gets so that the instruction has as many."""
+        for forms in self.forms().values():
+            yield -(-states // len(forms)), forms
 
     def compare(self, form: Form, states: int) -> Agreement:
-        """Evaluates so many states; stops at the first that differs."""
-        found = Agreement(form.name)
+        """Evaluates so many random states, and some for each way that none of them took; stops at a difference."""
         try:
-            terms = form_terms(self.program, form)
+            terms = self._forms_of(form.instruction.name).terms_of(form)
         except UnsupportedError as error:
-            found.missing = str(error)
-            return found
-        chance = Random(f"{self._seed} {form.name}")
-        for _ in range(states):
-            end, differences = self._once(terms, chance)
-            found.ends[end] += 1
-            found.difference = "; ".join(differences)
-            if differences:
+            return Agreement(form.name, missing=str(error))
+        return _FormComparison(self, terms).compare(states)
+
+    def _forms_of(self, instruction: str) -> Forms:
+        """The forms of an instruction share a context: to make one takes as long as to make a form's terms."""
+        if self._latest is None or self._latest[0] != instruction:
+            self._latest = instruction, Forms(self.program)
+        return self._latest[1]
+
+
+class _FormComparison:
+    def __init__(self, comparison: Comparison, terms: FormTerms) -> None:
+        self._comparison, self._terms = comparison, terms
+        self._form = terms.form
+        self._operands = comparison.reference.operands(terms.form)
+        self._chance = Random(f"{comparison.seed} {terms.form.name}")
+        self._differences = Differences(comparison.program, comparison.unknowns)
+        self._names = comparison.starts.known(self._looked_at())
+        self._widths = {name: self._index_widths(name) for name in terms.probed()}
+        self._taken = Counter[int]()
+        self._found = Agreement(terms.form.name, ways=len(terms.ways))
+
+    def _looked_at(self) -> set[str]:
+        """The names of what the terms or the reference look at."""
+        program = self._comparison.reference.model.program
+        body = program.instructions[self._form.instruction.name].body(self._form.body.widths).body
+        bodies = [body, *(f.body for f in reachable_functions(program, [body], REPLACED))]
+        read = set[str]().union(*(names_in(one).reads for one in bodies))
+        return read | self._terms.compiled.constants
+
+    def _index_widths(self, name: str) -> list[int]:
+        variable = self._comparison.program.state.get(name)
+        return [width_of(p.type) for p in variable.indices] if variable is not None else [64]
+
+    def compare(self, states: int) -> Agreement:
+        """Evaluates so many states, and those that the solver finds."""
+        for start in chain(self._random(states), self._searched()):
+            after = self._comparison.reference.run(self._form, self._operands, start)
+            self._found.difference = "; ".join(self._compared(start, after))
+            if self._found.difference:
                 break
-        return found
+        return self._found
 
-    def _once(self, terms: FormTerms, chance: Random) -> tuple[str, list[str]]:
-        start = self._starts.choose(chance, self._widths)
-        operands = _operands(terms.form, chance)
-        kind, carried, machine = self._reference.run(terms.form, start, operands)
-        after = _After(self, kind, carried, machine, start)
-        probes = {name: after.probe(name, chance) for end in terms.ends for name in end.elements}
-        constants = {**start.scalars, **operands}
-        for name, point in probes.items():
-            constants |= {f"{PROBE}{name}.{i}": value for i, value in enumerate(point)}
-        values = terms.evaluate(constants, _Functions(start))
-        reached = [end for end in terms.ends if values[end.condition]]
-        if [end.kind for end in reached] != [kind]:
-            said = " and ".join(end.kind for end in reached) or "nothing"
-            return kind, [f"ends with {said}, on the reference with {kind}"]
-        return kind, list(after.differences(reached[0], values, probes))
+    def _random(self, states: int) -> Iterator[Start]:
+        """So many random states."""
+        starts, chance = self._comparison.starts, self._chance
+        for number in range(IMAGES):
+            image = self._placed()
+            for _ in range(states * number // IMAGES, states * (number + 1) // IMAGES):
+                yield starts.near(image, self._names, self._form, chance)
 
-    def memory(self, name: str, machine: Any) -> Bytes:
-        """A memory after a run."""
-        return self._reference.linear() if name == LINEAR else machine.PHYSICAL
-
-    def indexed(self) -> Iterator[ir.StateVariable]:
-        """The variables with indices that a machine has."""
-        return (v for v in self._indexed.values() if v.space != "ghost")
-
-
-class _Functions(dict[str, Callable[..., int]]):
-    """The uninterpreted functions of a start state, by name."""
-
-    def __init__(self, start: Start) -> None:
-        super().__init__()
-        self._start = start
-
-    def __missing__(self, name: str) -> Callable[..., int]:
-        element = self._start.element
-        self[name] = function = lambda *point: element(name, tuple(int(index) for index in point))
-        return function
-
-
-@dataclass(slots=True)
-class _After:
-    """The reference after a run."""
-
-    comparison: Comparison
-    kind: str
-    carried: Any
-    machine: Any
-    start: Start
-
-    def probe(self, name: str, chance: Random) -> tuple[int, ...]:
-        """A point of indexed state to compare: one that the reference has written, if there is one."""
-        written = sorted(self._written(name))
-        if written:
-            point = chance.choice(written)
-            return point if isinstance(point, tuple) else (point,)
-        variable = self.comparison.program.state.get(name)
-        widths = [width_of(p.type) for p in variable.indices] if variable is not None else [64]
-        return tuple(random_value(chance, width) for width in widths)
-
-    def _written(self, name: str) -> list[Any]:
-        if name not in self.comparison.program.state:
-            return list(self.comparison.memory(name, self.machine).written)
-        elements = self._get(self.comparison.program.state[name])
-        return list(elements) if isinstance(elements, dict) else list(range(len(elements)))
-
-    def _get(self, variable: ir.StateVariable) -> Any:
-        return getattr(self.machine.vmcs if variable.space == "vmcs" else self.machine, variable.name)
-
-    def _element(self, name: str, point: tuple[int, ...]) -> int:
-        variable = self.comparison.program.state.get(name)
-        if variable is None:
-            return self.comparison.memory(name, self.machine).read(point[0], 1)
-        return int(self._get(variable)[point if len(point) > 1 else point[0]])
-
-    def differences(
-        self, end: End, values: tuple[int, ...], probes: dict[str, tuple[int, ...]]
-    ) -> Iterator[str]:
-        """Everything that is not the same."""
-        for mine, (name, theirs) in zip(end.carried, self._carried(), strict=True):
-            yield from _difference(name, values[mine], theirs)
-        for name, before in self.start.scalars.items():
-            variable = self.comparison.program.state[name]
-            if variable.space != "ghost":
-                value = values[end.scalars[name]] if name in end.scalars else before
-                yield from _difference(name, value, self._get(variable))
-        for name, place in end.elements.items():
-            yield from _difference(
-                f"{name}{list(probes[name])}", values[place], self._element(name, probes[name])
-            )
-        yield from self._untouched(end)
-
-    def _carried(self) -> list[tuple[str, int]]:
-        if self.kind == COMPLETES:
-            return []
-        type_ = self.comparison.program.aborts[self.kind].type
-        names = [name for name, _, _ in leaves(zero(type_), type_)]
-        return list(zip(names, _flat(self.carried), strict=True))
-
-    def _untouched(self, end: End) -> Iterator[str]:
-        """What the symbolic run leaves as it was, and the reference does not."""
-        for variable in self.comparison.indexed():
-            if variable.name in end.elements or isinstance(variable.type, ir.Struct):
+    def _searched(self) -> Iterator[Start]:
+        """States for the ways that none took until now, each with some around it."""
+        left = [way for way in self._terms.ways if not self._taken[way.condition]]
+        if not left:
+            return
+        search = Search(self._terms)
+        for way in left:
+            if self._taken[way.condition]:
+                continue  # by a state around that of another
+            found = search.start(way)
+            if found is Nothing.UNREACHABLE:
+                self._found.unreachable += 1
                 continue
-            for index in self._written(variable.name):
-                point = index if isinstance(index, tuple) else (index,)
-                before = self.start.element(variable.name, point)
-                yield from _difference(
-                    f"{variable.name}{list(point)}", before, self._element(variable.name, point)
-                )
-        for name in {LINEAR, *self.comparison.program.memories} - set(end.elements):
-            for address in self._written(name):
-                before = self.start.element(name, (address,))
-                yield from _difference(f"{name}[{address:#x}]", before, self._element(name, (address,)))
+            if isinstance(found, Found):
+                self._found.searched += 1
+                yield from self._around(found)
+            if not self._taken[way.condition]:
+                self._found.undecided.append(way.name)
 
+    def _around(self, found: Found) -> Iterator[Start]:
+        starts, chance = self._comparison.starts, self._chance
+        start = starts.found(self._placed(), found, self._form, chance)
+        yield start
+        for _ in range(NEARBY):
+            yield starts.beside(start, self._names, chance)
 
-def _difference(name: str, mine: int, theirs: int) -> Iterator[str]:
-    if int(mine) != int(theirs):
-        yield f"{name} is {int(mine):#x}, on the reference {int(theirs):#x}"
+    def _placed(self) -> Image:
+        image = self._comparison.starts.image(self._chance)
+        self._comparison.reference.place(image)
+        return image
 
+    def _compared(self, start: Start, after: After) -> Iterator[str]:
+        probes = {name: self._probe(name, start, after) for name in self._widths}
+        values = self._evaluate(start, probes)
+        ways = [way for way in self._terms.ways if values[way.condition]]
+        if [way.kind for way in ways] != [after.kind]:
+            said = " and ".join(way.kind for way in ways) or "nothing"
+            yield f"ends with {said}, on the reference with {after.kind}"
+            return
+        self._taken[ways[0].condition] += 1
+        self._found.ends[ways[0].name] += 1
+        yield from self._differences.of(self._terms.ends[after.kind], values, start, after, probes)
 
-def _flat(value: Any) -> Iterator[int]:
-    for part in value:
-        if isinstance(part, tuple):
-            yield from _flat(part)
-        else:
-            yield int(part)
+    def _evaluate(self, start: Start, probes: Probes) -> tuple[int, ...]:
+        constants, functions = start.constants(), self._comparison.functions
+        for name, point in probes.items():
+            for number, index in enumerate(point):
+                constants[f"{PROBE}{name}.{number}"] = index
+        for name, elements in start.lists.items():
+            functions[name] = elements.__getitem__
+        return self._terms.compiled.evaluate(constants, functions)
 
-
-def _operands(form: Form, chance: Random) -> dict[str, int]:
-    """Random values for the symbols of `OperandSymbols`."""
-    flags = ("rex", "address_size", "word", "quadword", "repeat", "repne")
-    values = {f"operands.{name}": int(chance.randrange(4) == 0) for name in flags}
-    values["operands.length"] = chance.randrange(1, 16)
-    for name, kind in zip(form.instruction.operands, form.kinds, strict=True):
-        if kind.place in (Place.REGISTER, Place.NUMBER):
-            values[f"{name}.index"] = chance.randrange(kind.limit)
-        elif kind.place is Place.MEMORY:
-            values[f"{name}.segment"] = chance.randrange(kind.limit)
-            # Most addresses are canonical, or little but faults would be seen.
-            values[f"{name}.address"] = random_value(chance, chance.choice((47, 47, 47, 64)))
-            values[f"{name}.displacement"] = random_value(chance, 64)
-            values[f"{name}.addressing"] = random_value(chance, 12)
-        elif kind.width is not None:
-            values[f"{name}.value"] = random_value(chance, kind.width)
-    return values
+    def _probe(self, name: str, start: Start, after: After) -> tuple[int, ...]:
+        """A point of indexed state to read: one that the reference has written, if there is one."""
+        if name in start.lists:
+            return (self._chance.randrange(len(start.lists[name])),)
+        written = after.written.get(name)
+        if written:
+            point = self._chance.choice(sorted(written))
+            return point if isinstance(point, tuple) else (point,)
+        return tuple([self._chance.getrandbits(width) for width in self._widths[name]])
 
 
 def _widths(program: ir.Program) -> dict[str, int]:
