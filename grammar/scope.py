@@ -39,7 +39,6 @@ class Scope:
     operands: dict[str, OperandName] = field(default_factory=dict)
     in_instruction: bool = False
     result: ir.Type | None = None
-    returns_value: bool = False
     guarded: int = 0
     raises: bool = False
     writes: bool = False

@@ -25,9 +25,7 @@ SEGMENT_PREFIXES = {0x26: 0, 0x2E: 1, 0x36: 2, 0x3E: 3, 0x64: 4, 0x65: 5}  # byt
 VEX_PREFIXES = frozenset({0x62, 0xC4, 0xC5})
 LEGACY_PREFIXES = frozenset({OPERAND_SIZE, ADDRESS_SIZE, REPNE, REP, LOCK, *SEGMENT_PREFIXES})
 
-# Kinds of operand that sit in the ModR/M byte, and those whose bytes follow the opcode.
-RM_KINDS = frozenset({"rm", "rm_memory", "rm_register", "rm_as_register"})
-REG_KINDS = frozenset({"reg", "control_register", "debug_register", "segment_register"})
+# Kinds of operand whose bytes follow the opcode.
 TRAILING_KINDS = frozenset({"immediate", "signed_immediate", "relative", "offset"})
 
 

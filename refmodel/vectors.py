@@ -42,7 +42,6 @@ class Case:
     registers: dict[int, int]
     system: dict[str, int]
     memory: tuple[tuple[int, bytes], ...]
-    code_address: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,6 @@ def _case(base: Base, value: dict[str, Any]) -> Case:
         registers={GPR_NAMES.index(name): number for name, number in registers.items()},
         system={**base.system, **_numbers(value.get("msr", {}))},
         memory=((address, bytes.fromhex(value["code"]) + VMCALL), *(_write(w) for w in value.get("m", []))),
-        code_address=address,
     )
 
 

@@ -15,7 +15,7 @@ from checks.cli import main
 from checks.errors import UsageError
 from checks.mutate.campaign import Campaign, Run, Setup
 from checks.mutate.choices import Choices, Chooser, choice
-from checks.mutate.explanations import explanations
+from checks.mutate.explanations import Explanation, explanations
 from checks.mutate.fates import Fate, Found, Verdict
 from checks.mutate.hard import HardTrial
 from checks.mutate.independence import is_independent
@@ -23,6 +23,7 @@ from checks.mutate.judge import Tried
 from checks.mutate.memory import Memory
 from checks.mutate.operators import faults, kind_of
 from checks.mutate.places import Mutant, mutants, mutated
+from checks.mutate.survivors import Survivors
 from checks.mutate.targets import Target
 from checks.mutate.tested.listed import FOLDER, listed_tests, unneeded_tests
 from checks.mutate.tested.pool import FILES, pool
@@ -200,6 +201,7 @@ def test_writes_that_change_places_are_equivalent() -> None:
         ("RDMSR", "GPR[2] := ", True),  # two general registers
         ("run_one", "after_exit() before vm_exit", False),  # both write what is pending
         ("resume", "switch_to", False),  # the VMCS that is current has the timer
+        ("raise_virtualization_exception", "PHYSICAL[(area + 4)]", True),  # words side by side
     ],
 )
 def test_effects_change_places_if_neither_touches_what_the_other_writes(
@@ -312,6 +314,17 @@ def test_a_listed_test_that_notices_nothing_is_told() -> None:
 def test_each_explanation_is_about_some_mutant() -> None:
     for explanation in explanations():
         assert any(map(explanation.fits, NUMBERS)), explanation
+
+
+def test_a_reason_may_rest_on_theorems_that_hold_in_the_mutant() -> None:
+    """And is none for a mutant that was tried on no such theorem."""
+    one = Explanation("it is so", item="end_guest", keeps="totality.*")
+    number = NUMBERS[mutant("end_guest", "reorder")]
+    survivors = Survivors(PROGRAM, CAMPAIGN.mutants, [one])
+    [kept] = survivors.left({number: ["totality.endings"]})
+    [lost] = survivors.left({number: ["host_state.exit"]})
+    assert (kept.fate, kept.by) == (Fate.EXPLAINED, "proved: `totality.*` holds in it too; it is so")
+    assert lost.fate is Fate.SURVIVED
 
 
 def test_a_campaign_that_was_stopped_goes_on(tmp_path: Path) -> None:

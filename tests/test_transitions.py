@@ -135,6 +135,23 @@ def test_the_resume_flag_of_a_triple_fault(model: Model, m: Any, intercepted: bo
     assert m.RFLAGS == 2 | RF
 
 
+@pytest.mark.parametrize("in_guest", [False, True])
+def test_only_guests_exit(model: Model, m: Any, monkeypatch: pytest.MonkeyPatch, in_guest: bool) -> None:
+    """docs/language.md: an exit outside of VMX non-root operation is none, whatever asks for it."""
+    monkeypatch.setitem(model.namespace, "deliver_exception", lambda _m, _event: None)
+    m.IN_NON_ROOT = in_guest
+    m.vmcs.ENTRY_INTERRUPTION_INFORMATION = VALID | 7 << 8  # a pending monitor trap
+    m.vmcs.EPT_POINTER = 0x40000
+    m.PHYSICAL.write_64(0x40000, 2)  # permits writes only
+    outcomes = []
+    for name, arguments in (("inject_event", ()), ("ept_find_leaf", (0, 0, 0))):
+        try:
+            model.functions[name](m, *arguments)
+        except model.namespace["VmExitAbort"] as exit_:
+            outcomes.append(exit_.value.reason)
+    assert outcomes == ([MTF, EPT_MISCONFIGURATION] if in_guest else [])
+
+
 def test_the_host_is_active(model: Model, m: Any) -> None:
     m.ACTIVITY_STATE, m.INTERRUPTIBILITY, m.DR7, m.RFLAGS = HALTED, BLOCKED_NMIS, 0x155, 0x302
     model.functions["load_host"](m)

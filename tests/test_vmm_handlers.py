@@ -64,6 +64,41 @@ def test_exits_that_no_guest_should_cause_stop_it_alone(model: Model, m: Any, na
     assert (m.VM_STATE[1] != LIVE, m.VM_STATE[2]) == (True, LIVE)
 
 
+def test_a_guest_that_was_ended_elsewhere_runs_until_it_exits(model: Model) -> None:
+    """Another processor has ended it: the machine goes on, though no guest is left that could be next."""
+    session, _ = session_of(model, LOOP)
+    session.run(5)
+    m = session.machine
+    assert model.functions["kill"](m, 1)
+    assert session.step()
+    m.PREEMPTION_TIMER_VALUE = 0
+    assert not session.step()
+
+
+def test_whoever_runs_the_machine_is_told_the_basic_exit_reason(model: Model, m: Any) -> None:
+    """SDM 3C table 25-14: it has 16 bits, of which more than today's reasons are free."""
+    told: list[tuple[int, int]] = []
+    m.listeners["guest_stopped"] = lambda *event: told.append(event)
+    m.vmcs.EXIT_REASON = 1 << 31 | 0x8021
+    model.functions["stop_guest"](m)
+    assert told == [(1, 0x8021)]
+
+
+# --- exceptions that exit ---
+
+
+@pytest.mark.parametrize("kind", range(8))
+def test_only_hardware_exceptions_have_causes(model: Model, m: Any, kind: int) -> None:
+    """SDM 3A 6.15, 3C table 25-17: a page fault loads CR2, a debug exception DR6; their type is 3."""
+    for vector in (1, 14, 0x81, 0x8E):
+        m.CR2, m.DR6 = 0, 0
+        m.vmcs.EXIT_INTERRUPTION_INFORMATION = 1 << 31 | kind << 8 | vector
+        m.vmcs.EXIT_QUALIFICATION = 0x4001
+        model.functions["reflect"](m)
+        assert (0x4001 if (kind, vector) == (3, 14) else 0) == m.CR2
+        assert (0x4001 if (kind, vector) == (3, 1) else 0) == m.DR6
+
+
 # --- control registers ---
 
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Measures; 1 if an engine computes something else than it should."""
     import refmodel
     from checks.bench.exits import exits_per_second
-    from checks.bench.measure import SCHEMA_VERSION, WrongResult, measure, overall_ratios, rates_document
+    from checks.bench.measure import WrongResult, measure, overall_ratios
     from checks.bench.short_cases import short_cases_per_second
     from checks.output import write_document
 
@@ -53,26 +53,38 @@ def run(args: argparse.Namespace) -> int:
     exits = exits_per_second(model, args.repeats)
     ratios = overall_ratios(measurements)
     if args.json is not None:
-        document = {
-            "schema_version": SCHEMA_VERSION,
-            "processor": platform.processor() or platform.machine(),
-            "python": platform.python_version(),
-            "repeats": args.repeats,
-            "absent": absent,
-            "ratios": ratios,
-            "kernels": {
-                **{one.kernel.name: one.document() for one in measurements},
-                "exits": rates_document(exits, "vm_exits_per_second"),
-                "short_cases": rates_document(cases, "cases_per_second"),
-            },
-        }
-        write_document(args.json, document)
+        found = {"repeats": args.repeats, "absent": absent, "ratios": ratios}
+        write_document(
+            args.json, {**_circumstances(), **found, "kernels": _kernels(measurements, exits, cases)}
+        )
     _print(measurements, ratios)
     for name, reason in absent.items():
         print(f"Not measured: {name} ({reason})")
     for what, rates in (("Short cases", cases), ("VM exits", exits)):
         print(f"{what} a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in rates.items()))
     return 0
+
+
+def _circumstances() -> dict[str, object]:
+    from checks.bench.measure import SCHEMA_VERSION
+
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "processor": platform.processor() or platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def _kernels(
+    measurements: Sequence[Measurement], exits: Mapping[str, float], cases: Mapping[str, float]
+) -> dict[str, object]:
+    from checks.bench.measure import rates_document
+
+    return {
+        **{one.kernel.name: one.document() for one in measurements},
+        "exits": rates_document(exits, "vm_exits_per_second"),
+        "short_cases": rates_document(cases, "cases_per_second"),
+    }
 
 
 def engines_here(model: Model) -> tuple[list[Engine], dict[str, str]]:

@@ -33,66 +33,78 @@ CI_SEED = 0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of this command."""
-    parser.add_argument(
+    _add_subjects(parser.add_argument_group("what is compared"))
+    _add_limits(parser.add_argument_group("how long"))
+    _add_results(parser.add_argument_group("what is kept and told"))
+
+
+def _add_subjects(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--engine",
         default="fast,reference",
         metavar="A,B",
         help="what to compare with the reference: fast (default), unicorn or bochs, alone or with ',reference'",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--instruction",
+        action="append",
+        metavar="NAME",
+        help="draw this instruction only, and try only its cases in the corpus (may be given more than once)",
+    )
+    group.add_argument(
+        "--programs",
+        action="store_true",
+        help="run generated programs only (loops, faults, page-table edits, code that changes)",
+    )
+    group.add_argument(
+        "--faults",
+        nargs="*",
+        metavar="ID",
+        help="put each known fault into the fast model (all without IDs), and see that --mode ci finds it in time",
+    )
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--mode",
         choices=tuple(DEFAULT_SECONDS),
         default="quick",
         help="quick: random cases for a while (default); ci: the same cases each time; "
         "batch: until interrupted, goes on where the last run with this corpus stopped, and grows the corpus",
     )
-    parser.add_argument(
+    group.add_argument(
         "--seconds",
         type=_positive(float),
         metavar="S",
         help="stop after S seconds (quick 30, ci 60, batch never)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--cpu-time",
         action="store_true",
         help="the seconds are those of the processor: for a machine that is busy",
     )
-    parser.add_argument(
+    group.add_argument("--cases", type=_positive(int), metavar="N", help="stop after N cases")
+    group.add_argument(
         "--shrink",
         type=_positive(float),
         metavar="S",
         default=DEFAULT_SHRINK,
         help=f"make a case that differs smaller for S seconds at most (default {DEFAULT_SHRINK:g})",
     )
-    parser.add_argument("--cases", type=_positive(int), metavar="N", help="stop after N cases")
-    parser.add_argument("--seed", type=int, metavar="N", help="repeat the run that printed this seed (ci: 0)")
-    parser.add_argument(
-        "--instruction",
-        action="append",
-        metavar="NAME",
-        help="draw this instruction only, and try only its cases in the corpus (may be given more than once)",
-    )
-    parser.add_argument(
+    group.add_argument("--seed", type=int, metavar="N", help="repeat the run that printed this seed (ci: 0)")
+
+
+def _add_results(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--corpus",
         type=Path,
         default=Path("corpus"),
         metavar="DIR",
         help="cases that differ are kept here, and tried first by the next run (default corpus)",
     )
-    parser.add_argument(
-        "--programs",
-        action="store_true",
-        help="run generated programs only (loops, faults, page-table edits, code that changes)",
-    )
-    parser.add_argument(
-        "--faults",
-        nargs="*",
-        metavar="ID",
-        help="put each known fault into the fast model (all without IDs), and see that --mode ci finds it in time",
-    )
-    parser.add_argument("--coverage", action="store_true", help="list the clauses that were never reached")
-    parser.add_argument("--json", type=Path, metavar="F", help="write the result as JSON")
-    parser.add_argument("--junit", type=Path, metavar="F", help="write the result as JUnit XML")
+    group.add_argument("--coverage", action="store_true", help="list the clauses that were never reached")
+    group.add_argument("--json", type=Path, metavar="F", help="write the result as JSON")
+    group.add_argument("--junit", type=Path, metavar="F", help="write the result as JUnit XML")
 
 
 def _positive(kind: type[int | float]) -> Callable[[str], float]:

@@ -33,45 +33,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="ids or globs of theorems, or the name of an instruction (default: all)",
     )
-    parser.add_argument("-j", "--jobs", type=int, metavar="N", help="processes (default: one a processor)")
-    parser.add_argument(
+    _add_ways(parser.add_argument_group("how to prove"))
+    _add_checks(parser.add_argument_group("what else to check"))
+    _add_results(parser.add_argument_group("results"))
+
+
+def _add_ways(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("-j", "--jobs", type=int, metavar="N", help="processes (default: one a processor)")
+    group.add_argument(
         "--timeout", type=float, default=60.0, metavar="S", help="seconds for one question to the solver (60)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--solver",
         choices=SOLVERS,
         default="z3",
         help="who decides (z3); with 'all', solvers that contradict each other are an error",
     )
-    parser.add_argument(
+    group.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
+    group.add_argument(
+        "--shuffle", type=int, metavar="SEED", help="prove in a random order, which changes no result"
+    )
+
+
+def _add_checks(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--witnesses",
         action="store_true",
         help="then run on the reference the states that show the theorems not to be vacuous: an instruction must"
         " complete, a step be taken, a guest be entered as the witness says (-v: one line each)",
     )
-    parser.add_argument(
-        "--faults",
-        nargs="*",
-        metavar="FAULT",
-        help="put each known fault into the fast model (all without names), and see that its theorem is refuted,"
-        " with a case that replays",
-    )
-    parser.add_argument("--no-cache", action="store_true", help="do not use the results of earlier runs")
-    parser.add_argument(
-        "--shuffle", type=int, metavar="SEED", help="prove in a random order, which changes no result"
-    )
-    parser.add_argument(
+    group.add_argument(
         "--compare",
         type=Path,
         metavar="FILE",
         help="the JSON of an earlier run: say which verdicts, witnesses and questions differ, and end with status 5",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
-    parser.add_argument(
+    group.add_argument(
+        "--faults",
+        nargs="*",
+        metavar="FAULT",
+        help="instead, put each known fault into the fast model (all without names), and see that its theorem is"
+        " refuted, with a case that replays",
+    )
+
+
+def _add_results(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
+    group.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML")
+    group.add_argument(
         "--cases", type=Path, default=CASES, metavar="DIR", help=f"where to write counterexamples ({CASES}/)"
     )
-    parser.add_argument(
+    group.add_argument(
         "-v", "--verbose", action="store_true", help="one line a theorem, and all failures in full"
     )
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, TypeAlias, cast
 
 import z3
 
-from checks.symbolic.evaluate import Evaluator, Override
+from checks.symbolic.evaluate import Call, Evaluator, Override
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import Initial
 from checks.symbolic.terms import Terms, Truth, Vector
@@ -115,64 +115,55 @@ def constants(vector: Vector) -> frozenset[int] | None:
 
 # --- the borders ---------------------------------------------------------------------------------
 
-Arguments = tuple[Value, ...]
 
-
-def _nothing(_e: Evaluator, _f: ir.Function, _arguments: Arguments, _cursor: Cursor, _exits: Exits) -> None:
+def _nothing(_call: Call) -> None:
     """The function does nothing."""
 
 
-def _end_with_event(
-    evaluator: Evaluator, _f: ir.Function, arguments: Arguments, cursor: Cursor, exits: Exits
-) -> None:
+def _end_with_event(call: Call) -> None:
     """The run ends with the event that is to be delivered: both machines deliver it in the same way.
 
     Where the instruction ends is part of it only for events that an instruction asks for.  SDM 3A 6.12.1
     """
-    event, terms = cast(Record, arguments[0]), evaluator.terms
+    event, terms = cast(Record, call.arguments[0]), call.evaluator.terms
     is_software = terms.compare(">=", cast(Vector, event.field("kind")), SOFTWARE_INTERRUPT, 3)
-    following, current = (cast(Vector, cursor.state.get(name)) for name in ("NEXT_RIP", "RIP"))
-    cursor.state.set("NEXT_RIP", terms.choose(is_software, following, current, 64))
-    evaluator.abort(FAULT, True, event, cursor, exits)
+    following, current = (cast(Vector, call.state.get(name)) for name in ("NEXT_RIP", "RIP"))
+    call.state.set("NEXT_RIP", terms.choose(is_software, following, current, 64))
+    call.abort(FAULT, True, event)
 
 
-def _end(_e: Evaluator, _f: ir.Function, _arguments: Arguments, cursor: Cursor, exits: Exits) -> None:
+def _end(call: Call) -> None:
     """The run ends: the guest is stopped."""
-    cursor.leave(STOPPED, None, None, exits)
+    call.cursor.leave(STOPPED, None, None, call.exits)
 
 
-def _current_guest(
-    _e: Evaluator, _f: ir.Function, _arguments: Arguments, cursor: Cursor, _exits: Exits
-) -> Value:
+def _current_guest(call: Call) -> Value:
     """A guest that yields gets the processor back at some time; what happens until then is its switching."""
-    return cursor.state.get("CURRENT_VM")
+    return call.state.get("CURRENT_VM")
 
 
-def unknown_call(
-    evaluator: Evaluator, function: ir.Function, arguments: Arguments, cursor: Cursor, _exits: Exits
-) -> Value | None:
+def unknown_call(call: Call) -> Value | None:
     """The function may do anything to the state that it writes; its result depends on the arguments."""
-    symbols = Symbols(evaluator.terms)
-    for name in sorted(written_by(evaluator.program, [function.body])):
-        variable = evaluator.program.state[name]
+    function, program, terms = call.function, call.evaluator.program, call.evaluator.terms
+    symbols = Symbols(terms)
+    for name in sorted(written_by(program, [function.body])):
+        variable = program.state[name]
         unknown = Initial(partial(symbols.value, f"{name}!after", variable))
-        cursor.state.set(name, unknown if variable.indices else unknown.read(()))
-    known = [(argument, p.type) for argument, p in zip(arguments, function.parameters, strict=True)]
+        call.state.set(name, unknown if variable.indices else unknown.read(()))
     if function.result is None:
         return None
-    result = Unknowns(evaluator.terms).vector(f"{function.name}.result", known, width_of(function.result))
-    return evaluator.terms.equal(result, 1, 1) if isinstance(function.result, ir.Bool) else result
+    width = width_of(function.result)
+    result = Unknowns(terms).vector(f"{function.name}.result", call.typed_arguments, width)
+    return terms.equal(result, 1, 1) if isinstance(function.result, ir.Bool) else result
 
 
-def note_ports(
-    evaluator: Evaluator, function: ir.Function, arguments: Arguments, cursor: Cursor, exits: Exits
-) -> None:
+def note_ports(call: Call) -> None:
     """What is written to ports is noted; what the console and the device make of it is the same for both machines."""
-    port, value = cast(tuple[Vector, Vector], arguments)
-    memory, old = cursor.state.surroundings.memories[PORTS], cursor.state.elements(PORTS)
-    address = evaluator.terms.concat([(port, 16), (0, 2)])
-    unknown_call(evaluator, function, arguments, cursor, exits)
-    cursor.state.set(PORTS, memory.write(old, address, value, 32))
+    port, value = cast(tuple[Vector, Vector], call.arguments)
+    memory, old = call.state.surroundings.memories[PORTS], call.state.elements(PORTS)
+    address = call.evaluator.terms.concat([(port, 16), (0, 2)])
+    unknown_call(call)
+    call.state.set(PORTS, memory.write(old, address, value, 32))
 
 
 BORDERS: dict[str, Override] = {

@@ -14,9 +14,8 @@ from typing import cast
 
 import z3
 
-from checks.symbolic.evaluate import Evaluator, Override
+from checks.symbolic.evaluate import Call, Override
 from checks.symbolic.expressions import UnsupportedError
-from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value, width_of
 from checks.trap.contract import FAULT, LINEAR
@@ -64,50 +63,30 @@ class Accesses:
         name = f"{'write' if is_written else 'read'}_{size}.{what}"
         return self.terms.equal(self.unknowns.vector(name, [(address, _ADDRESS)], 1), 1, 1)
 
-    def _load(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> Value:
-        address, width = simple(cast(Vector, arguments[0])), width_of(cast(ir.Type, function.result))
-        self._access(evaluator, address, width, cursor, exits, is_written=function.source in UPDATES)
-        memory = cursor.state.surroundings.memories[LINEAR]
-        return memory.read(cursor.state.elements(LINEAR), address, width)
+    def _load(self, call: Call) -> Value:
+        address, width = (
+            simple(cast(Vector, call.arguments[0])),
+            width_of(cast(ir.Type, call.function.result)),
+        )
+        self._access(call, address, width, is_written=call.function.source in UPDATES)
+        memory = call.state.surroundings.memories[LINEAR]
+        return memory.read(call.state.elements(LINEAR), address, width)
 
-    def _store(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> None:
-        address, value = simple(cast(Vector, arguments[0])), cast(Vector, arguments[1])
-        width = width_of(function.parameters[1].type)
-        self._access(evaluator, address, width, cursor, exits, is_written=True)
-        memory = cursor.state.surroundings.memories[LINEAR]
-        cursor.state.set(LINEAR, memory.write(cursor.state.elements(LINEAR), address, value, width))
+    def _store(self, call: Call) -> None:
+        address, value = simple(cast(Vector, call.arguments[0])), cast(Vector, call.arguments[1])
+        width = width_of(call.function.parameters[1].type)
+        self._access(call, address, width, is_written=True)
+        memory = call.state.surroundings.memories[LINEAR]
+        call.state.set(LINEAR, memory.write(call.state.elements(LINEAR), address, value, width))
 
-    def _access(
-        self,
-        evaluator: Evaluator,
-        address: Vector,
-        width: int,
-        cursor: Cursor,
-        exits: Exits,
-        *,
-        is_written: bool,
-    ) -> None:
+    def _access(self, call: Call, address: Vector, width: int, *, is_written: bool) -> None:
         """Faults or exits, which is all one here, where the access does not complete."""
-        if not CHANGEABLE.issuperset(cursor.state.changed):
+        if not CHANGEABLE.issuperset(call.state.changed):
             raise UnsupportedError("memory is accessed after a change that its translation may depend on")
-        evaluator.touched.element(LINEAR, (address,))
+        call.evaluator.touched.element(LINEAR, (address,))
         fails = self.terms.negation(self.completes(address, width // 8, is_written=is_written))
         self.failures.append(fails)
-        evaluator.abort(FAULT, fails, zero(evaluator.program.aborts[FAULT].type), cursor, exits)
+        call.abort(FAULT, fails, zero(call.evaluator.program.aborts[FAULT].type))
 
 
 def simple(address: Vector) -> Vector:
@@ -121,11 +100,7 @@ def is_canonical(terms: Terms, address: Vector) -> Truth:
     return terms.equal(terms.extend(low, 48, 64, is_signed=True), address, 64)
 
 
-def _outside(
-    _evaluator: Evaluator,
-    function: ir.Function,
-    _arguments: tuple[Value, ...],
-    _cursor: Cursor,
-    _exits: Exits,
-) -> Value:
-    raise UnsupportedError(f"{function.source} is reached outside the contract (checks/fast/contract.py)")
+def _outside(call: Call) -> Value:
+    raise UnsupportedError(
+        f"{call.function.source} is reached outside the contract (checks/fast/contract.py)"
+    )

@@ -30,7 +30,7 @@ from checks.fast.walker import (
     translated,
 )
 from checks.fast.words import WORDS, Fact, Paths, Word, bits_of, number
-from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.evaluate import Call, Evaluator
 from checks.symbolic.paths import Cursor
 from checks.symbolic.state import State, Surroundings
 from checks.symbolic.terms import Terms, Truth, Vector
@@ -236,8 +236,8 @@ def walk(lemmas: Lemmas) -> Iterator[Truth]:
     """
     terms, linear = lemmas.terms, lemmas.terms.symbol("linear", 64)
 
-    def specified(_evaluator: object, _function: object, arguments: tuple[Value, ...], *_: object) -> Truth:
-        rights = cast(Record, arguments[0])
+    def specified(call: Call) -> Truth:
+        rights = cast(Record, call.arguments[0])
         return lemmas.ept.permitted(*(cast(Truth, rights.field(name)) for name in RIGHTS))
 
     def permits(_mode: Word, rights: Word, executable: Word, _access: int) -> Fact:

@@ -7,9 +7,8 @@ from typing import Any, cast
 
 from checks.fast.contract import simple
 from checks.fast.words import WORDS, Fact, Paths, Word, bits_of, number
-from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.evaluate import Call
 from checks.symbolic.memory import WORD
-from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import Elements, Initial, State, Updated
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value
@@ -161,26 +160,16 @@ class Ept:
         is_given = self.terms.equal(self.unknowns.vector(name, [(simple(address), ADDRESS)], 1), 1, 1)
         return self.terms.conjunction((is_given, self.completes(address, access)))
 
-    def specified(
-        self,
-        evaluator: Evaluator,
-        _function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> Value:
+    def specified(self, call: Call) -> Value:
         """Stands for the specification's `ept_translate`: a walk counts as a write if flags are set."""
-        address, access, _, is_walk, _ = arguments
+        address, access, _, is_walk, _ = call.arguments
         assert isinstance(access, int)
         kind = next(fast for fast, number in ACCESS.items() if number == access)
         completes = self.completes(cast(Vector, address), kind)
         if is_walk:
             written = self.completes(cast(Vector, address), paging.WRITE)
             completes = self.terms.choose_truth(self.sets_flags, written, completes)
-        program = evaluator.program
-        evaluator.abort(
-            FAULT, self.terms.negation(completes), zero(program.aborts[FAULT].type), cursor, exits
-        )
+        call.abort(FAULT, self.terms.negation(completes), zero(call.evaluator.program.aborts[FAULT].type))
         return self.place(cast(Vector, address))
 
     def permitted(self, writable: Truth, user: Truth, executable: Truth) -> Truth:

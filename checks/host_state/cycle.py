@@ -22,7 +22,7 @@ from checks.host_state.explain import KIND
 from checks.host_state.instructions import IS_AFTER
 from checks.host_state.promises import Promise, Promises
 from checks.host_state.running import RunningGuest
-from checks.symbolic.evaluate import Evaluator, Override
+from checks.symbolic.evaluate import Call, Evaluator, Override
 from checks.symbolic.paths import RETURN, Cursor, Exit, Exits
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth
@@ -98,17 +98,10 @@ class _Open:
         program = self.promises.program
         self._keep(EXECUTE, written_by_instructions(program), program.aborts, machine, cursor, exits)
 
-    def deliver(
-        self,
-        machine: Evaluator,
-        function: ir.Function,
-        _arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> None:
+    def deliver(self, call: Call) -> None:
         """What the delivery of an event may do."""
-        written = written_by(self.promises.program, [function.body])
-        self._keep(function.name, written, self.havoc.aborts[function.name], machine, cursor, exits)
+        name, written = call.function.name, written_by(self.promises.program, [call.function.body])
+        self._keep(name, written, self.havoc.aborts[name], call.evaluator, call.cursor, call.exits)
 
     def _keep(
         self,
@@ -195,19 +188,11 @@ class _Condition:
 
     asked: dict[object, tuple[Truth, ir.Function, tuple[Value, ...]]] = field(default_factory=dict)
 
-    def call(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        _cursor: Cursor,
-        _exits: Exits,
-    ) -> Value:
+    def call(self, call: Call) -> Value:
         """The condition, in place of the function's result."""
-        known = [(argument, p.type) for argument, p in zip(arguments, function.parameters, strict=True)]
-        vector = Unknowns(evaluator.terms).vector(function.name, known, 1)
-        answer = evaluator.terms.equal(vector, 1, 1)
-        self.asked[key(answer)] = answer, function, arguments
+        terms = call.evaluator.terms
+        answer = terms.equal(Unknowns(terms).vector(call.function.name, call.typed_arguments, 1), 1, 1)
+        self.asked[key(answer)] = answer, call.function, call.arguments
         return answer
 
     def mistakes(self, run: OpenRun) -> Iterator[Truth]:

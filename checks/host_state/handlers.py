@@ -14,15 +14,15 @@ from typing import TypeAlias, cast
 
 import z3
 
-from checks.emulation.machine import BORDERS, Arguments, Machine, unknown_call, written_by
+from checks.emulation.machine import BORDERS, Machine, unknown_call, written_by
 from checks.emulation.runs import RUN_ONE
 from checks.host_state.built import Built
 from checks.host_state.dependencies import ALL, Dependencies, bits_written
 from checks.host_state.explain import Change, Kept
 from checks.host_state.promises import CURRENT, THIS_CPU, Promise, Promises
 from checks.host_state.running import RunningGuest
-from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.evaluate import Call
+from checks.symbolic.paths import Cursor
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Record, Value, equal, fresh
@@ -155,7 +155,7 @@ def _on_exit(program: ir.Program) -> tuple[str, tuple[ir.Stmt, ...]]:
     return on_exit.name, tuple(s for s in on_exit.body if not isinstance(s, ir.Dispatch))
 
 
-def _is_none(_e: Evaluator, _f: ir.Function, _arguments: Arguments, _cursor: Cursor, _exits: Exits) -> Value:
+def _is_none(_call: Call) -> Value:
     return False
 
 

@@ -16,9 +16,9 @@ import z3
 from checks.function_case import IT_RETURNS
 from checks.isolation.explain import explain
 from checks.isolation.world import FRAME_WIDTH, INDEX_WIDTH, MEMORY, World
-from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.evaluate import Call, Evaluator
 from checks.symbolic.memory import ByteMemory
-from checks.symbolic.paths import RETURN, Cursor, Exit, Exits
+from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Point, Value
 from checks.theorem import Counterexample, Explain, Goal, Group, Witness
@@ -65,18 +65,16 @@ class OpenTranslation:
         self.after = Cursor(world.before.copy(), {})
         self.result = cast(Value, self.evaluator.call(self.function, self.arguments, self.after, []))
 
-    def _translated(
-        self, evaluator: Evaluator, function: ir.Function, arguments: Point, cursor: Cursor, exits: Exits
-    ) -> Value:
+    def _translated(self, call: Call) -> Value:
         """What a call of the translation may do."""
-        terms, call = self.world.terms, self.havoc.begin(function.name, cursor)
-        self.havoc.raise_any(call, evaluator, self.havoc.aborts[function.name], cursor, exits)
-        frame = terms.symbol(f"{call.label}.frame", FRAME_WIDTH)
+        name, terms = call.function.name, self.world.terms
+        opened = self.havoc.begin(name, call.cursor)
+        self.havoc.raise_any(opened, call.evaluator, self.havoc.aborts[name], call.cursor, call.exits)
+        frame = terms.symbol(f"{opened.label}.frame", FRAME_WIDTH)
         self.frames.append(frame)
-        names = [p.name for p in function.parameters]
-        offset = terms.extract(cast(Vector, arguments[names.index("address")]), 11, 0)
+        offset = terms.extract(cast(Vector, call.argument("address")), 11, 0)
         place = terms.concat([(0, 12), (frame, FRAME_WIDTH), (offset, 12)])
-        call.result = place, cast(ir.Type, function.result)
+        opened.result = place, cast(ir.Type, call.function.result)
         return place
 
     # --- claims ----------------------------------------------------------------------------------

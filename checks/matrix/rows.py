@@ -46,11 +46,6 @@ class Row:
     under_policy: tuple[str, ...]
     needs: tuple[tuple[Theorem, tuple[str, ...]], ...]
 
-    @property
-    def is_innocuous(self) -> bool:
-        """It never exits, nothing in the VMCS changes what it does, and it is not sensitive."""
-        return self.exits is Exits.NEVER and not self.virtualized and not self.sensitive
-
 
 @dataclass(frozen=True, slots=True)
 class Matrix:

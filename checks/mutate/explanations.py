@@ -16,17 +16,29 @@ EXPLAINED = Path(__file__).with_name("explained.toml")
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why some mutants survive; patterns for the item, the operator and the description."""
+    """Why some mutants survive; patterns for the item, the operator and the description.
+
+    `keeps` is a pattern for groups of theorems that say all there is to say of what the mutants do: each was tried on
+    one of them, which holds in it.
+    """
 
     reason: str
     item: str = "*"
     operator: str = "*"
     what: str = "*"
+    keeps: str = ""
 
     def fits(self, mutant: Mutant) -> bool:
         """Whether it is about this mutant."""
         pairs = zip(mutant.meaning, (self.item, self.operator, self.what), strict=True)
         return all(fnmatchcase(text, pattern) for text, pattern in pairs)
+
+    def told(self, groups: Sequence[str]) -> str:
+        """The reason why a mutant survives that none of these groups killed; "" if it is none for it."""
+        if not self.keeps:
+            return self.reason
+        kept = any(fnmatchcase(group, self.keeps) for group in groups)
+        return f"proved: `{self.keeps}` holds in it too; {self.reason}" if kept else ""
 
 
 def stale(

@@ -9,6 +9,7 @@ from itertools import pairwise
 from checks.mutate.operators import swapped
 from checks.mutate.places import Mutant
 from checks.mutate.tables import items_named
+from checks.symbolic.values import width_of
 from checks.walk import names_in, nodes, reachable_functions
 from grammar import ir
 
@@ -65,7 +66,33 @@ class _Effect:
 
 def _are_independent(program: ir.Program, first: ir.Stmt, second: ir.Stmt) -> bool:
     a, b = _effect(program, first), _effect(program, second)
-    return a.is_plain and b.is_plain and not a.disturbs(b) and not b.disturbs(a)
+    if not a.is_plain or not b.is_plain:
+        return False
+    return _lie_apart(first, second, a.reads | b.reads) or (not a.disturbs(b) and not b.disturbs(a))
+
+
+def _lie_apart(first: ir.Stmt, second: ir.Stmt, read: frozenset[str]) -> bool:
+    """Whether they write different bytes of one memory, at constant distances from one address, and do not read it."""
+    if not isinstance(first, ir.WriteMemory) or not isinstance(second, ir.WriteMemory):
+        return False
+    (base, start), (other, place) = _distance(first.address), _distance(second.address)
+    if (
+        not isinstance(base, ir.Local)
+        or base != other
+        or first.memory != second.memory
+        or first.memory in read
+    ):
+        return False
+    whole = 1 << width_of(base.type)
+    between = (place - start) % whole
+    return width_of(first.value.type) // 8 <= between <= whole - width_of(second.value.type) // 8
+
+
+def _distance(address: ir.Expr) -> tuple[ir.Expr, int]:
+    """An address as another and a constant that is added."""
+    if isinstance(address, ir.Binary) and address.op == "+" and isinstance(address.right, ir.Literal):
+        return address.left, address.right.value
+    return address, 0
 
 
 def _effect(program: ir.Program, statement: ir.Stmt) -> _Effect:

@@ -69,7 +69,7 @@ class Survivors:
         proved = {subject: self._compared(subject, frozenset(some)) for subject, some in concerned.items()}
         for number, own in subjects.items():
             reason = equivalence.weakest(proved[subject].get(number, "") for subject in own)
-            yield self._verdict(number, reason, len(groups[number]))
+            yield self._verdict(number, reason, groups[number])
 
     def _subjects(self, number: int, groups: Sequence[str]) -> list[str]:
         """What is compared to the original: its own step or instruction, and those whose groups it is in.
@@ -85,16 +85,16 @@ class Survivors:
         found = [subject for family, subject in pairs if family in _COMPARED]
         return found if len(found) <= MOST_SUBJECTS else []
 
-    def _verdict(self, number: int, proved: str, tried: int) -> Verdict:
-        mutant = self.mutants[number]
+    def _verdict(self, number: int, proved: str, groups: Sequence[str]) -> Verdict:
+        mutant, tried = self.mutants[number], len(groups)
         if mutant.kind in ASSUMED and tried and self.is_whole:
             return Verdict(mutant, Fate.EXPLAINED, AS_GOOD, groups=tried)
-        listed = first_that_fits(self.explanations, mutant)
         if proved:
             fate = Fate.EQUIVALENT if proved in equivalence.EQUIVALENT else Fate.EXPLAINED
             return Verdict(mutant, fate, proved, groups=tried)
-        if listed is not None:
-            return Verdict(mutant, Fate.EXPLAINED, listed.reason, groups=tried)
+        listed = first_that_fits(self.explanations, mutant)
+        if listed is not None and listed.told(groups):
+            return Verdict(mutant, Fate.EXPLAINED, listed.told(groups), groups=tried)
         return Verdict(mutant, Fate.SURVIVED if tried else Fate.UNREACHED, groups=tried)
 
     def _alone(self, item: str, some: frozenset[int]) -> frozenset[int]:

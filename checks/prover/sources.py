@@ -34,11 +34,6 @@ def digest_of(files: Iterable[Path]) -> bytes:
     return digest.digest()
 
 
-def all_files() -> list[Path]:
-    """All Python files of the project."""
-    return [path for package in (*LAYERS, "checks") for path in files_in(package)]
-
-
 def files_of(modules: Iterable[str]) -> list[Path]:
     """The files that theorems are made by which some modules build."""
     found: set[Path] = set(PROVER)

@@ -13,13 +13,46 @@ from typing import ClassVar, cast
 
 from checks.symbolic.expressions import ExpressionEvaluator, UnsupportedError, width_of_expression
 from checks.symbolic.paths import RETURN, Cursor, Exit, Exits, Paths
+from checks.symbolic.state import State
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Value, build, key, literal
 from grammar import ir
 
 Block = Callable[[Cursor, Exits], object]
-Override = Callable[["Evaluator", ir.Function, tuple[Value, ...], Cursor, Exits], Value | None]
-"""Replaces the body of a function: returns its result, may change the cursor and add exits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call of a function that is replaced: in which run, and where control is; `exits` gets what it raises."""
+
+    evaluator: Evaluator
+    function: ir.Function
+    arguments: tuple[Value, ...]
+    cursor: Cursor
+    exits: Exits
+
+    @property
+    def state(self) -> State:
+        """The state at the call, which it may change."""
+        return self.cursor.state
+
+    @property
+    def typed_arguments(self) -> list[tuple[Value, ir.Type]]:
+        """The arguments with the types of their parameters."""
+        return [(a, p.type) for a, p in zip(self.arguments, self.function.parameters, strict=True)]
+
+    def argument(self, name: str) -> Value:
+        """The argument for a parameter."""
+        names = [parameter.name for parameter in self.function.parameters]
+        return self.arguments[names.index(name)]
+
+    def abort(self, kind: str, condition: Truth, value: Value) -> None:
+        """Raises an abort where a condition holds."""
+        self.evaluator.abort(kind, condition, value, self.cursor, self.exits)
+
+
+Override = Callable[[Call], Value | None]
+"""Replaces the body of a function: returns its result, may change the state and raise."""
 
 
 @dataclass(slots=True)
@@ -47,7 +80,7 @@ class Evaluator(ExpressionEvaluator):
             self.touched.argument(parameter, argument)
         override = self.overrides.get(function.source)
         if override is not None:
-            return override(self, function, arguments, cursor, exits)
+            return override(Call(self, function, arguments, cursor, exits))
         if function.raises or function.writes or function.result is None:
             return self._inline(function, arguments, cursor, exits)
         at = (function.name, tuple(key(a) for a in arguments), cursor.state.version)

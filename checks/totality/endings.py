@@ -16,8 +16,8 @@ from typing import cast
 from checks.emulation.machine import Machine, written_by
 from checks.host_state.handlers import EXIT_FUNCTION
 from checks.host_state.promises import CURRENT, THIS_CPU, mode_of
-from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import RETURN, Cursor, Exit, Exits
+from checks.symbolic.evaluate import Call
+from checks.symbolic.paths import RETURN, Cursor, Exit
 from checks.symbolic.state import State
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Value, equal, fresh, width_of
@@ -57,19 +57,12 @@ class _Devices:
     havoc: Havoc
     assumed: list[Truth] = field(default_factory=list)
 
-    def call(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> Value | None:
+    def call(self, call: Call) -> Value | None:
         """The call: what it writes may be anything."""
-        before = cast(Vector, cursor.state.get(TIME))
-        result = self.havoc.call(evaluator, function, arguments, cursor, exits)
-        after = cast(Vector, cursor.state.get(TIME))
-        self.assumed.append(evaluator.terms.compare(">=", after, before, 64))
+        before = cast(Vector, call.state.get(TIME))
+        result = self.havoc.call(call)
+        after = cast(Vector, call.state.get(TIME))
+        self.assumed.append(call.evaluator.terms.compare(">=", after, before, 64))
         return result
 
 

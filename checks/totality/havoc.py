@@ -12,7 +12,7 @@ from functools import partial
 
 from checks.emulation.machine import is_handled, written_by
 from checks.host_state.built import Built, initial_state
-from checks.symbolic.evaluate import Evaluator
+from checks.symbolic.evaluate import Call, Evaluator
 from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import Elements, Initial, State
@@ -97,41 +97,25 @@ class Havoc:
     assumed: list[Truth] = field(default_factory=list)
     calls: list[OpenCall] = field(default_factory=list)
 
-    def call(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        _arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> Value | None:
+    def call(self, call: Call) -> Value | None:
         """What a call may do."""
-        return self.go_on(self.begin(function.name, cursor), evaluator, function, cursor, exits)
+        return self.go_on(self.begin(call.function.name, call.cursor), call)
 
-    def go_on(
-        self, call: OpenCall, evaluator: Evaluator, function: ir.Function, cursor: Cursor, exits: Exits
-    ) -> Value | None:
+    def go_on(self, opened: OpenCall, call: Call) -> Value | None:
         """What a call may do that has begun.  It raises before or after it has written."""
-        raised = self.aborts[function.name]
-        self._raise(call, evaluator, raised, cursor, exits)
-        self.write(call, written_by(self.program, [function.body]), cursor)
-        self._raise(call, evaluator, raised, cursor, exits)
+        function, raised = call.function, self.aborts[call.function.name]
+        self._raise(opened, call.evaluator, raised, call.cursor, call.exits)
+        self.write(opened, written_by(self.program, [function.body]), call.cursor)
+        self._raise(opened, call.evaluator, raised, call.cursor, call.exits)
         if function.result is None:
             return None
-        call.result = fresh(self.terms, f"{call.label}.result", function.result), function.result
-        return call.result[0]
+        opened.result = fresh(self.terms, f"{opened.label}.result", function.result), function.result
+        return opened.result[0]
 
-    def end(
-        self,
-        _e: Evaluator,
-        function: ir.Function,
-        _arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> None:
+    def end(self, call: Call) -> None:
         """The run ends at this call, with an exit of the function's name."""
-        self.begin(function.name, cursor)
-        cursor.leave(function.name, None, None, exits)
+        self.begin(call.function.name, call.cursor)
+        call.cursor.leave(call.function.name, None, None, call.exits)
 
     def instruction(self, evaluator: Evaluator, cursor: Cursor, exits: Exits) -> None:
         """What any instruction may do."""

@@ -6,13 +6,12 @@ names has an entry of its own in the guest's tables, and is not another page's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from checks.emulation.machine import written_by
-from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.evaluate import Call, Evaluator
+from checks.symbolic.paths import Cursor
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Value, equal
 from checks.totality.havoc import Havoc
@@ -44,45 +43,37 @@ class Requests:
     havoc: Havoc
     assumed: list[Truth] = field(default_factory=list)
 
-    def call(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> Value | None:
+    def call(self, call: Call) -> Value | None:
         """What the call may do, if it is for something of the guest's; otherwise the run ends."""
-        call = self.havoc.begin(function.name, cursor)
-        named = {p.name: value for p, value in zip(function.parameters, arguments, strict=True)}
-        for kind, is_own in self._required(evaluator, function, named, cursor).items():
-            evaluator.abort(kind, evaluator.terms.negation(is_own), 0, cursor, exits)
-        return self.havoc.go_on(call, evaluator, function, cursor, exits)
+        opened = self.havoc.begin(call.function.name, call.cursor)
+        for kind, is_own in self._required(call).items():
+            call.abort(kind, call.evaluator.terms.negation(is_own), 0)
+        return self.havoc.go_on(opened, call)
 
-    def _required(
-        self, evaluator: Evaluator, function: ir.Function, named: Mapping[str, Value], cursor: Cursor
-    ) -> dict[str, Truth]:
+    def _required(self, call: Call) -> dict[str, Truth]:
         """What must hold of the arguments, by the kind of exit if it does not."""
-        program, terms, vm = evaluator.program, evaluator.terms, cursor.state.get(CURRENT)
+        evaluator, function, vm = call.evaluator, call.function, call.state.get(CURRENT)
+        program, terms = evaluator.program, evaluator.terms
         type_ = program.state[CURRENT].type
         if function.source in OPERATES:
-            self._assume_devices(evaluator, cursor)
-            evaluator.touched.element(OWNER, (named["device"],))
-            owner = cursor.state.elements(OWNER).read((named["device"],))
+            self._assume_devices(call)
+            device = call.argument("device")
+            evaluator.touched.element(OWNER, (device,))
+            owner = call.state.elements(OWNER).read((device,))
             return {OTHER_DEVICE: equal(terms, owner, vm, type_)}
         if function.source in NAMES_PAGE:
-            return {NO_PAGE: has_own_entry(evaluator, named["page"], cursor)}
-        if "vm" in named and ends_guests(program, function):
-            return {OTHER_GUEST: equal(terms, named["vm"], vm, type_)}
+            return {NO_PAGE: has_own_entry(evaluator, call.argument("page"), call.cursor)}
+        if any(p.name == "vm" for p in function.parameters) and ends_guests(program, function):
+            return {OTHER_GUEST: equal(terms, call.argument("vm"), vm, type_)}
         return {}
 
-    def _assume_devices(self, evaluator: Evaluator, cursor: Cursor) -> None:
+    def _assume_devices(self, call: Call) -> None:
         """The invariant about the last device in the guest's list, where the call is made."""
-        vm = cursor.state.get(CURRENT)
-        count = cast(Vector, cursor.state.elements(COUNT).read((vm,)))
+        evaluator, vm = call.evaluator, call.state.get(CURRENT)
+        count = cast(Vector, call.state.elements(COUNT).read((vm,)))
         last = evaluator.terms.arithmetic("-", count, 1, 32)
         condition = evaluator.program.invariants[DEVICES].condition
-        self.assumed.append(cast(Truth, evaluator.pure(condition, cursor.state, vm=vm, position=last)))
+        self.assumed.append(cast(Truth, evaluator.pure(condition, call.state, vm=vm, position=last)))
 
 
 def has_own_entry(evaluator: Evaluator, page: Value, cursor: Cursor) -> Truth:

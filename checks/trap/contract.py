@@ -18,9 +18,9 @@ from typing import cast
 
 import z3
 
-from checks.symbolic.evaluate import Evaluator, Override
+from checks.symbolic.evaluate import Call, Evaluator, Override
 from checks.symbolic.expressions import UnsupportedError
-from checks.symbolic.paths import Cursor, Exits
+from checks.symbolic.paths import Cursor
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Value, key, width_of
 from checks.trap.unknown import Unknowns, zero
@@ -79,68 +79,41 @@ class Contract:
             "locate": _outside,
         }
 
-    def _load(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> Value:
-        self._may_abort(evaluator, function, arguments, cursor, exits)
-        memory = cursor.state.surroundings.memories[LINEAR]
-        width, address = width_of(cast(ir.Type, function.result)), self._address(function, arguments)
+    def _load(self, call: Call) -> Value:
+        self._may_abort(call)
+        memory, evaluator = call.state.surroundings.memories[LINEAR], call.evaluator
+        width, address = width_of(cast(ir.Type, call.function.result)), cast(Vector, call.argument("address"))
         for offset in range(_NOTED, width // 8, _NOTED):  # the registers in a save area
             further = evaluator.terms.arithmetic("+", address, offset, 64)
             evaluator.touched.element(LINEAR, (further,))
-        return memory.read(cursor.state.elements(LINEAR), address, width)
+        return memory.read(call.state.elements(LINEAR), address, width)
 
-    def _store(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> None:
-        self._may_abort(evaluator, function, arguments, cursor, exits)
-        memory = cursor.state.surroundings.memories[LINEAR]
-        value, parameter = _argument(function, arguments, "value")
-        old, width = cursor.state.elements(LINEAR), width_of(parameter.type)
-        new = memory.write(old, self._address(function, arguments), cast(Vector, value), width)
-        cursor.state.set(LINEAR, new)
+    def _store(self, call: Call) -> None:
+        self._may_abort(call)
+        memory, old = call.state.surroundings.memories[LINEAR], call.state.elements(LINEAR)
+        address, value = (cast(Vector, call.argument(name)) for name in ("address", "value"))
+        width = next(width_of(p.type) for p in call.function.parameters if p.name == "value")
+        call.state.set(LINEAR, memory.write(old, address, value, width))
 
-    def _address(self, function: ir.Function, arguments: tuple[Value, ...]) -> Vector:
-        return cast(Vector, _argument(function, arguments, "address")[0])
-
-    def _may_abort(
-        self,
-        evaluator: Evaluator,
-        function: ir.Function,
-        arguments: tuple[Value, ...],
-        cursor: Cursor,
-        exits: Exits,
-    ) -> None:
+    def _may_abort(self, call: Call) -> None:
         """The access faults, or exits, by predicates of its arguments and of what translation depends on."""
-        known = [
-            (argument, parameter.type)
-            for parameter, argument in zip(function.parameters, arguments, strict=True)
-            if parameter.name != "value"
-        ]
-        inputs = [(self._input(evaluator, i, cursor), i.type) for i in self.inputs(function)]
+        evaluator, function = call.evaluator, call.function
+        with_names = zip(call.typed_arguments, function.parameters, strict=True)
+        known = [typed for typed, parameter in with_names if parameter.name != "value"]
+        inputs = [(self._input(evaluator, i, call.cursor), i.type) for i in self.inputs(function)]
         fault_type, exit_type = (self.program.aborts[kind].type for kind in (FAULT, VM_EXIT))
         faults, fault = self.unknowns.truth_and_record(
             f"{function.name}.fault", [*known, *inputs], fault_type
         )
-        evaluator.abort(FAULT, faults, fault, cursor, exits)
+        call.abort(FAULT, faults, fault)
         violates = evaluator.terms.equal(self.unknowns.vector(f"{function.name}.exits", known, 1), 1, 1)
         guard = cast(ir.Expr, self.program.aborts[VM_EXIT].guard)
-        in_non_root = self.may_exit and cast(Truth, evaluator.pure(guard, cursor.state))
+        in_non_root = self.may_exit and cast(Truth, evaluator.pure(guard, call.state))
         violation = evaluator.terms.conjunction((in_non_root, violates))
         self.faults.append(faults)
         self.violations.append(violation)
-        evaluator.touched.element(LINEAR, (self._address(function, arguments),))
-        evaluator.abort(VM_EXIT, violation, zero(exit_type), cursor, exits)
+        evaluator.touched.element(LINEAR, (call.argument("address"),))
+        call.abort(VM_EXIT, violation, zero(exit_type))
 
     def _input(self, evaluator: Evaluator, expression: ir.Expr, cursor: Cursor) -> Value:
         """The value of an input; one that the lemma covers is the same in all runs, so that its use tells nothing."""
@@ -150,21 +123,10 @@ class Contract:
         return evaluator.pure(expression, cursor.state)
 
 
-def _outside(
-    _evaluator: Evaluator,
-    function: ir.Function,
-    _arguments: tuple[Value, ...],
-    _cursor: Cursor,
-    _exits: Exits,
-) -> Value:
+def _outside(call: Call) -> Value:
     raise UnsupportedError(
-        f"{function.source} is reached outside the contract for memory (checks/trap/contract.py)"
+        f"{call.function.source} is reached outside the contract for memory (checks/trap/contract.py)"
     )
-
-
-def _argument(function: ir.Function, arguments: tuple[Value, ...], name: str) -> tuple[Value, ir.Parameter]:
-    found = zip(arguments, function.parameters, strict=True)
-    return next((argument, parameter) for argument, parameter in found if parameter.name == name)
 
 
 def contract_functions(program: ir.Program) -> list[ir.Function]:

@@ -5,8 +5,12 @@ from __future__ import annotations
 
 def memory_functions(width: int) -> list[str]:
     """The functions that read and write `width` bits, little-endian."""
+    return [_reading(width), _writing(width)]
+
+
+def _reading(width: int) -> str:
     size = width // 8
-    read = f"""
+    return f"""
 define internal i{width} @read_memory_{width}(ptr %state, i64 %address) {{
 entry:
   %there = call ptr @inside(ptr %state, i64 %address, i64 {size})
@@ -30,7 +34,11 @@ byte:
 end:
   ret i{width} %more
 }}"""
-    write = f"""
+
+
+def _writing(width: int) -> str:
+    size = width // 8
+    return f"""
 define internal void @write_memory_{width}(ptr %state, i64 %address, i{width} %value) {{
 entry:
   %there = call ptr @inside(ptr %state, i64 %address, i64 {size})
@@ -53,7 +61,6 @@ byte:
 end:
   ret void
 }}"""
-    return [read, write]
 
 
 def resize(word: str, width: int) -> str:
