@@ -90,6 +90,12 @@ FAULTS = [
         "  check true else",
         "delivery.deliver_event.guest_activity_rules.rip",
     ),
+    (
+        "vmx/vm_entry",
+        "    deliver_exception(injected_event())\n",
+        "    deliver_exception(injected_event())\n    CR0.PG := false\n",
+        "cycle.inject_event.guest_register_rules.paging",
+    ),
 ]
 
 

@@ -122,7 +122,7 @@ def guest_segment_rules(m: Machine) -> Rules:
     )
     return {
         **_segments(m),
-        "cs": z3.And(_is_usable(m, "CS"), z3.Not(is_both), code),
+        "cs": z3.And(z3.Not(is_both), code),
         "cs_privilege": is_code_privilege_valid(m),
         "ss": z3.Implies(_is_usable(m, "SS"), _has_form(m, "SS", (3, 7), is_system=False)),
         "tr": z3.And(_is_usable(m, "TR"), task),

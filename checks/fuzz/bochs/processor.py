@@ -133,12 +133,13 @@ class Processor:
             for page in range(0, size, PAGE):
                 self._memory.page_insert(page, address + page)
 
-    def load(self, fields: Mapping[int, int]) -> None:
-        """Makes a VMCS of these fields, by encoding; the host's state is this program's."""
+    def load(self, fields: Mapping[int, int], host: Mapping[int, int] | None = None) -> None:
+        """Makes a VMCS of these fields, by encoding; the host's state is this program's, unless another is given."""
         self._encodings = (_INSTRUCTION_ERROR, *(e for e in fields if e != _INSTRUCTION_ERROR))
         self._clear_vmcs()
         self._beyond.restore()
-        written = {e: v for e, v in fields.items() if e >> 10 & 3 != _READ_ONLY} | self.host_state
+        written = {e: v for e, v in fields.items() if e >> 10 & 3 != _READ_ONLY}
+        written |= self.host_state if host is None else host
         self._put(WRITES, *(word for pair in written.items() for word in pair))
         state = self._root()
         state.rcx = len(written)
