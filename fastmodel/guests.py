@@ -12,10 +12,9 @@ from fastmodel import controls, state
 from fastmodel.block import Block
 from fastmodel.engine import FastEngine
 from fastmodel.reference.compiled import Compiled, uninterrupted
+from fastmodel.reference.copies import MachineCopy
 from fastmodel.reference.layout import CONTROL_WORDS, MOST_OUTPUTS, OFFSET, OUTPUT_WORDS
 from fastmodel.reference.purpose import GUESTS
-from fastmodel.reference.vmcs_store import VmcsStore
-from refmodel.generate.names import cache_attribute
 from refmodel.model import Model
 
 MOST_CONTROLS = 64
@@ -46,14 +45,13 @@ class GuestEngine:
         self._fast = FastEngine(model.program, machine, "native", translates=translates)
         self._compiled = Compiled(model, machine, GUESTS)
         self._block = self._compiled.block
-        self._vmcs = VmcsStore(self._compiled.layout, self._block, machine)
+        self._copy = MachineCopy(self._compiled, machine)
         self._run = self._compiled.function("run_guests", 3)
         self._kept = self._compiled.allocate(self._compiled.layout.lists)
         self._outputs = (ctypes.c_uint64 * (OUTPUT_WORDS * MOST_OUTPUTS))()
         self._controls = (ctypes.c_uint64 * (CONTROL_SIZE * MOST_CONTROLS))()
         self._names = [(name, len(o.parameters)) for name, o in model.program.outputs.items()]
         self._known: list[Block | None] = []  # the fast model's block for each of the controls
-        self._generations: dict[int, int] = {}
         self._times_emptied = 0
         header = {
             "OUTPUTS": ctypes.addressof(self._outputs),
@@ -65,7 +63,7 @@ class GuestEngine:
 
     def run(self, steps: int) -> int:
         """Makes up to `steps` steps; returns how many.  If these are fewer, the next one is the Python model's."""
-        if not self._vmcs.has_room():
+        if not self._copy.has_room():
             return 0
         done = 0
         with self._taken():
@@ -98,7 +96,7 @@ class GuestEngine:
 
     def _learn_controls(self) -> None:
         """Notes what the present state of the control registers means for the fast model."""
-        self._give()
+        self._copy.give()
         machine = self._machine
         block = self._fast.enter_space() if controls.is_supported(machine) else None
         if self._fast.times_emptied != self._times_emptied or len(self._known) == MOST_CONTROLS:
@@ -125,29 +123,11 @@ class GuestEngine:
         if block is not None:
             block.set(state.UNTIL_SAMPLE, block.translator.sample() if block.translator else NEVER)
 
-    # --- the machine ------------------------------------------------------------------------------
-
     @contextmanager
     def _taken(self) -> Iterator[None]:
         """The machine is copied in, and back in the end."""
-        self._block.take()
-        self._vmcs.take()
-        for address in self._compiled.caches.values():
-            table = ctypes.c_uint64.from_address(address)
-            table.value += 1
-            self._generations[address] = table.value
-        self._compiled.decoded.make_room()
+        self._copy.take()
         try:
             yield
         finally:
-            self._give()
-
-    def _give(self) -> None:
-        """Copies back what has changed; what was forgotten here is forgotten there."""
-        self._vmcs.give()
-        self._block.give()
-        for name, address in self._compiled.caches.items():
-            generation = ctypes.c_uint64.from_address(address).value
-            if generation != self._generations[address]:
-                self._generations[address] = generation
-                getattr(self._machine, cache_attribute(name)).clear()
+            self._copy.give()

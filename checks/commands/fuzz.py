@@ -43,7 +43,7 @@ def _add_subjects(group: argparse._ArgumentGroup) -> None:
         "--engine",
         default="fast,reference",
         metavar="A,B",
-        help="what to compare with the reference: fast (default), unicorn or bochs, alone or with ',reference'",
+        help="what to compare with the reference: fast (default), compiled, unicorn, bochs; alone or with ',reference'",
     )
     group.add_argument(
         "--instruction",
@@ -253,7 +253,7 @@ def _chosen(tested: Engine, program: Program, wanted: Sequence[str] | None) -> S
             )
         if name not in known:
             why = (
-                "it has no handler, and runs as the specification compiled; try --engine unicorn"
+                "it has no handler, and runs as the specification compiled; try --engine compiled"
                 if tested.name == "fast"
                 else "it needs more than registers, flags and memory"
             )
@@ -274,7 +274,7 @@ def _report(campaign: Campaign, args: argparse.Namespace) -> None:
     for failure in campaign.corpus.failures:
         print(f"not written: {failure}", file=sys.stderr)
     for divergence, path in outcome.divergences:
-        text = describe(divergence, campaign.plain.model, divergence.case.columns)
+        text = describe(divergence, campaign.plain.model, divergence.case.columns, args.spec)
         print(f"\n{text}\n\n  replay it: {replay_command(path, args.spec)}\n")
     for case in campaign.corpus.unwritten:
         print(f"could not be written, here it is: {json.dumps(case.document())}", file=sys.stderr)

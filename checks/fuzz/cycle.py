@@ -37,11 +37,18 @@ class Cycle:
     def __call__(self, machine: Any) -> Step:
         """One cycle of any machine of the model."""
         try:
-            self._run(machine)
+            return self._make(machine)
         except NotModelled:
             return NOT_MODELLED
         except Abort as abort:
             return self._ended(machine, abort)
+
+    def of(self, model: Model) -> Cycle:
+        """The same of another model; a VM exit is not completed."""
+        return Cycle(model, delivers=self.delivers)
+
+    def _make(self, machine: Any) -> Step:
+        self._run(machine)
         return DONE
 
     def _ended(self, machine: Any, abort: Abort) -> Step:

@@ -92,6 +92,12 @@ class FastEngine:
         return [name for name, is_handled in coverage(program).items() if is_handled]
 
 
+def _compiled(model: Model) -> Engine:
+    from checks.fuzz.compiled import CompiledEngine
+
+    return CompiledEngine(model)
+
+
 def _unicorn(model: Model) -> Engine:
     from checks.fuzz.unicorn import UnicornEngine
 
@@ -108,6 +114,7 @@ Factory = Callable[[Model], Engine]
 ENGINES: Mapping[str, Factory] = {
     "reference": ReferenceEngine,
     "fast": FastEngine,
+    "compiled": _compiled,
     "unicorn": _unicorn,
     "bochs": _bochs,
 }

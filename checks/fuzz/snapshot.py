@@ -16,11 +16,13 @@ SCRATCH = frozenset({"NEXT_RIP", "SINGLE_STEP"})  # registers that mean nothing 
 
 
 class View:
-    """Which attributes of a machine hold its registers and which of a VMCS its fields; reads all at once."""
+    """Which attributes of a machine hold its registers, and the VMM's variables, and which of a VMCS its fields; reads
+    all at once.
+    """
 
     def __init__(self, program: Program) -> None:
-        registers = [v for v in program.state_in("register") if v.name not in SCRATCH]
         variables = [*program.state_in("register"), *program.state_in("state")]
+        registers = [v for v in variables if v.name not in SCRATCH]
         self.plain = tuple(v.name for v in variables if not v.indices)
         self.indexed = tuple(v.name for v in variables if v.indices)
         cached = [function for function in program.functions.values() if function.cached]

@@ -42,7 +42,7 @@ class Inverted:
     def __init__(self, model: Model, cycle: Cycle) -> None:
         self.machine = model.machine(RecordingMemory(MEMORY_SIZE))
         self._plain = model
-        self._delivers = cycle.delivers
+        self._kind = cycle
 
     def step(self, machine: Any) -> Step:
         """One instruction, which must leave the machine's state as it would be but for what is undefined.
@@ -61,4 +61,4 @@ class Inverted:
 
     @cached_property
     def _cycle(self) -> Cycle:
-        return Cycle(self._model, delivers=self._delivers)
+        return self._kind.of(self._model)

@@ -83,35 +83,79 @@ end:
 
 ; --- one step here ---
 
+; Before a step: keeps all that `take_back` needs.
+define internal void @begin_step(ptr %state, ptr %kept) {
+  %count.at = getelementptr i8, ptr %state, i64 $JOURNAL_COUNT
+  store i64 0, ptr %count.at
+  call void @copy(ptr %kept, ptr %state, i64 $LISTS)
+  ret void
+}
+
+; Makes the step that never was.
+define internal void @take_back(ptr %state, ptr %kept) {
+  call void @put_back(ptr %state)
+  call void @copy(ptr %state, ptr %kept, i64 $LISTS)
+  call void @forget_everything(ptr %state)
+  ret void
+}
+
+; Whether a step was made here from end to end: nothing in it is left to the Python model.
+define internal i1 @is_made_here(ptr %state) {
+  %aborted = call i1 @is_aborted(ptr %state)
+  %outside.at = getelementptr i8, ptr %state, i64 $OUTSIDE
+  %outside = load i64, ptr %outside.at
+  %here = icmp eq i64 %outside, 0
+  %not.aborted = xor i1 %aborted, true
+  %good = and i1 %here, %not.aborted
+  ret i1 %good
+}
+
 ; An instruction, with the VM exit that it may cause and what the VMM does then, or a VM entry. False, and nothing
 ; happened, if Python has to do it: also if no guest is left, or none can be entered.
 define internal i1 @step(ptr %state, ptr %kept) {
 entry:
-  %count.at = getelementptr i8, ptr %state, i64 $JOURNAL_COUNT
-  store i64 0, ptr %count.at
-  call void @copy(ptr %kept, ptr %state, i64 $LISTS)
+  call void @begin_step(ptr %state, ptr %kept)
   %mode.at = getelementptr i8, ptr %state, i64 $IN_NON_ROOT
   %before = load i8, ptr %mode.at
   %alive = call i1 @run_one(ptr %state)
   %after = load i8, ptr %mode.at
   %either = or i8 %before, %after
   %in.guest = icmp ne i8 %either, 0
-  %aborted = call i1 @is_aborted(ptr %state)
-  %outside.at = getelementptr i8, ptr %state, i64 $OUTSIDE
-  %outside = load i64, ptr %outside.at
-  %here = icmp eq i64 %outside, 0
+  %here = call i1 @is_made_here(ptr %state)
   %good.1 = and i1 %alive, %in.guest
-  %good.2 = and i1 %good.1, %here
-  %not.aborted = xor i1 %aborted, true
-  %good = and i1 %good.2, %not.aborted
+  %good = and i1 %good.1, %here
   br i1 %good, label %end, label %back
 back:
-  call void @put_back(ptr %state)
-  call void @copy(ptr %state, ptr %kept, i64 $LISTS)
-  call void @forget_everything(ptr %state)
+  call void @take_back(ptr %state, ptr %kept)
   br label %end
 end:
   ret i1 %good
+}
+
+; One step for comparisons, of a guest or of the bare machine: 0, and nothing happened, if Python has to do it; 1, or 2
+; if no guest is left.
+define i64 @single_step(ptr %state, ptr %kept, i64 %of.guest) {
+entry:
+  call void @begin_step(ptr %state, ptr %kept)
+  %is.guest = icmp ne i64 %of.guest, 0
+  br i1 %is.guest, label %guest, label %bare
+guest:
+  %left = call i1 @run_one(ptr %state)
+  br label %made
+bare:
+  call void @cycle(ptr %state)
+  br label %made
+made:
+  %alive = phi i1 [ %left, %guest ], [ true, %bare ]
+  %good = call i1 @is_made_here(ptr %state)
+  %how = select i1 %alive, i64 1, i64 2
+  br i1 %good, label %end, label %back
+back:
+  call void @take_back(ptr %state, ptr %kept)
+  br label %end
+end:
+  %result = phi i64 [ %how, %made ], [ 0, %back ]
+  ret i64 %result
 }
 
 ; --- a run in the fast model ---
