@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNLIMITED = 10_000  # columns
+_PANEL = 130  # of a panel out of a pipe: a line of the specification or of generated code fits
 
 
 def output_console(*, has_panels: bool = False) -> Console:
-    """Standard output.  Where it is no terminal, lines are as long as they need to be, for `grep`; panels never are."""
+    """Standard output.  Out of a pipe lines are as long as they need to be, for `grep`; panels have a width."""
     from rich.console import Console
 
     class Output(Console):
@@ -27,8 +28,8 @@ def output_console(*, has_panels: bool = False) -> Console:
             raise BrokenPipeError  # the command line's business; rich would exit
 
     found = Output(soft_wrap=not has_panels, highlight=False)
-    if not has_panels and not found.is_terminal and "COLUMNS" not in os.environ:
-        found.width = _UNLIMITED
+    if not found.is_terminal and "COLUMNS" not in os.environ:
+        found.width = _PANEL if has_panels else _UNLIMITED
         found.file = cast("IO[str]", _WithoutPadding(sys.stdout))
     return found
 

@@ -14,19 +14,37 @@ from checks.trap.replay import replay
 from grammar import ir
 from refmodel.model import Model, build
 
-# What a processor may do otherwise in VMX non-root operation: file, text, wrong text, the theorem that notices.
+# What a processor may do otherwise in VMX non-root operation: file, text, wrong text, the theorems that notice.
 FAULTS = [
+    (
+        "cpu/cycle",
+        "    RFLAGS.RF := true\n",
+        "    RFLAGS.RF := TSC[0]\n    TSC := 0\n",
+        ("set_resume_flag.C", "set_resume_flag.I", "set_resume_flag.E"),
+    ),
     (
         "cpu/cycle",
         "    CR2 := event.qualification\n",
         "    CR2 := if IN_NON_ROOT then 0 else event.qualification\n",
-        "record_cause.E",
+        ("record_cause.E",),
     ),
     (
         "cpu/cycle",
         "    DR6 := DR6 | (event.qualification as Dr6)\n",
-        "    DR6 := (TSC as Dr6) | (event.qualification as Dr6)\n",
-        "record_cause.C",
+        "    DR6 := (TSC as Dr6) | (event.qualification as Dr6)\n    TSC := 0\n",
+        ("record_cause.C", "record_cause.I"),
+    ),
+    (
+        "cpu/interrupt_delivery",
+        "    IF: RFLAGS.IF and gate.TYPE == TRAP_GATE, TF: false",
+        "    IF: TSC[0], TF: IN_NON_ROOT",
+        ("deliver_event.C", "deliver_event.E"),
+    ),
+    (
+        "cpu/interrupt_delivery",
+        "  NEXT_RIP := handler\n",
+        "  NEXT_RIP := handler\n  TSC := 0\n",
+        ("deliver_event.I",),
     ),
 ]
 
@@ -48,7 +66,7 @@ def prove(program: ir.Program, goal: str) -> Result:
     return GroupRunner(group, Limits()).prove(next(g for g in group.goals if g.id == goal))
 
 
-@pytest.mark.parametrize("goal", [goal for *_, goal in FAULTS])
+@pytest.mark.parametrize("goal", [goal for *_, goals in FAULTS for goal in goals])
 def test_what_a_guest_gets_otherwise_is_refuted_and_the_reference_shows_it(
     broken: ir.Program, broken_model: Model, model: Model, goal: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,7 +12,7 @@ import z3
 from broken_specification import refuted_case
 
 from checks.fast import text_replay, translations
-from checks.fast.translations import READS, Lemmas, direct, empty, entered, miss, stale
+from checks.fast.translations import READS, WIDE_READS, WRITES, Lemmas, direct, empty, entered, miss, stale
 from checks.solve import GroupRunner, Limits
 from checks.symbolic.terms import Terms, Truth
 from checks.theorem import Group, Status
@@ -23,6 +23,7 @@ Lemma = Callable[[Lemmas], Iterator[Truth]]
 
 
 NAME = "tried"
+SLOTS = [f"slots of other pages, {table}" for table in ("reads", "writes", "wide")]
 
 
 def is_refuted(lemma: Lemma) -> bool:
@@ -43,10 +44,12 @@ def is_refuted(lemma: Lemma) -> bool:
     [
         (partial(entered, table=direct(layout.READ_TLB, wrong.read_address_by_first_byte)), "", None),
         (partial(entered, table=replace(READS, entries=128)), "", None),
+        (partial(entered, table=replace(WRITES, entries=128)), "", None),
+        (partial(entered, table=replace(WIDE_READS, entries=128)), "", None),
         (stale, "known_widely", wrong.known_of_any_generation),
         (miss, "write_address_slowly", wrong.write_address_entering_code),
     ],
-    ids=["operand in two pages", "slots of other pages", "entry of an earlier generation", "page with code"],
+    ids=["operand in two pages", *SLOTS, "entry of an earlier generation", "page with code"],
 )
 def test_faults_of_tables_are_refuted(
     lemma: Lemma, name: str, fault: Callable[..., int] | None, monkeypatch: pytest.MonkeyPatch

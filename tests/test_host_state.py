@@ -90,6 +90,13 @@ FAULTS = [
         "  check true else",
         "delivery.deliver_event.guest_activity_rules.rip",
     ),
+    # Where the delivery begins that is left open, on one of the ways through the function.
+    (
+        "vmx/vm_entry",
+        "BLOCKING_BY_NMI: INTERRUPTIBILITY.BLOCKING_BY_NMI or injected_type() == NMI }",
+        "BLOCKING_BY_STI: true, BLOCKING_BY_NMI: INTERRUPTIBILITY.BLOCKING_BY_NMI or injected_type() == NMI }",
+        "cycle.inject_event.guest_activity_rules.blocking_by_sti",
+    ),
 ]
 
 

@@ -135,6 +135,21 @@ def test_the_qualifier_says_which_bits_of_the_function_count(
         assert request(model, m, message(9), device=DEVICE ^ difference) == ((VECTOR, 3) if allowed else 0x26)
 
 
+def test_without_validation_any_device_is_accepted(model: Model, m: Any) -> None:
+    """VT-d 9.10: the source-id is not looked at."""
+    set_irte(m, 9, irte(), DEVICE)
+    for device in (0, DEVICE, DEVICE ^ 8, 0xFFFF):
+        assert request(model, m, message(9), device=device) == (VECTOR, 3)
+
+
+def test_each_index_has_its_entry(model: Model, m: Any) -> None:
+    """Also among those that are cached."""
+    for number in (9, 10):
+        set_irte(m, number, irte(VECTOR + number), BY_SOURCE | DEVICE)
+    for number in (9, 10, 9):
+        assert request(model, m, message(number)) == (VECTOR + number, 3)
+
+
 def test_a_range_of_buses_is_accepted(model: Model, m: Any) -> None:
     set_irte(m, 9, irte(), BY_BUS | 2 << 8 | 4)
     accepted = [bus for bus in range(7) if request(model, m, message(9), device=bus << 8) == (VECTOR, 3)]

@@ -274,7 +274,7 @@ def _report(campaign: Campaign, args: argparse.Namespace) -> None:
     for failure in campaign.corpus.failures:
         print(f"not written: {failure}", file=sys.stderr)
     for divergence, path in outcome.divergences:
-        text = describe(divergence, campaign.plain.model, divergence.case.columns)
+        text = describe(divergence, campaign.plain.model, divergence.case.columns, args.spec)
         print(f"\n{text}\n\n  replay it: {replay_command(path, args.spec)}\n")
     for case in campaign.corpus.unwritten:
         print(f"could not be written, here it is: {json.dumps(case.document())}", file=sys.stderr)

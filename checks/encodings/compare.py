@@ -10,14 +10,14 @@ from iced_x86 import OpKind
 
 from checks.encodings.enumerate import Code
 from checks.encodings.known import KNOWN, LOW_PARTS, OTHER_NAMES, UNCOMPARED
-from grammar.ir import Program
+from grammar.ir import Instruction, Program
 from refmodel.access import ImmediateAccess, OperandAccess, RelativeAccess
 from refmodel.decoder import Decoded, Decoder, NotModelled, opcode_rows
 from refmodel.forms import forms
 from refmodel.model import build
 from refmodel.operands import Immediate, Memory
 from refmodel.registers import GENERAL, Register
-from refmodel.syntax import template
+from refmodel.syntax import Template, template
 
 ADDRESS = 0x40_0000
 FS = 4
@@ -28,6 +28,7 @@ _REGISTERS = {
     value: name.lower() for name, value in vars(iced_x86.Register).items() if isinstance(value, int)
 }
 _NEAR = (OpKind.NEAR_BRANCH16, OpKind.NEAR_BRANCH32, OpKind.NEAR_BRANCH64)
+Widths = tuple[int | None, ...]
 _FAR = (OpKind.FAR_BRANCH16, OpKind.FAR_BRANCH32)  # one operand there, a selector and an offset here
 
 
@@ -58,6 +59,7 @@ class Comparison:
     _decoder: Decoder = field(init=False)
     _rows: frozenset[tuple[bytes, int]] = field(init=False)
     _mnemonics: frozenset[str] = field(init=False)
+    _templates: dict[tuple[str, Widths], Template] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._decoder = build(self.program).decoders[self.code_size]
@@ -73,21 +75,14 @@ class Comparison:
         for escape, opcode, code in codes:
             theirs = iced_x86.Decoder(self.code_size, code, ip=ADDRESS).decode()
             mnemonic = _MNEMONICS[theirs.mnemonic]
-            if any(
-                (
-                    theirs.is_call_far,
-                    theirs.is_call_far_indirect,
-                    theirs.is_jmp_far,
-                    theirs.is_jmp_far_indirect,
-                )
-            ):
+            if mnemonic in ("call", "jmp") and _is_far(theirs):
                 mnemonic = f"l{mnemonic}"
             mnemonic = OTHER_NAMES.get(mnemonic, mnemonic)
             ours = self._decode(code) if (escape, opcode) in self._rows else None
             is_ours = ours is not None and ours.instruction is not None
             if not is_ours and mnemonic not in self._mnemonics:
                 continue
-            problem = _problem(ours, theirs, mnemonic)
+            problem = self._problem(ours, theirs, mnemonic)
             if problem is None:
                 self.agreed += 1
                 continue
@@ -103,29 +98,41 @@ class Comparison:
         finally:
             self._decoder.known.clear()
 
+    def _problem(self, ours: Decoded | None, theirs: iced_x86.Instruction, mnemonic: str) -> str | None:
+        """What is different, None if nothing is."""
+        if ours is None:
+            return "not modelled"
+        if ours.instruction is None or ours.pattern is None:
+            return "#UD"
+        name = ours.instruction.name
+        written = self._template(ours.instruction, ours.pattern.widths(ours.size))
+        if mnemonic not in written.mnemonics:
+            return name
+        if ours.length != theirs.len:
+            return f"{name} of {ours.length} bytes"
+        if (name, ours.size) in UNCOMPARED:
+            return None
+        if name in LOW_PARTS:
+            return None if _same_numbers(ours, theirs) else f"{name} with other operands"
+        by_name = dict(zip(ours.instruction.operands, ours.operands, strict=True))
+        shown = [(i, by_name[place]) for i, place in enumerate(written.operands) if isinstance(place, str)]
+        same = all(_same(access, ours.length, theirs, i) for i, access in shown)
+        if not same and name == "XCHG":  # the order of its operands means nothing
+            same = all(_same(access, ours.length, theirs, 1 - i) for i, access in shown)
+        return None if same else f"{name} with other operands"
 
-def _problem(ours: Decoded | None, theirs: iced_x86.Instruction, mnemonic: str) -> str | None:
-    """What is different, None if nothing is."""
-    if ours is None:
-        return "not modelled"
-    if ours.instruction is None or ours.pattern is None:
-        return "#UD"
-    name = ours.instruction.name
-    written = template(ours.instruction, ours.pattern.widths(ours.size))
-    if mnemonic not in written.mnemonics:
-        return name
-    if ours.length != theirs.len:
-        return f"{name} of {ours.length} bytes"
-    if (name, ours.size) in UNCOMPARED:
-        return None
-    if name in LOW_PARTS:
-        return None if _same_numbers(ours, theirs) else f"{name} with other operands"
-    by_name = dict(zip(ours.instruction.operands, ours.operands, strict=True))
-    shown = [(i, by_name[place]) for i, place in enumerate(written.operands) if isinstance(place, str)]
-    same = all(_same(access, ours.length, theirs, i) for i, access in shown)
-    if not same and name == "XCHG":  # the order of its operands means nothing
-        same = all(_same(access, ours.length, theirs, 1 - i) for i, access in shown)
-    return None if same else f"{name} with other operands"
+    def _template(self, instruction: Instruction, widths: Widths) -> Template:
+        """How an instruction is written with operands of these widths; each is made once."""
+        key = instruction.name, widths
+        if key not in self._templates:
+            self._templates[key] = template(instruction, widths)
+        return self._templates[key]
+
+
+def _is_far(theirs: iced_x86.Instruction) -> bool:
+    return (
+        theirs.is_call_far or theirs.is_call_far_indirect or theirs.is_jmp_far or theirs.is_jmp_far_indirect
+    )
 
 
 def _same_numbers(ours: Decoded, theirs: iced_x86.Instruction) -> bool:

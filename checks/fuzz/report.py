@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checks.fuzz.difference import NONE, Difference, Divergence
 from grammar.ir import Bitfield, Program
+from grammar.source import shown_file
 from refmodel.decoder import NotModelled, Truncated
 from refmodel.encoding import MAX_LENGTH
 from refmodel.model import Model
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from checks.fuzz.campaign import Campaign
 
 
-def describe(divergence: Divergence, model: Model, names: tuple[str, str]) -> str:
-    """The report; `names` are the reference's and the tested engine's."""
+def describe(divergence: Divergence, model: Model, names: tuple[str, str], spec: Path | None = None) -> str:
+    """The report; `names` are the reference's and the tested engine's, `spec` is where the specification lies."""
     case = divergence.case
     lines = [
         f"DIVERGENCE of {names[1]} from {names[0]} after step {case.steps}, from the base '{case.base}'",
@@ -30,7 +32,8 @@ def describe(divergence: Divergence, model: Model, names: tuple[str, str]) -> st
     lines += [_difference(difference, model.program) for difference in divergence.differences]
     instruction = model.program.instructions.get(case.instruction)
     if instruction is not None:
-        lines += ["", f"  {instruction.name}: {instruction.span}"]
+        span = instruction.span
+        lines += ["", f"  {instruction.name}: {shown_file(span.file, spec)}:{span.line}:{span.column}"]
     return "\n".join(lines)
 
 

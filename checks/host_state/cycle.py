@@ -29,7 +29,7 @@ from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Value, fresh, key
 from checks.theorem import Goal, Group
 from checks.totality.havoc import EXECUTE, Havoc, aborts_of, written_by_instructions
-from checks.totality.open_run import OpenRun
+from checks.totality.open_run import OpenRun, made_by
 from checks.trap.contract import FAULT, LOADS, STORES, VM_EXIT
 from checks.trap.unknown import Unknowns
 from grammar import ir
@@ -92,6 +92,15 @@ class _Open:
     havoc: Havoc
     assumed: list[dict[str, Truth]] = field(default_factory=list)
     begun: list[tuple[Truth, State, bool]] = field(default_factory=list)
+
+    def missed(self, run: OpenRun) -> Iterator[Truth]:
+        """That a part would begin, but is not come to on any way to an end, for each."""
+        terms = self.promises.terms
+        for number, (condition, _, _) in enumerate(self.begun):
+            made = terms.disjunction(
+                terms.conjunction((e.condition, terms.equal(made_by(e, number), 1, 8))) for e in run.ends
+            )
+            yield terms.conjunction((condition, terms.negation(made)))
 
     def instruction(self, machine: Evaluator, cursor: Cursor, exits: Exits) -> None:
         """What any instruction may do."""
@@ -157,7 +166,7 @@ def _goals(
             terms.truth(terms.conjunction(places.values())),
             hypotheses,
             run.witnesses(),
-            minimise=partial(_minimise, canonical, run),
+            minimise=partial(_minimise, canonical, run, open_),
             explain=partial(run.broken, KIND, goal, places, summary, one.predicate.span, claim=one.name),
         )
 
@@ -204,10 +213,14 @@ class _Condition:
             yield terms.negation(terms.equivalent(answer, cast(Truth, said)))
 
 
-def _minimise(canonical: _Condition, run: OpenRun) -> Sequence[z3.ExprRef]:
-    """First what the specification does not call canonical, so that the counterexample replays."""
-    mistakes = (one for one in canonical.mistakes(run) if isinstance(one, z3.ExprRef))
-    return [*mistakes, *run.minimise()]
+def _minimise(canonical: _Condition, run: OpenRun, open_: _Open) -> Sequence[z3.ExprRef]:
+    """First what a counterexample that replays does not have.
+
+    That is what the specification does not call canonical, and parts that begin on a way that is not taken: in a
+    branch, conditions are relative to it, and the theorem says more than it has to.
+    """
+    first = (*canonical.mistakes(run), *open_.missed(run))
+    return [*(one for one in first if isinstance(one, z3.ExprRef)), *run.minimise()]
 
 
 _WORDS: Mapping[str, str] = {RETURN: "returns", FAULT: "faults", VM_EXIT: "exits"}

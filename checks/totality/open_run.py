@@ -98,7 +98,7 @@ class OpenRun:
         """The calls on the way that is taken."""
         end = next((one for one in self.ends if concrete.holds(one.condition)), None)
         for call in self.havoc.calls if end is not None else ():
-            if concrete.number(cast(Exit, end).state.elements(CALLS).read((call.number,))):
+            if concrete.number(made_by(cast(Exit, end), call.number)):
                 yield call
 
     def _done(self, concrete: Concrete, call: OpenCall) -> Iterator[tuple[str, int]]:
@@ -130,6 +130,11 @@ class OpenRun:
                 item(variable.name, concrete.point(point)),
                 concrete.number(cast(Elements, value).read(point)),
             )
+
+
+def made_by(end: Exit, number: int) -> Vector:
+    """1 if the call of that number was made on the way to an end, else 0."""
+    return cast(Vector, end.state.elements(CALLS).read((number,)))
 
 
 def end_in_words(kind: str) -> str:
