@@ -13,6 +13,7 @@ import grammar
 from checks.cache import ProofCache
 from checks.cli import main
 from checks.errors import UsageError
+from checks.mutate import clauses
 from checks.mutate.campaign import Campaign, Run, Setup
 from checks.mutate.choices import Choices, Chooser, choice
 from checks.mutate.explanations import Explanation, explanations
@@ -80,6 +81,24 @@ def test_a_rule_is_an_item_of_its_own() -> None:
     assert [name for name, group in changed.rules.items() if group != PROGRAM.rules[name]] == [
         "control_rules"
     ]
+
+
+def test_whose_a_variable_is_says_what_is_seen_of_it() -> None:
+    """`owner guest when` stands once in the text: owner, view and host's part change together."""
+    changed = mutated(PROGRAM, mutant("CR3", "clear control")).state["CR3"]
+    never = ir.Literal(ir.BOOL, 0)
+    assert changed.owner == never
+    for part in (changed.view, changed.host):
+        assert isinstance(part, ir.Conditional)
+        assert part.condition == never
+
+
+def test_a_result_is_remembered_by_fewer_keys() -> None:
+    old, new = (
+        p.functions["second_level"] for p in (PROGRAM, mutated(PROGRAM, mutant("second_level", "omit key")))
+    )
+    assert new.keys == old.keys[1:]
+    assert new.body == old.body
 
 
 def test_copies_of_one_place_change_together() -> None:
@@ -210,7 +229,9 @@ def test_effects_change_places_if_neither_touches_what_the_other_writes(
     assert is_independent(PROGRAM, mutant(name, "reorder", what)) == independent
 
 
-@pytest.mark.parametrize(("name", "operator"), [("switch_to", "drop output"), ("vm_exit", "drop forget")])
+@pytest.mark.parametrize(
+    ("name", "operator"), [("switch_to", "drop output"), ("vm_exit", "drop forget"), ("irte_of", "omit key")]
+)
 def test_what_is_not_compared_is_not_called_equivalent(name: str, operator: str) -> None:
     assert list(CAMPAIGN.survivors().equivalent(frozenset({NUMBERS[mutant(name, operator)]}))) == []
 
@@ -228,6 +249,14 @@ def test_what_does_the_same_is_what_its_own_theorem_does_not_kill() -> None:
 def test_no_step_or_instruction_is_equivalent_by_itself() -> None:
     some = frozenset(n for n, m in CAMPAIGN.mutants.items() if m.name in ("release", "CLTS"))
     assert {verdict.mutant.operator for verdict in CAMPAIGN.survivors().equivalent(some)} == {"reorder"}
+
+
+def test_whose_a_variable_is_may_not_depend_on_a_control_that_the_policy_fixes() -> None:
+    """Guests have EPT, so CR3 is theirs; no access to debug registers exits."""
+    same = {("CR3", "set control"): True, ("CR3", "clear control"): False, ("DR6", "clear control"): True}
+    for (name, operator), is_same in same.items():
+        some = {NUMBERS[one]: one for one in [mutant(name, operator)]}
+        assert bool(clauses.reasons(PROGRAM, Weaver(PROGRAM), name, some)) is is_same
 
 
 def test_an_exit_of_another_number_differs_in_what_it_reports() -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 from checks.errors import UsageError
@@ -131,17 +132,18 @@ def _print(console: Console, shown: Shown, *, in_full: bool) -> None:
 def _print_proofs(console: Console, shown: Shown, *, in_full: bool) -> None:
     from rich.markup import escape
 
+    from checks.prover.terminal import values_table
+
     for result in shown.refuted:
         console.print(f"  refutes {escape(result.id)}: {escape(result.detail)}")
     if in_full and shown.refuted and (found := shown.refuted[-1].counterexample) is not None:
-        for row in found.rows:
-            console.print("    [dim]" + escape("  ".join(row)) + "[/]")
+        console.print(values_table(found))
     if shown.replayed is not None:
         console.print(
             f"  the reference {'confirms' if shown.replayed else 'does not confirm'} the counterexample"
         )
         if in_full:
-            console.print(escape(shown.replay.rstrip()))
+            console.print(escape(indent(shown.replay.rstrip(), "    ")))
     elif shown.refuted:
         console.print(
             "  [dim]the counterexample is no step of the VMM, so the reference has nothing to replay[/]"

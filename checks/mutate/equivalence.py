@@ -18,7 +18,7 @@ from checks.isolation.instances import Instances
 from checks.isolation.patterns import find_patterns
 from checks.isolation.world import MEMORY, World, take_step
 from checks.mutate.outcomes import Difference, Outcome, compare, outcome, same_state
-from checks.mutate.places import Mutant
+from checks.mutate.places import KEYS, Mutant
 from checks.mutate.scope import is_of_msr_areas
 from checks.mutate.tables import RULES, Item, items_named
 from checks.mutate.trial import Trial
@@ -88,13 +88,17 @@ def reasons(program: ir.Program, weaver: Weaver, subject: str, some: Numbered) -
 
 def _comparable(program: ir.Program, some: Numbered) -> Numbered:
     """Those whose place does no more than change state: what is said to the machine around the specification, and what
-    caches forget, is not compared.
+    caches remember and forget, is not compared.
     """
     return {n: mutant for n, mutant in some.items() if not has_other_effects(program, mutant)}
 
 
 def has_other_effects(program: ir.Program, mutant: Mutant) -> bool:
-    """Whether a statement in which the mutant is has an output, or forgets something, by itself or in what it calls."""
+    """Whether a statement in which the mutant is has an output, or forgets something, by itself or in what it calls; or
+    the mutant is in what results are remembered by.
+    """
+    if mutant.path[:1] == (KEYS,):
+        return True
     named = items_named(program, mutant.kind, mutant.name)
     statements = [n for n in nodes(tuple(named.values())) if isinstance(n, ir.Stmt) and n.span == mutant.span]
     called = reachable_functions(program, statements)
@@ -107,7 +111,7 @@ def weakest(found: Iterable[str]) -> str:
     return max(found, key=_ORDER.index, default="")
 
 
-def _in_which(
+def in_which(
     terms: Terms, assumptions: Iterable[Truth], conclusions: Sequence[Truth], numbers: frozenset[int]
 ) -> frozenset[int]:
     """The mutants in which the solver finds the conclusions to follow."""
@@ -191,7 +195,7 @@ def _alone(program: ir.Program, terms: Terms, start: State, item: object) -> Out
 def _same(
     terms: Terms, assumptions: Sequence[Truth], found: Difference, numbers: frozenset[int]
 ) -> frozenset[int]:
-    return _in_which(terms, assumptions, (found.same_end, found.same_values, found.same_states), numbers)
+    return in_which(terms, assumptions, (found.same_end, found.same_values, found.same_states), numbers)
 
 
 # --- steps ---------------------------------------------------------------------------------------
@@ -208,8 +212,8 @@ def _compare_steps(
     terms = world.terms
     old, new = (terms.conjunction(run.requirements) for run in (first, second))
     same = same_state(terms, first.after, second.after)
-    stricter = _in_which(terms, [*assumed, new], [old, same], numbers)
-    equal = _in_which(terms, [*assumed, old], [new], stricter)
+    stricter = in_which(terms, [*assumed, new], [old, same], numbers)
+    equal = in_which(terms, [*assumed, old], [new], stricter)
     return {n: SAME_IN_STEPS if n in equal else STRICTER for n in stricter}
 
 
@@ -253,7 +257,7 @@ def _compare_form(
     in_guest, outside = compare(terms, first[1], second[1]), compare(terms, bare[1], other[1])
     in_guests = _same(terms, assumed, in_guest, numbers)
     everywhere = _same(terms, assumed, outside, in_guests)
-    reports = _in_which(terms, assumed, (in_guest.same_end, in_guest.same_states), numbers - in_guests)
+    reports = in_which(terms, assumed, (in_guest.same_end, in_guest.same_states), numbers - in_guests)
     stays = [terms.negation(ends[VM_EXIT].condition) for _, ends in (first, second) if VM_EXIT in ends]
     exits = _same(terms, [*assumed, *stays], in_guest, numbers - in_guests - reports)
     return {

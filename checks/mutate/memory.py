@@ -26,7 +26,7 @@ from grammar import ir
 
 _MUTANTS = ("checks.mutate.scope", "checks.mutate.weave")
 _TRIALS = ("checks.mutate.trial", "checks.mutate.hard")
-_COMPARISON = ("checks.mutate.equivalence",)
+_COMPARISON = ("checks.mutate.clauses",)
 """Modules that results rest on, with what they import."""
 _JUDGE = tuple(Path(__file__).with_name(name) for name in ("judge.py", "targets.py"))
 """Files that they rest on too, without what they import: every family."""

@@ -19,6 +19,9 @@ from grammar.source import Span
 
 Path: TypeAlias = tuple[str | int, ...]
 
+KEYS = "keys"
+"""Begins the paths of what a function remembers its results by, and a statement forgets."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -116,10 +119,10 @@ class Rewriter:
     def keys(self, item: ir.Function) -> tuple[ir.Expr, ...]:
         """What becomes of the keys under which a function's results are remembered."""
         return tuple(
-            cast(ir.Expr, self._inside(key, item.span, ("keys", i)))
+            cast(ir.Expr, self._inside(key, item.span, (KEYS, i)))
             for i, key in enumerate(item.keys)
             if not self._is_wanted(
-                item.span, ("keys", i), "omit key", f"{item.source} whatever {shown(key)} is"
+                item.span, (KEYS, i), "omit key", f"{item.source} whatever {shown(key)} is"
             )
         )
 

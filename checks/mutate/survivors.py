@@ -6,19 +6,20 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from checks.mutate import equivalence
+from checks.mutate import clauses, equivalence
 from checks.mutate.explanations import Explanation, first_that_fits
 from checks.mutate.fates import Fate, Verdict
 from checks.mutate.independence import INDEPENDENT, is_independent
 from checks.mutate.memory import Memory
 from checks.mutate.places import Mutant
+from checks.mutate.tables import RULES
 from checks.mutate.weave import Weaver
 from grammar import ir
 
 MOST_SUBJECTS = 3
 """Instructions and steps that use a changed function are compared one by one only if they are so few."""
 
-ASSUMED = ("policies", "invariants")
+ASSUMED = ("policies", "invariants", RULES)
 AS_GOOD = "proved: the VMM and the hardware keep this promise too, and all theorems follow from it"
 """What it means that a promise survives which theorems assume and others say is kept."""
 
@@ -56,8 +57,8 @@ class Survivors:
         for number in sorted(numbers):
             items[self.mutants[number].kind, self.mutants[number].name].add(number)
         for (kind, name), some in items.items():
-            for number in sorted(self._alone(f"{kind} {name}", frozenset(some))):
-                yield Verdict(self.mutants[number], Fate.EQUIVALENT, equivalence.SAME)
+            for number, reason in sorted(self._alone(kind, name, frozenset(some)).items()):
+                yield Verdict(self.mutants[number], Fate.EQUIVALENT, reason)
 
     def left(self, groups: Mapping[int, Sequence[str]]) -> Iterator[Verdict]:
         """The verdicts on those that survived these groups: what is proved of them, else what is listed."""
@@ -97,13 +98,17 @@ class Survivors:
             return Verdict(mutant, Fate.EXPLAINED, listed.told(groups), groups=tried)
         return Verdict(mutant, Fate.SURVIVED if tried else Fate.UNREACHED, groups=tried)
 
-    def _alone(self, item: str, some: frozenset[int]) -> frozenset[int]:
-        known = self.memory.compared(item, some) if self.memory is not None else None
+    def _alone(self, kind: str, name: str, some: frozenset[int]) -> Mapping[int, str]:
+        known = self.memory.compared(f"{kind} {name}", some) if self.memory is not None else None
         if known is None:
-            same = equivalence.same_alone(self.program, self._weaver, self._numbered(some))
-            known = dict.fromkeys(same, equivalence.SAME)
-            self._remember(item, some, known)
-        return frozenset(known)
+            numbered = self._numbered(some)
+            if kind == "state":
+                known = clauses.reasons(self.program, self._weaver, name, numbered)
+            else:
+                same = equivalence.same_alone(self.program, self._weaver, numbered)
+                known = dict.fromkeys(same, equivalence.SAME)
+            self._remember(f"{kind} {name}", some, known)
+        return known
 
     def _compared(self, subject: str, some: frozenset[int]) -> Mapping[int, str]:
         known = self.memory.compared(subject, some) if self.memory is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import z3
 
@@ -14,6 +14,8 @@ from checks.emulation.runs import CYCLE, RUN_ONE
 from checks.extract import extract
 from checks.host_state.built import BOOT, START
 from checks.host_state.family import HostStateFamily
+from checks.host_state.instructions import GROUP as INSTRUCTIONS
+from checks.host_state.instructions import InstructionGoals
 from checks.host_state.registers import BEGINNING
 from checks.isolation.family import Isolation
 from checks.isolation.patterns import find_patterns
@@ -42,6 +44,9 @@ FEW = 3
 ABOUT_NEW_GUESTS = frozenset({f"host_state.{START}", BEGINNING})
 """The groups about what makes guests. The others take for granted what its theorems say."""
 
+PROMISES = ("policies", RULES)
+"""The tables of what every guest is promised."""
+
 Item = tuple[str, str]
 """A table of the program and the source name of an item in it."""
 
@@ -53,7 +58,8 @@ class Target:
     Mutants of `alone` are tried one by one, each in a program of its own: such a step would be proved in as many cases
     as it has places that choices change. Those of `untouched` are not tried: what the group takes as constant depends
     on them, and other theorems say what it is. In a
-    group that `is_hard` each proof takes long, and mutants are asked about one by one.
+    group that `is_hard` each proof takes long, and mutants are asked about one by one. What `is_beside` has the goals
+    beside those of the family which say that instructions keep the promises.
     """
 
     family: str
@@ -61,6 +67,7 @@ class Target:
     alone: frozenset[Item] = frozenset()
     untouched: frozenset[Item] = frozenset()
     is_hard: bool = False
+    is_beside: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +77,7 @@ class Targets:
     program: ir.Program
     families: Sequence[str]
     _made: dict[str, Family] = field(init=False)
+    _beside: Family = field(init=False)
 
     def __post_init__(self) -> None:
         patterns = find_patterns(self.program) if self.program.invariants else None
@@ -82,19 +90,29 @@ class Targets:
             EmulationFamily(),
         )
         self._made = {family.name: family for family in made}
+        self._beside = TrapFamily(beside=(InstructionGoals(),))
 
     def all(self) -> Iterator[Target]:
         """Every group."""
         for name in FAMILIES:
             if name in self.families or not self.families:
                 yield from self._of(name)
+        if not self.families or self._beside.name in self.families:
+            yield from self._of_promises()
 
     def build(self, program: ir.Program, target: Target) -> Group:
         """The terms of the group, for a program with mutants in it."""
         cut = extract(program, target.outline.roots)
-        return self._made[target.family].build(
-            cut, target.outline.group, z3.Context(), frozenset(target.outline.ids)
-        )
+        family = self._beside if target.is_beside else self._made[target.family]
+        return family.build(cut, target.outline.group, z3.Context(), frozenset(target.outline.ids))
+
+    def _of_promises(self) -> Iterator[Target]:
+        """That instructions keep the promises is tried on faults in these alone: its terms are large."""
+        others = frozenset(one for one in items_of(self.program) if one[0] not in PROMISES)
+        for outline in self._beside.outlines(self.program):
+            ids = tuple(one for one in outline.ids if one.startswith(f"{INSTRUCTIONS}."))
+            if ids:
+                yield Target(self._beside.name, replace(outline, ids=ids), untouched=others, is_beside=True)
 
     def _of(self, name: str) -> Iterator[Target]:
         outlines = list(self._made[name].outlines(self.program))

@@ -132,14 +132,14 @@ def _print_counterexample(
     console: Console, found: Counterexample, case: Path | None, spec: Path | None
 ) -> None:
     console.print(f"  {escape(found.summary)}", highlight=False)
-    console.print(_values(found))
+    console.print(values_table(found))
     if found.where is not None:
         _print_place(console, found.where, spec)
     if case is not None:
         console.print(f"  replay it:  {replay_command(case, spec)}", highlight=False)
 
 
-def _values(found: Counterexample) -> Table:
+def values_table(found: Counterexample) -> Table:
     """The state of a counterexample: bold where the sides differ, and written once where they do not."""
     table = Table(box=SIMPLE)
     for column in found.columns:
