@@ -26,7 +26,7 @@ class Search:
 
     def __init__(self, terms: FormTerms) -> None:
         self._terms = terms
-        self._solver = z3.SolverFor("QF_UFBV", ctx=terms.ways[0].term.ctx)
+        self._solver = z3.SimpleSolver(ctx=terms.ways[0].term.ctx)  # keeps what it learned of one way
         self._solver.set("rlimit", EFFORT)
         self._solver.add(*terms.hypotheses)
 

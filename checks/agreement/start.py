@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from checks.agreement.values import Point, Values
+from checks.agreement.values import RARE, Point, Values
 from checks.fuzz.bases import BASES, Bases
 from checks.symbolic.values import width_of
 from checks.trap.forms import Form, Place
@@ -97,7 +97,7 @@ class Starts:
         scalars, lists = dict(image.scalars), dict(image.lists)
         for name in changed:
             scalars[name] = self._other(chance, name, scalars[name])
-        lists["GPR"] = [self._values.draw(chance, 64) for _ in lists["GPR"]]
+        lists["GPR"] = self._values.several(chance, 64, len(lists["GPR"]))
         one = self._lists[_below(chance, len(self._lists))]
         lists[one] = self._one_changed(chance, one, lists[one])
         return Start(image, scalars, lists, self.operands(form, chance), chance.getrandbits(60), changed)
@@ -122,9 +122,15 @@ class Starts:
         return Start(own, scalars, lists, operands, chance.getrandbits(60), changed, found.given)
 
     def beside(self, start: Start, names: Sequence[str], chance: Random) -> Start:
-        """A state like one that was found, but for a scalar of `names` and what the solver left open."""
-        scalars, changed = dict(start.scalars), list(start.changed)
-        if names:
+        """A state like one that was found, but for a scalar of `names` or an access, and what the solver left open.
+
+        Most ways to an end are those of another but for one access that fails.
+        """
+        scalars, changed, given = dict(start.scalars), list(start.changed), dict(start.given)
+        accesses = [at for at in given if at[0].endswith(RARE)]
+        if accesses and chance.getrandbits(2):
+            given[accesses[_below(chance, len(accesses))]] ^= 1
+        elif names:
             name = chance.choice(names)
             scalars[name] = self._other(chance, name, scalars[name])
             changed.append(name)
@@ -135,7 +141,9 @@ class Starts:
             ]
             for name, values in start.lists.items()
         }
-        return replace(start, scalars=scalars, lists=lists, changed=changed, salt=chance.getrandbits(60))
+        return replace(
+            start, scalars=scalars, lists=lists, changed=changed, given=given, salt=chance.getrandbits(60)
+        )
 
     def operands(self, form: Form, chance: Random) -> dict[str, int]:
         """Random values for the symbols of `checks.trap.operands.OperandSymbols`."""

@@ -46,8 +46,14 @@ class Values:
 
     def draw(self, chance: Random, width: int) -> int:
         """A value of a width."""
-        kind = chance.getrandbits(SPECIAL_BITS + 1)
-        return chance.getrandbits(width) if kind & 1 else self.special(width)[kind >> 1]
+        return self.several(chance, width, 1)[0]
+
+    def several(self, chance: Random, width: int, count: int) -> list[int]:
+        """So many values of a width."""
+        bits, special = chance.getrandbits, self.special(width)
+        return [
+            bits(width) if (kind := bits(SPECIAL_BITS + 1)) & 1 else special[kind >> 1] for _ in range(count)
+        ]
 
 
 class Unknowns:
