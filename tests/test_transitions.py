@@ -100,13 +100,20 @@ def test_debug_controls_are_loaded_if_asked_for(model: Model, m: Any) -> None:
 def test_the_hosts_registers_are_loaded_from_where_they_would_be_saved(model: Model, m: Any) -> None:
     """SDM 3C 25.5: one field for each."""
     names = ("CR0", "CR3", "CR4", "RIP", "GDTR_BASE", "IDTR_BASE")
+    elements = [(m.GPR, 4), (m.MSR, 0x175), (m.MSR, 0x176), *((m.SEGMENT_BASE, n) for n in (4, 5, TR))]
+    elements += [(m.SEGMENT_SELECTOR, n) for n in (0, CS, 2, 3, 4, 5, TR)]
     for number, name in enumerate(names):
         setattr(m, name, 0x80000001 + 0x1000 * number)
+    for number, (registers, index) in enumerate(elements):
+        registers[index] = 0x100 + number
     model.functions["save_host_state"](m)
     for name in names:
         setattr(m, name, 0)
+    for registers, index in elements:
+        registers[index] = 0
     model.functions["load_host_state"](m)
     assert [getattr(m, name) for name in names] == [0x80000001 + 0x1000 * n for n in range(len(names))]
+    assert [registers[index] for registers, index in elements] == [0x100 + n for n in range(len(elements))]
 
 
 @pytest.mark.parametrize(
