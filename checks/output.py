@@ -28,9 +28,10 @@ def output_console(*, has_panels: bool = False) -> Console:
             raise BrokenPipeError  # the command line's business; rich would exit
 
     found = Output(soft_wrap=not has_panels, highlight=False)
-    if not found.is_terminal and "COLUMNS" not in os.environ:
-        found.width = _PANEL if has_panels else _UNLIMITED
+    if not found.is_terminal:
         found.file = cast("IO[str]", _WithoutPadding(sys.stdout))
+        if "COLUMNS" not in os.environ:
+            found.width = _PANEL if has_panels else _UNLIMITED
     return found
 
 
