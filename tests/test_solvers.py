@@ -78,7 +78,10 @@ def test_a_hard_question_is_unknown(name: str) -> None:
     assert (answer.verdict, answer.is_timeout) == ("unknown", True)
 
 
-@pytest.mark.parametrize("group", ["trap.CLTS", "isolation.invalidate", "isolation.walk", "fast.IMUL_3"])
+@pytest.mark.parametrize(
+    "group",
+    ["trap.CLTS", "isolation.invalidate", "isolation.walk", "fast.IMUL_3", "manual.guest_segment_rules"],
+)
 def test_solvers_agree_on_every_family(group: str) -> None:
     known = families()
     task = next(task for task in select(PROGRAM, known, []) if task.group == group)

@@ -18,7 +18,7 @@ from checks.manual.entry import (
     is_valid_pat,
 )
 from checks.manual.expected import CR4_FEATURES, is_canonical
-from checks.manual.machine import Machine, bit, bits
+from checks.manual.machine import Machine, all_of, bit, bits
 
 # Bits that must be 1, and controls that may be either.  SDM 3C 25.6 to 25.8, 3D A.3 to A.5
 PIN = ((1, 2, 4), (0, 3, 5, 6))
@@ -63,7 +63,7 @@ def event(machine: Machine, kind: int | None = None) -> z3.BoolRef:
 
 def canonical(machine: Machine, *names: str) -> z3.BoolRef:
     """These fields are canonical addresses."""
-    return z3.And(*(is_canonical(machine, machine.register(name)) for name in names))
+    return all_of(is_canonical(machine, machine.register(name)) for name in names)
 
 
 def has_features(value: z3.BitVecRef, features: Iterable[int]) -> z3.BoolRef:
@@ -73,17 +73,17 @@ def has_features(value: z3.BitVecRef, features: Iterable[int]) -> z3.BoolRef:
 
 def has_all(value: z3.BitVecRef, *numbers: int) -> z3.BoolRef:
     """These bits are set."""
-    return z3.And(*(bit(value, n) for n in numbers))
+    return all_of(bit(value, n) for n in numbers)
 
 
 def _pages(machine: Machine, *names: str) -> z3.BoolRef:
-    return z3.And(*(is_page_address(machine, machine.register(name)) for name in names))
+    return all_of(is_page_address(machine, machine.register(name)) for name in names)
 
 
 def _is_possible(machine: Machine, name: str, settings: tuple[Iterable[int], Iterable[int]]) -> z3.BoolRef:
     ones, optional = settings
     value = machine.register(f"{name}_CONTROLS")
-    return z3.And(*(bit(value, n) for n in ones), has_features(value, (*ones, *optional)))
+    return all_of((*(bit(value, n) for n in ones), has_features(value, (*ones, *optional))))
 
 
 def _settings(m: Machine) -> Rules:

@@ -21,7 +21,7 @@ from checks.manual.entry import (
     is_valid_pat,
 )
 from checks.manual.expected import CR4_FEATURES
-from checks.manual.machine import Machine, bit, bits
+from checks.manual.machine import Machine, any_of, bit, bits
 
 DEBUGCTL_FEATURES = (0, 1, *range(6, 13), 14, 15)
 """LBR, BTF, TR to FREEZE_PERFMON_ON_PMI, FREEZE_WHILE_SMM and RTM_DEBUG.  SDM 4 2.1, table 2-2"""
@@ -78,7 +78,7 @@ def _has_form(machine: Machine, name: str, types: tuple[int, ...], *, is_system:
     """The type is one of these, S as said, P set, reserved bits clear, and the limit fits G."""
     rights = _rights(machine, name)
     return z3.And(
-        z3.Or(*(bits(rights, 3, 0) == one for one in types)),
+        any_of(bits(rights, 3, 0) == one for one in types),
         bit(rights, 4) != is_system,
         bit(rights, 7),
         bits(rights, 11, 8) == 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import cast
@@ -76,6 +77,18 @@ class Machine:
 
 def _byte(terms: Terms, memory: z3.FuncDeclRef, width: int, address: Vector) -> Vector:
     return cast(Vector, terms.apply(memory, [terms.vector(address, width)]))
+
+
+def all_of(conditions: Iterable[z3.BoolRef]) -> z3.BoolRef:
+    """All conditions, at least one: SMT-LIB has no conjunction of a single one."""
+    first, *others = conditions
+    return z3.And(first, *others) if others else first
+
+
+def any_of(conditions: Iterable[z3.BoolRef]) -> z3.BoolRef:
+    """One of the conditions, at least one."""
+    first, *others = conditions
+    return z3.Or(first, *others) if others else first
 
 
 def bit(value: z3.BitVecRef, number: int) -> z3.BoolRef:
