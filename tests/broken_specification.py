@@ -12,6 +12,15 @@ from checks.case import Case, parse_case
 from checks.theorem import Result, Status
 from grammar import ir
 
+LOST_REGISTER = (
+    "vmx/exit_information",
+    "access as bits(2), GPR: gpr }",
+    "access as bits(2) }",
+    "MOV_TO_CR8",
+    "EXIT_QUALIFICATION",
+)
+"""A fault for `with_faults`, an instruction that shows it, and the item that is wrong then."""
+
 
 def with_faults(folder: Path, faults: Iterable[tuple[str, str, str]]) -> ir.Program:
     """The specification, written to `folder`, with faults.

@@ -153,15 +153,20 @@ def test_areas_are_worked_through_to_their_end(model: Model, m: Any, count: int)
     assert stored == [0x7777] * count + [n + 1 for n in range(count, 513)]
 
 
+def exit_aborts(model: Model, m: Any) -> None:
+    """The VM exit of CPUID is a VMX abort.  SDM 3C 28.7"""
+    with pytest.raises(Abort) as abort:
+        model.functions["vm_exit"](m, run(m, "0f a2"))
+    assert abort.value.value.what == model.namespace["OutsideModel_VMX_ABORT"]
+
+
 @pytest.mark.parametrize("entry", [0x12345, *(STAR | 1 << bit for bit in range(32, 64))])
 def test_an_msr_that_cannot_be_stored_aborts(model: Model, m: Any, entry: int) -> None:
     """SDM 3C 28.4: one that there is not, or an entry with a reserved bit set."""
     enter(model, m)
     m.vmcs.EXIT_MSR_STORE_ADDRESS, m.vmcs.EXIT_MSR_STORE_COUNT = AREA, 1
     m.PHYSICAL.write_64(AREA, entry)
-    with pytest.raises(Abort) as abort:
-        model.functions["vm_exit"](m, run(m, "0f a2"))
-    assert abort.value.value.what == model.namespace["OutsideModel_VMX_ABORT"]
+    exit_aborts(model, m)
 
 
 def test_a_wrong_area_at_an_exit_aborts(model: Model, m: Any) -> None:
@@ -169,9 +174,7 @@ def test_a_wrong_area_at_an_exit_aborts(model: Model, m: Any) -> None:
     enter(model, m)
     m.vmcs.EXIT_MSR_LOAD_ADDRESS, m.vmcs.EXIT_MSR_LOAD_COUNT = AREA, 1
     m.PHYSICAL.write_64(AREA, FS_BASE)
-    with pytest.raises(Abort) as abort:
-        model.functions["vm_exit"](m, run(m, "0f a2"))
-    assert abort.value.value.what == model.namespace["OutsideModel_VMX_ABORT"]
+    exit_aborts(model, m)
 
 
 # --- checks of the controls and states that are about all this.  SDM 3C 27.2.1, 27.3.1 ---

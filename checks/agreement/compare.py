@@ -37,14 +37,14 @@ REPLACED = frozenset({*LOADS, *STORES})
 class Agreement:
     """What was found about one form.
 
-    `ends` says how many states reached each end. Of the form's `ways` to them random states took all but `searched`,
+    `ends` says how many states reached each end. Of the form's `paths` to them random states took all but `searched`,
     which the solver found a state for, `unreachable`, which it proved that there is none for, and `undecided`.
     `difference` is the first difference, if there is one; `missing` says why a form could not be compared.
     """
 
     name: str
     ends: Counter[str] = field(default_factory=Counter)
-    ways: int = 0
+    paths: int = 0
     searched: int = 0
     unreachable: int = 0
     undecided: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Comparison:
             yield -(-states // len(forms)), forms
 
     def compare(self, form: Form, states: int) -> Agreement:
-        """Evaluates so many random states, and some for each way that none of them took; stops at a difference."""
+        """Evaluates so many random states, and some for each path that none of them took; stops at a difference."""
         try:
             terms = self._forms_of(form.instruction.name).terms_of(form)
         except UnsupportedError as error:
@@ -103,7 +103,7 @@ class _FormComparison:
         self._names = comparison.starts.known(self._looked_at())
         self._widths = {name: self._index_widths(name) for name in terms.probed()}
         self._taken = Counter[int]()
-        self._found = Agreement(terms.form.name, ways=len(terms.ways))
+        self._found = Agreement(terms.form.name, paths=len(terms.paths))
 
     def _looked_at(self) -> set[str]:
         """The names of what the terms or the reference look at."""
@@ -135,23 +135,23 @@ class _FormComparison:
                 yield starts.near(image, self._names, self._form, chance)
 
     def _searched(self) -> Iterator[Start]:
-        """States for the ways that none took until now, each with some around it."""
-        left = [way for way in self._terms.ways if not self._taken[way.condition]]
+        """States for the paths that none took until now, each with some around it."""
+        left = [path for path in self._terms.paths if not self._taken[path.condition]]
         if not left:
             return
         search = Search(self._terms)
-        for way in left:
-            if self._taken[way.condition]:
+        for path in left:
+            if self._taken[path.condition]:
                 continue  # by a state around that of another
-            found = search.start(way)
+            found = search.start(path)
             if found is Nothing.UNREACHABLE:
                 self._found.unreachable += 1
                 continue
             if isinstance(found, Found):
                 self._found.searched += 1
                 yield from self._around(found)
-            if not self._taken[way.condition]:
-                self._found.undecided.append(way.name)
+            if not self._taken[path.condition]:
+                self._found.undecided.append(path.name)
 
     def _around(self, found: Found) -> Iterator[Start]:
         starts, chance = self._comparison.starts, self._chance
@@ -168,13 +168,13 @@ class _FormComparison:
     def _compared(self, start: Start, after: After) -> Iterator[str]:
         probes = {name: self._probe(name, start, after) for name in self._widths}
         values = self._evaluate(start, probes)
-        ways = [way for way in self._terms.ways if values[way.condition]]
-        if [way.kind for way in ways] != [after.kind]:
-            said = " and ".join(way.kind for way in ways) or "nothing"
+        paths = [path for path in self._terms.paths if values[path.condition]]
+        if [path.kind for path in paths] != [after.kind]:
+            said = " and ".join(path.kind for path in paths) or "nothing"
             yield f"ends with {said}, on the reference with {after.kind}"
             return
-        self._taken[ways[0].condition] += 1
-        self._found.ends[ways[0].name] += 1
+        self._taken[paths[0].condition] += 1
+        self._found.ends[paths[0].name] += 1
         yield from self._differences.of(self._terms.ends[after.kind], values, start, after, probes)
 
     def _evaluate(self, start: Start, probes: Probes) -> tuple[int, ...]:

@@ -31,7 +31,7 @@ PROBE = "probe!"
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Path:
     """One path of a form to an end: its name, where its condition stands among the values, and the condition."""
 
     name: str
@@ -42,7 +42,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """What a form leaves where it ends in one of the ways of a kind, as places among the values.
+    """What a form leaves where it ends in one of the paths of a kind, as places among the values.
 
     `carried` are the leaves of the abort's value, `scalars` changed state, `elements` what changed indexed state and
     memories have at the probed point, `contents` what was written to them.
@@ -56,13 +56,13 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class FormTerms:
-    """A form that can be evaluated: `compiled` gives the values that `ways` and `ends` speak of.
+    """A form that can be evaluated: `compiled` gives the values that `paths` and `ends` speak of.
 
     `hypotheses` hold of the operands of every encoding.
     """
 
     form: Form
-    ways: tuple[Way, ...]
+    paths: tuple[Path, ...]
     ends: dict[str, End]
     compiled: Compiled
     hypotheses: tuple[z3.BoolRef, ...]
@@ -96,10 +96,10 @@ class Forms:
         act_of(form.body.body, symbols)(evaluator, cursor, exits)
         cursor.leave(RETURN, None, None, exits)
         outputs = _Outputs(self.program, self.terms)
-        ways = tuple([outputs.way(one) for one in exits if one.condition is not False])
+        paths = tuple([outputs.path(one) for one in exits if one.condition is not False])
         ends = {kind: outputs.end(kind, end) for kind, end in self._ends(evaluator, exits)}
         hypotheses = tuple(self.terms.truth(one) for one in symbols.hypotheses())
-        return FormTerms(form, ways, ends, compiled(outputs.terms), hypotheses)
+        return FormTerms(form, paths, ends, compiled(outputs.terms), hypotheses)
 
     def _ends(self, evaluator: ReferenceEvaluator, exits: Exits) -> Iterator[tuple[str, Exit]]:
         """The exits of each kind as one."""
@@ -120,12 +120,12 @@ class _Outputs:
         self._places: dict[int, int] = {}
         self._contents: dict[int, tuple[Elements, Contents]] = {}
 
-    def way(self, exit_: Exit) -> Way:
+    def path(self, exit_: Exit) -> Path:
         """Adds the condition of one path."""
         kind = COMPLETES if exit_.kind == RETURN else exit_.kind
         name = kind if exit_.kind == RETURN else f"{kind} {self._detail(exit_)}"
         place = self._put(exit_.condition, ir.BOOL)
-        return Way(name, kind, place, cast(z3.BoolRef, self.terms[place]))
+        return Path(name, kind, place, cast(z3.BoolRef, self.terms[place]))
 
     def _detail(self, exit_: Exit) -> str:
         """What the first field that is carried says: the vector, the reason."""
@@ -163,10 +163,8 @@ class _Outputs:
     def _written(self, elements: Elements) -> Contents:
         """The writes of a chain, each once."""
         if id(elements) not in self._contents:
-            self._contents[id(elements)] = (
-                elements,
-                self._writes(elements),
-            )  # with it: its identity stays its own
+            # Kept with it, so that no other has its identity.
+            self._contents[id(elements)] = elements, self._writes(elements)
         return self._contents[id(elements)][1]
 
     def _writes(self, elements: Elements) -> Contents:

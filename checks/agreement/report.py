@@ -53,13 +53,13 @@ class Results:
             f"{len(found):,} forms of {len(self._instructions)} instructions in {states:,} states ({counted}): "
             f"{seconds:.1f} s of processor time, {states / seconds:,.0f} states a second, seed {self.seed}"
         )
-        ways, searched = sum(one.ways for one in found), sum(one.searched for one in found)
+        paths, searched = sum(one.paths for one in found), sum(one.searched for one in found)
         unreachable, undecided = (
             sum(one.unreachable for one in found),
             sum(len(one.undecided) for one in found),
         )
         yield (
-            f"{ways:,} paths to an end: {ways - searched - unreachable - undecided:,} taken by random states, "
+            f"{paths:,} paths to an end: {paths - searched - unreachable - undecided:,} taken by random states, "
             f"{searched:,} by states that the solver found, {unreachable:,} proved that no state takes them, "
             f"{undecided} undecided"
         )
@@ -86,14 +86,14 @@ def problems(found: Agreement) -> Sequence[str]:
     """Lines about what is not as it should be of a form."""
     said = [f"{found.name}: {found.difference}"] if found.difference else []
     said += [f"{found.name} cannot be compared: {found.missing}"] if found.missing else []
-    return [*said, *(f"{found.name}: no state is known that ends with {way}" for way in found.undecided)]
+    return [*said, *(f"{found.name}: no state is known that ends with {path}" for path in found.undecided)]
 
 
 def _form(one: Agreement) -> dict[str, object]:
     return {
         "name": one.name,
         "ends": dict(one.ends),
-        "paths": one.ways,
+        "paths": one.paths,
         "searched": one.searched,
         "unreachable": one.unreachable,
         "undecided": one.undecided,

@@ -1,4 +1,4 @@
-"""Asks the solver for a start state that ends in a given way, where random states did not."""
+"""Asks the solver for a start state that takes a given path, where no random state did."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from enum import Enum, auto
 
 import z3
 
-from checks.agreement.forms import PROBE, FormTerms, Way
+from checks.agreement.forms import PROBE, FormTerms, Path
 from checks.agreement.start import Found
 from checks.agreement.values import Point
 
 EFFORT = 2_000_000
-"""The solver's `rlimit` for one way."""
+"""The solver's `rlimit` for one path."""
 
 
 class Nothing(Enum):
@@ -26,13 +26,13 @@ class Search:
 
     def __init__(self, terms: FormTerms) -> None:
         self._terms = terms
-        self._solver = z3.SimpleSolver(ctx=terms.ways[0].term.ctx)  # keeps what it learned of one way
+        self._solver = z3.SimpleSolver(ctx=terms.paths[0].term.ctx)  # keeps what it learned of one path
         self._solver.set("rlimit", EFFORT)
         self._solver.add(*terms.hypotheses)
 
-    def start(self, way: Way) -> Found | Nothing:
-        """What makes the form end in a way."""
-        answer = self._solver.check(way.term)
+    def start(self, path: Path) -> Found | Nothing:
+        """What makes the form take a path."""
+        answer = self._solver.check(path.term)
         if answer == z3.sat:
             return self._found(self._solver.model())
         return Nothing.UNDECIDED if answer == z3.unknown else Nothing.UNREACHABLE

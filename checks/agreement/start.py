@@ -124,7 +124,7 @@ class Starts:
     def beside(self, start: Start, names: Sequence[str], chance: Random) -> Start:
         """A state like one that was found, but for a scalar of `names` or an access, and what the solver left open.
 
-        Most ways to an end are those of another but for one access that fails.
+        Most paths to an end are those of another but for one access that fails.
         """
         scalars, changed, given = dict(start.scalars), list(start.changed), dict(start.given)
         accesses = [at for at in given if at[0].endswith(RARE)]

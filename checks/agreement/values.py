@@ -76,9 +76,7 @@ class Unknowns:
         if self.given and (name, point) in self.given:
             return self.given[name, point]
         number, width, special, is_rare = self._functions[name]
-        chosen = hash(
-            (self.salt, number, point)
-        )  # of numbers alone, so that it is the same in each run of Python
+        chosen = hash((self.salt, number, point))  # of numbers alone, so that each run of Python has the same
         kind = chosen & (2 << SPECIAL_BITS) - 1
         value = chosen * _SCATTER >> 61 & (1 << width) - 1 if kind & 1 else special[kind >> 1]
         return value & ~1 | (not chosen >> 20 & (1 << RARE_BITS) - 1) if is_rare else value

@@ -36,7 +36,7 @@ from checks.symbolic.state import State, Surroundings
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Point, Record, Value, build, fresh
 from checks.theorem import Goal, Witness
-from checks.trap.initial import Symbols
+from checks.trap.initial import Anything, Symbols
 from checks.trap.unknown import Unknowns
 from fastmodel import memory, paging
 from fastmodel import state as layout
@@ -75,7 +75,7 @@ class Lemmas:
         terms = self.terms
         self.paths = Paths(terms)
         symbols = Symbols(terms)
-        self.start = State(Surroundings(self.program, terms, Source(symbols), {PHYSICAL: Entries(terms)}))
+        self.start = State(Surroundings(self.program, terms, Anything(symbols), {PHYSICAL: Entries(terms)}))
         pointer = cast(Vector, self.start.get("EPT_POINTER"))
         is_active = cast(Truth, self._evaluated("ept_enabled"))
         sets_flags = terms.conjunction((is_active, terms.bit(pointer, EPT_ACCESSED_DIRTY, 64, 64)))
@@ -168,21 +168,6 @@ class Lemmas:
         point: Point = (self.terms.symbol("address", 64),)
         left, right = (cast(Vector, state.elements(PHYSICAL).read(point)) for state in (before, after))
         return self.terms.equal(left, right, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Initial values: symbols."""
-
-    symbols: Symbols
-
-    def scalar(self, variable: ir.StateVariable) -> Value:
-        """The initial value of a variable that is not indexed."""
-        return self.symbols.value(variable.name, variable, ())
-
-    def element(self, variable: ir.StateVariable, point: Point) -> Value:
-        """The initial value of an element of an indexed variable."""
-        return self.symbols.value(variable.name, variable, point)
 
 
 def is_address(found: object) -> bool:

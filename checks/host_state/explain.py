@@ -12,11 +12,11 @@ from checks.case import Case
 from checks.host_state.dependencies import bits_read
 from checks.host_state.promises import Promise
 from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.state import State
+from checks.symbolic.state import State, value_at
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Point, Value, fresh, leaves
 from checks.theorem import Counterexample, Goal, Witness
-from checks.totality.open_run import used_items, value_at
+from checks.totality.open_run import used_items
 from checks.trap.casefile import FormExplainer
 from checks.trap.concrete import Concrete, item, show
 from checks.trap.theorems import Claim

@@ -21,11 +21,11 @@ from checks.host_state.promises import CURRENT, Promises
 from checks.host_state.running import RunningGuest
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import Cursor
-from checks.symbolic.state import Initial, State
+from checks.symbolic.state import Initial, Source, State, value_at
 from checks.symbolic.terms import Terms, Truth
 from checks.symbolic.values import Point, Value, choose, equal, fresh, leaves
 from checks.theorem import Counterexample, Goal
-from checks.totality.open_run import used_items, value_at
+from checks.totality.open_run import used_items
 from checks.trap.concrete import Concrete, item, show_record
 from checks.trap.initial import Symbols
 from checks.walk import state_read
@@ -227,16 +227,12 @@ def _policies(promises: Promises, state: State) -> Iterator[Truth]:
 
 
 @dataclass(frozen=True, slots=True)
-class _New:
+class _New(Source):
     """Initial values before a guest is made: its VMCS is zero, and what is shared is the same on both sides."""
 
     program: ir.Program
     symbols: Symbols
     side: str
-
-    def scalar(self, variable: ir.StateVariable) -> Value:
-        """The value of a variable that is not indexed."""
-        return self.element(variable, ())
 
     def element(self, variable: ir.StateVariable, point: Point) -> Value:
         """The value at a point."""
@@ -247,17 +243,13 @@ class _New:
 
 
 @dataclass(frozen=True, slots=True)
-class _Own:
+class _Own(Source):
     """Initial values of which the guest's own are the same on both sides: its VMCS, and what is kept for it."""
 
     program: ir.Program
     symbols: Symbols
     guest: Value
     side: str
-
-    def scalar(self, variable: ir.StateVariable) -> Value:
-        """The value of a variable that is not indexed."""
-        return self.element(variable, ())
 
     def element(self, variable: ir.StateVariable, point: Point) -> Value:
         """The value at a point."""

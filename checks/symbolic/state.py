@@ -109,8 +109,8 @@ class Source(Protocol):
     """Where the initial values of a run come from."""
 
     def scalar(self, variable: StateVariable) -> Value:
-        """The initial value of a variable that is not indexed."""
-        ...
+        """The initial value of a variable that is not indexed: by default, as of an element at no index."""
+        return self.element(variable, ())
 
     def element(self, variable: StateVariable, point: Point) -> Value:
         """The initial value of an element of an indexed variable."""
@@ -206,3 +206,8 @@ def _merge_one(condition: Truth, name: str, then: State, otherwise: State) -> Va
         return choose(surroundings.terms, condition, then.get(name), otherwise.get(name), type_)
     a, b = then.elements(name), otherwise.elements(name)
     return a if a is b else Merged(surroundings.terms, condition, a, b, type_)
+
+
+def value_at(state: State, variable: StateVariable, point: Point) -> Value:
+    """The value of an item."""
+    return state.elements(variable.name).read(point) if variable.indices else state.get(variable.name)

@@ -17,29 +17,14 @@ from checks.symbolic.memory import ByteMemory
 from checks.symbolic.paths import Cursor, Exits
 from checks.symbolic.state import Elements, Initial, State
 from checks.symbolic.terms import Terms, Truth
-from checks.symbolic.values import Point, Value, fresh
+from checks.symbolic.values import Value, fresh
 from checks.trap.contract import VM_EXIT
-from checks.trap.initial import Symbols
+from checks.trap.initial import Anything, Symbols
 from checks.walk import children
 from grammar import ir
 
 EXECUTE = "execute"
 """The name of a call that executes an instruction."""
-
-
-@dataclass(slots=True)
-class Anything:
-    """Initial values of which nothing is known."""
-
-    symbols: Symbols
-
-    def scalar(self, variable: ir.StateVariable) -> Value:
-        """A symbol."""
-        return self.element(variable, ())
-
-    def element(self, variable: ir.StateVariable, point: Point) -> Value:
-        """An unknown function at the point."""
-        return self.symbols.value(variable.name, variable, point)
 
 
 CALLS = "CALLS"

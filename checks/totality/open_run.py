@@ -11,7 +11,7 @@ import z3
 from checks.case import Case
 from checks.symbolic.evaluate import Evaluator
 from checks.symbolic.paths import RETURN, Exit
-from checks.symbolic.state import Elements, State
+from checks.symbolic.state import Elements, State, value_at
 from checks.symbolic.terms import Truth, Vector
 from checks.symbolic.values import Point, Value, equal, fresh, leaves
 from checks.theorem import Counterexample, Witness
@@ -157,11 +157,6 @@ def points_of(name: str, used: Iterable[Evaluator]) -> Iterator[Point]:
     """The points at which an indexed item was used."""
     for one in used:
         yield from one.touched.points.get(name, {}).values()
-
-
-def value_at(state: State, variable: ir.StateVariable, point: Point) -> Value:
-    """The value of an item."""
-    return state.elements(variable.name).read(point) if variable.indices else state.get(variable.name)
 
 
 def is_same(machine: Evaluator, variable: ir.StateVariable, a: State, b: State) -> Truth:

@@ -13,7 +13,7 @@ from typing import cast
 import z3
 
 from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.state import State
+from checks.symbolic.state import Source, State
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Point, Value, build, choose, lifted, symbol, width_of
 from grammar import ir
@@ -86,6 +86,17 @@ def is_look_assumed(variable: ir.StateVariable) -> bool:
     is_default = isinstance(variable.view, ir.Conditional) and variable.view.condition == variable.owner
     is_masked = masked_part(variable) is not None
     return variable.view is not None and not is_shared(variable) and not is_masked and not is_default
+
+
+@dataclass(slots=True)
+class Anything(Source):
+    """Initial values of which nothing is known."""
+
+    symbols: Symbols
+
+    def element(self, variable: ir.StateVariable, point: Point) -> Value:
+        """An unknown function at the point."""
+        return self.symbols.value(variable.name, variable, point)
 
 
 @dataclass(slots=True)

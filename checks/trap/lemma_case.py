@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
 from checks.case import Case
 from grammar import ir
@@ -35,24 +34,3 @@ def lemma_case(
         columns=columns,
         text=text,
     ).document()
-
-
-def input_bits(expression: ir.Expr) -> tuple[ir.Read, int, int]:
-    """The register that an input of translation is read from, and its highest and lowest bit."""
-    if isinstance(expression, ir.Read):
-        return expression, getattr(expression.type, "width", 1) - 1, 0
-    field = cast(ir.Slice | ir.Bit, expression)
-    if isinstance(field, ir.Slice):
-        return cast(ir.Read, field.base), field.high, field.low
-    number = cast(ir.Literal, field.index).value
-    return cast(ir.Read, field.base), number, number
-
-
-def input_text(expression: ir.Expr) -> str:
-    """`CR0.WP`, `CR3[39..12]` or `EFER`."""
-    read, high, low = input_bits(expression)
-    if isinstance(expression, ir.Read):
-        return read.name
-    members = read.type.members if isinstance(read.type, ir.Bitfield) else ()
-    named = next((m.name for m in members if (m.high, m.low) == (high, low)), None)
-    return f"{read.name}.{named}" if named else f"{read.name}[{high}..{low}]"

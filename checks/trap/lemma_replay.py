@@ -14,10 +14,10 @@ from checks.case import Case, get_item
 from checks.outcome import EXCLUDED
 from checks.trap.concrete import item, show
 from checks.trap.initial import masked_part
-from checks.trap.lemma_case import SAME_LOOKS, THOUGH_DIFFERENT, input_bits, input_text
+from checks.trap.lemma_case import SAME_LOOKS, THOUGH_DIFFERENT
 from checks.trap.ownership import Ownership
 from checks.trap.replay import Player, print_rows
-from checks.trap.translation import TRANSLATION
+from checks.trap.translation import TRANSLATION, input_bits, input_text
 from grammar import ir
 from refmodel.model import Model
 from refmodel.vectors import CaseError

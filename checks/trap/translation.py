@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import z3
 
@@ -13,7 +14,7 @@ from checks.symbolic.values import Value, equal
 from checks.theorem import Counterexample, Goal, Witness
 from checks.trap.casefile import seen_items, vmm_items
 from checks.trap.concrete import Concrete, show
-from checks.trap.lemma_case import SAME_LOOKS, input_text, lemma_case
+from checks.trap.lemma_case import SAME_LOOKS, lemma_case
 from checks.trap.ownership import Ownership
 from checks.trap.runs import Settings
 from checks.trap.theorems import Theorem
@@ -103,3 +104,24 @@ class _Lemma:
             a, b = concrete.number(left), concrete.number(right)
             if a != b:
                 yield f"{input_text(one)} counts as", show(a, one.type), show(b, one.type)
+
+
+def input_bits(expression: ir.Expr) -> tuple[ir.Read, int, int]:
+    """The register that an input of translation is read from, and its highest and lowest bit."""
+    if isinstance(expression, ir.Read):
+        return expression, getattr(expression.type, "width", 1) - 1, 0
+    field = cast(ir.Slice | ir.Bit, expression)
+    if isinstance(field, ir.Slice):
+        return cast(ir.Read, field.base), field.high, field.low
+    number = cast(ir.Literal, field.index).value
+    return cast(ir.Read, field.base), number, number
+
+
+def input_text(expression: ir.Expr) -> str:
+    """`CR0.WP`, `CR3[39..12]` or `EFER`."""
+    read, high, low = input_bits(expression)
+    if isinstance(expression, ir.Read):
+        return read.name
+    members = read.type.members if isinstance(read.type, ir.Bitfield) else ()
+    named = next((m.name for m in members if (m.high, m.low) == (high, low)), None)
+    return f"{read.name}.{named}" if named else f"{read.name}[{high}..{low}]"

@@ -8,11 +8,10 @@ from typing import cast
 import z3
 
 from checks.symbolic.evaluate import Evaluator
-from checks.symbolic.state import State, Surroundings
+from checks.symbolic.state import Source, State, Surroundings, value_at
 from checks.symbolic.terms import Terms, Truth, Vector
 from checks.symbolic.values import Point, Value, equal, fresh, width_of
 from checks.theorem import Counterexample, Goal, Witness
-from checks.totality.open_run import value_at
 from checks.trap.concrete import Concrete, item, show
 from checks.trap.initial import Symbols, is_seen_indirectly, is_shared, masked_part
 from checks.trap.lemma_case import SAME_LOOKS, THOUGH_DIFFERENT, lemma_case
@@ -34,15 +33,12 @@ def divided(program: ir.Program) -> list[ir.StateVariable]:
 
 
 @dataclass(slots=True)
-class _TwoValues:
+class _TwoValues(Source):
     """Initial values of which two states share all but those of one variable."""
 
     symbols: Symbols
     name: str
     side: str
-
-    def scalar(self, variable: ir.StateVariable) -> Value:
-        return self.element(variable, ())
 
     def element(self, variable: ir.StateVariable, point: Point) -> Value:
         own = f"{variable.name}!{self.side}" if variable.name == self.name else variable.name
